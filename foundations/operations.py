@@ -1,0 +1,146 @@
+"""Operations are declared once: a typed async method marked with ``@operation`` on a service.
+
+The declaration says who may call it, how long it may take and what it changes; from the method's signature
+come the strict argument model, the JSON schemas and the documentation. Calling one is `foundations.invocation`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, create_model
+
+CallerKind = Literal["session", "service", "operator"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Who calls: a user by session, a backend service by token, or the operator.
+
+    ``subject`` is the user's id, or ``~REALM`` for a service; rate limits and idempotency keys belong to it.
+    """
+
+    kind: CallerKind
+    subject: str
+    scopes: frozenset[str] = frozenset()
+
+
+class Arguments(BaseModel):
+    """The arguments of one call: strict types, and no field that the signature does not name."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class Result(BaseModel):
+    """What an operation returns. Fields that are ``None`` are left out on every surface."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Declaration:
+    """What ``@operation`` was told."""
+
+    scope: str
+    sessions: bool
+    read_only: bool
+    destructive: bool
+    idempotent: bool
+    deadline: float
+    example: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """One operation of one service, ready to be bound to any surface."""
+
+    service: str
+    name: str
+    summary: str
+    description: str
+    arguments: type[Arguments]
+    result: type[Result]
+    declared: Declaration
+    call: Callable[..., Awaitable[Result]] = field(repr=False)
+
+    @property
+    def takes_key(self) -> bool:
+        """Whether a call may carry an idempotency key, as argument or as ``Idempotency-Key``."""
+        return "key" in self.arguments.model_fields
+
+    @property
+    def tool_name(self) -> str:
+        """The operation's name as an MCP tool: ``post_office_list_channels``."""
+        return f"{self.service}_{self.name}"
+
+    @property
+    def path(self) -> str:
+        """Where HTTP finds it: ``/soa/post-office/list_channels``."""
+        return f"/soa/{self.service.replace('_', '-')}/{self.name}"
+
+
+Method = TypeVar("Method", bound=Callable[..., Awaitable[Result]])
+_MARK = "__operation__"
+
+
+def operation(
+    *,
+    scope: str,
+    example: Mapping[str, Any],
+    sessions: bool = False,
+    read_only: bool = False,
+    destructive: bool = False,
+    idempotent: bool = False,
+    deadline: float = 10.0,
+) -> Callable[[Method], Method]:
+    """Declares a service's method as an operation.
+
+    Args:
+        scope: what a service token needs; the operator has every scope.
+        example: arguments that a reader can try, in documentation and tests.
+        sessions: whether a user's session may call it for itself; the method checks its grants.
+        read_only: it changes nothing.
+        destructive: it takes something away from somebody.
+        idempotent: calling it again with the same arguments changes nothing more.
+        deadline: seconds after which the call is given up with `deadline_exceeded`.
+    """
+    declared = Declaration(
+        scope=scope, sessions=sessions, read_only=read_only, destructive=destructive,
+        idempotent=idempotent or read_only, deadline=deadline, example=example,
+    )  # fmt: skip
+
+    def mark(method: Method) -> Method:
+        setattr(method, _MARK, declared)
+        return method
+
+    return mark
+
+
+def operations_of(service: object, name: str) -> tuple[Operation, ...]:
+    """All operations declared on ``service``, in the order of their declaration; ``name`` is ``post_office``."""
+    found = []
+    for attribute, function in vars(type(service)).items():
+        declared = getattr(function, _MARK, None)
+        if isinstance(declared, Declaration):
+            found.append(_describe(service, name, attribute, function, declared))
+    return tuple(found)
+
+
+def _describe(
+    service: object, service_name: str, name: str, function: Callable[..., Any], declared: Declaration
+) -> Operation:
+    hints = get_type_hints(function, include_extras=True)
+    parameters = list(inspect.signature(function).parameters.values())[2:]  # after self and caller
+    fields: dict[str, Any] = {
+        p.name: (hints[p.name], ... if p.default is p.empty else p.default) for p in parameters
+    }
+    title = "".join(part.capitalize() for part in name.split("_"))
+    summary, _, rest = inspect.cleandoc(function.__doc__ or "").partition("\n")
+    return Operation(
+        service=service_name, name=name, summary=summary.strip(), description=rest.strip(),
+        arguments=create_model(title, __base__=Arguments, **fields),
+        result=hints["return"], declared=declared, call=getattr(service, name),
+    )  # fmt: skip
