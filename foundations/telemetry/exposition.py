@@ -1,0 +1,80 @@
+"""The counters in Prometheus' words: a collector on a registry of its own, read when `/metrics` is asked for.
+
+It keeps no figures itself and registers nothing globally, so that several platforms fit into one process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import accumulate
+
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+from foundations.telemetry.counters import BUCKETS, Counters, Histogram
+
+_TOTALS: tuple[tuple[str, str, str], ...] = (
+    ("websocket_connections", "connections_total", "WebSocket connections since the start."),
+    ("websocket_messages_sent", "messages_sent", "Frames sent to WebSocket clients."),
+    ("websocket_messages_received", "messages_received", "Frames received from WebSocket clients."),
+    ("websocket_errors", "errors", "Errors answered to WebSocket clients."),
+    ("post_office_appended", "appended", "Publications appended to channel logs."),
+    ("post_office_deliveries", "deliveries", "Messages delivered to agents, each attempt counted."),
+    ("post_office_answers", "answers", "Answers that agents completed."),
+    ("post_office_dead_letters", "dead_letters", "Messages that no agent would or could answer."),
+)
+
+
+class Exposition(Collector):
+    """Shows `Counters`, the interpreter and the process as Prometheus metrics."""
+
+    def __init__(self, counters: Counters) -> None:
+        self._counters = counters
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+        ProcessCollector(registry=self._registry)
+        PlatformCollector(registry=self._registry)
+        GCCollector(registry=self._registry)
+
+    def render(self, accept: str = "") -> tuple[bytes, str]:
+        """The metrics and their content type, in the format that the ``Accept`` header prefers."""
+        encode, content_type = choose_encoder(accept)
+        return encode(self._registry), content_type
+
+    def collect(self) -> Iterator[Metric]:
+        """Called by the registry for every scrape."""
+        counters = self._counters
+        yield GaugeMetricFamily(
+            "websocket_connections_active", "WebSocket connections now.", value=counters.connections_active
+        )
+        for name, attribute, text in _TOTALS:
+            yield CounterMetricFamily(name, text, value=getattr(counters, attribute))
+        latency = HistogramMetricFamily(
+            "websocket_message_latency_seconds", "From a message's arrival to its acknowledgement."
+        )
+        latency.add_metric([], _cumulated(counters.latency), counters.latency.total)
+        yield latency
+        yield from self._operations()
+
+    def _operations(self) -> Iterator[Metric]:
+        calls = CounterMetricFamily("operation_calls", "Calls of operations.", labels=["operation"])
+        refusals = CounterMetricFamily(
+            "operation_refusals", "Calls that ended with an error, by its code.", labels=["operation", "code"]
+        )
+        latency = HistogramMetricFamily(
+            "operation_latency_seconds", "How long calls of operations took.", labels=["operation"]
+        )
+        for name, figures in sorted(self._counters.operations.items()):
+            calls.add_metric([name], figures.calls)
+            latency.add_metric([name], _cumulated(figures.latency), figures.latency.total)
+            for code, count in sorted(figures.refusals.items()):
+                refusals.add_metric([name, code], count)
+        yield from (calls, refusals, latency)
+
+
+def _cumulated(histogram: Histogram) -> list[tuple[str, float]]:
+    """Prometheus' buckets contain all smaller ones."""
+    bounds = [*(str(bound) for bound in BUCKETS), "+Inf"]
+    return list(zip(bounds, accumulate(histogram.counts), strict=True))
