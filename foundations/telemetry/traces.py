@@ -35,7 +35,7 @@ def child_traceparent(parent: str) -> str:
 
 
 def is_traceparent(text: str) -> bool:
-    """Whether ``text`` is a usable context, of version 00 or of a later one that begins alike (W3C, 3.2.4)."""
+    """Whether ``text`` is a usable context: version 00, or a later one that begins alike (W3C, 3.2.4)."""
     return _matched(text) is not None
 
 

@@ -1,0 +1,173 @@
+"""The one path on which every surface calls an operation: authorise, limit, validate, time, call, translate.
+
+It knows operations and callers, and neither transports nor services: what HTTP, MCP and whatever comes later
+add is only where the bytes come from and how an answer or a `CityError` is written down.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from time import perf_counter
+from typing import Any, Protocol
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails, from_json, to_json
+
+from foundations.errors import (
+    CityError,
+    DeadlineExceeded,
+    FieldError,
+    Forbidden,
+    Internal,
+    InvalidArgument,
+)
+from foundations.operations import Arguments, Caller, Operation, Result
+from foundations.telemetry import Counters, child_traceparent, current_traceparent
+
+_log = logging.getLogger(__name__)
+_LIMIT = "calls"
+_ERRORS_TOLD = 20
+"""A body may break its declaration in a hundred thousand places; the first ones help."""
+_NAME_TOLD = 100
+"""Characters of an unknown field's name that are repeated."""
+_WORDS = {"missing": "is required", "extra_forbidden": "is not an argument of this operation"}
+
+
+class Bucket(Protocol):
+    """One caller's credit under one limit."""
+
+    def spend(self, n: int = 1) -> bool:
+        """Takes from the credit that lies here; false when there is too little."""
+        ...
+
+    async def refill(self, n: int = 1) -> None:
+        """Fetches credit and takes ``n``; raises `RateLimited` when there is none."""
+        ...
+
+
+class Limits(Protocol):
+    """Where credit is kept."""
+
+    def bucket(self, subject: str, limit: str) -> Bucket:
+        """The bucket of ``subject`` under the limit of this name."""
+        ...
+
+
+class Invocation:
+    """Calls operations for callers.
+
+    Authorisation and the rate limit come before validation, so that what a caller may not do costs nothing
+    and malformed bodies are no way around the limit.
+    """
+
+    def __init__(self, limits: Limits, counters: Counters) -> None:
+        self._limits = limits
+        self._counters = counters
+
+    async def __call__(
+        self, operation: Operation, caller: Caller, raw: bytes | str, *, key: str = "", traceparent: str = ""
+    ) -> Result:
+        """Calls ``operation`` with the JSON object in ``raw``; nothing at all counts as an empty object.
+
+        ``key`` is the idempotency key that came beside the arguments, ``traceparent`` the caller's context;
+        the call's own is in `current_traceparent` while it runs.
+
+        Raises:
+            CityError: every refusal and every failure; a defect of ours is logged and becomes `Internal`.
+        """
+        counters = self._counters.operation(f"{operation.service}.{operation.name}")
+        counters.calls += 1
+        context = current_traceparent.set(child_traceparent(traceparent))
+        began = perf_counter()
+        try:
+            return await self._invoke(operation, caller, raw, key)
+        except CityError as error:
+            counters.refused(error.code)
+            raise
+        finally:
+            counters.latency.observe(perf_counter() - began)
+            current_traceparent.reset(context)
+
+    async def _invoke(self, operation: Operation, caller: Caller, raw: bytes | str, key: str) -> Result:
+        _authorise(operation, caller)
+        bucket = self._limits.bucket(caller.subject, _LIMIT)
+        if not bucket.spend():
+            await bucket.refill()
+        arguments = _validated(operation, raw, key)
+        try:
+            async with asyncio.timeout(operation.declared.deadline) as deadline:
+                return await operation.call(caller, **_values(arguments))
+        except CityError:
+            raise
+        except Exception as error:  # supervised: whatever a service lets slip must not leave this place
+            if isinstance(error, TimeoutError) and deadline.expired():
+                raise DeadlineExceeded(
+                    f"{operation.name} took longer than {operation.declared.deadline:g} seconds"
+                ) from None
+            _log.exception("%s.%s failed", operation.service, operation.name)
+            raise Internal("something went wrong here; the log of this instance has the details") from error
+
+
+def encode(result: Result) -> dict[str, Any]:
+    """A result as JSON-ready values; fields that are ``None`` are left out, inside of payloads they stay."""
+    return result.model_dump(mode="json", exclude_none=True)
+
+
+def _authorise(operation: Operation, caller: Caller) -> None:
+    scope = operation.declared.scope
+    if caller.kind == "operator":
+        return
+    if caller.kind == "session" and not operation.declared.sessions:
+        raise Forbidden(f"a session may not call {operation.name}: it needs a token with the scope {scope}")
+    if caller.kind == "service" and scope not in caller.scopes:
+        raise Forbidden(f"{operation.name} needs a token with the scope {scope}")
+
+
+def _validated(operation: Operation, raw: bytes | str, key: str) -> Arguments:
+    if key and operation.takes_key:
+        raw = _with_key(raw, key)
+    try:
+        return operation.arguments.model_validate_json(raw or b"{}")
+    except ValidationError as error:
+        raise _explained(error) from None
+
+
+def _values(arguments: Arguments) -> dict[str, Any]:
+    """The validated values by name, nested models left as they are (a dump would make them plain)."""
+    return {name: getattr(arguments, name) for name in type(arguments).model_fields}
+
+
+def _with_key(raw: bytes | str, key: str) -> bytes | str:
+    """The arguments with the key that came beside them; what is no object is left to validation."""
+    try:
+        arguments = from_json(raw or b"{}")
+    except ValueError:
+        return raw
+    if not isinstance(arguments, dict) or arguments.get("key") == key:
+        return raw
+    if arguments.get("key") is not None:
+        told = "differs from the Idempotency-Key that came with the call"
+        raise InvalidArgument(f"key {told}", errors=[FieldError("key", told)])
+    return to_json(arguments | {"key": key})
+
+
+def _explained(error: ValidationError) -> InvalidArgument:
+    problems = error.errors(include_url=False, include_context=False, include_input=False)
+    first = problems[0]
+    if first["type"] == "json_invalid":
+        return InvalidArgument(f"the arguments are not JSON: {first['msg'].removeprefix('Invalid JSON: ')}")
+    if not first["loc"]:
+        return InvalidArgument("the arguments must be one JSON object")
+    errors = [FieldError(_path(problem), _words(problem)) for problem in problems[:_ERRORS_TOLD]]
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return InvalidArgument(f"{errors[0].field}: {errors[0].message}{more}", errors=errors)
+
+
+def _path(problem: ErrorDetails) -> str:
+    return ".".join(str(part)[:_NAME_TOLD] for part in problem["loc"])
+
+
+def _words(problem: ErrorDetails) -> str:
+    message = problem["msg"]
+    return _WORDS.get(problem["type"], message[:1].lower() + message[1:])
