@@ -1,0 +1,145 @@
+"""Envelopes: publications and questions encoded once, as the JSON that logs and inboxes keep.
+
+A publication is encoded without its place in the log, which whoever reads it adds. What a payload says is the
+sender's business: it is carried as it came.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import msgspec
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+from foundations.telemetry import new_traceparent
+
+_encoder = msgspec.json.Encoder()
+
+
+class Sender(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """Who sent a publication or a question."""
+
+    kind: Literal["user", "agent", "service"]
+    id: str
+    name: str | UnsetType = UNSET
+
+
+class Publication(Struct, frozen=True, tag_field="type", tag="message", kw_only=True):
+    """What every subscriber of a channel gets."""
+
+    channel: str
+    sender: Sender
+    intent: str | UnsetType = UNSET
+    payload: Raw
+    message_id: str
+    in_reply_to: str | UnsetType = UNSET
+    timestamp: str
+    traceparent: str
+
+
+class AgentMessage(Struct, frozen=True, kw_only=True):
+    """What an agent gets in a delivery."""
+
+    channel: str
+    sender: Sender
+    intent: str
+    payload: Raw
+    message_id: str
+    conversation_id: str | UnsetType = UNSET
+    context: Mapping[str, Any]
+    timestamp: str
+    traceparent: str
+
+
+class _Clock:
+    """UUIDv7s that grow within this process, and timestamps written once a millisecond."""
+
+    __slots__ = ("_counter", "_millisecond", "_text")
+
+    def __init__(self) -> None:
+        self._millisecond = 0
+        self._counter = 0
+        self._text = ""
+
+    def message_id(self) -> str:
+        """A UUIDv7 (RFC 9562, 5.7): 48 bits of milliseconds, 12 of a counter, 62 random."""
+        now = max(time.time_ns() // 1_000_000, self._millisecond)
+        if now == self._millisecond:
+            self._counter += 1
+            if self._counter > 0xFFF:
+                now, self._counter = now + 1, 0
+        else:
+            self._counter = 0
+        self._millisecond = now
+        tail = random.getrandbits(62) | 1 << 63  # noqa: S311  # an id, not a secret
+        text = f"{now:012x}7{self._counter:03x}{tail:016x}"
+        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+_clock = _Clock()
+
+
+def new_message_id() -> str:
+    """A fresh UUIDv7; those of one process grow."""
+    return _clock.message_id()
+
+
+def timestamp(seconds: float | None = None) -> str:
+    """RFC 3339 in UTC with milliseconds; of now, unless told otherwise."""
+    moment = datetime.now(UTC) if seconds is None else datetime.fromtimestamp(seconds, UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
+
+
+def digest_of(*parts: bytes | str) -> str:
+    """What tells a repeated body from another one under the same idempotency key."""
+    sha = hashlib.sha256()
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        sha.update(len(data).to_bytes(8, "big"))
+        sha.update(data)
+    return sha.hexdigest()[:32]
+
+
+def publication(
+    *,
+    channel: str,
+    sender: Sender,
+    payload: Raw | bytes,
+    message_id: str,
+    intent: str = "",
+    in_reply_to: str = "",
+    traceparent: str = "",
+) -> bytes:
+    """A publication as it is logged."""
+    return _encoder.encode(
+        Publication(
+            channel=channel, sender=sender, intent=intent or UNSET, payload=Raw(payload), message_id=message_id,
+            in_reply_to=in_reply_to or UNSET, timestamp=timestamp(), traceparent=traceparent or new_traceparent(),
+        )
+    )  # fmt: skip
+
+
+def agent_message(
+    *,
+    channel: str,
+    sender: Sender,
+    payload: Raw | bytes,
+    message_id: str,
+    intent: str,
+    context: Mapping[str, Any],
+    conversation_id: str = "",
+    traceparent: str = "",
+) -> bytes:
+    """A question as it is queued."""
+    return _encoder.encode(
+        AgentMessage(
+            channel=channel, sender=sender, intent=intent, payload=Raw(payload), message_id=message_id,
+            conversation_id=conversation_id or UNSET, context=context, timestamp=timestamp(),
+            traceparent=traceparent or new_traceparent(),
+        )
+    )  # fmt: skip

@@ -1,0 +1,226 @@
+"""The wire protocol in JSON: what clients may send, as strict structs, and what the server says back, as bytes.
+
+A frame is decoded in two steps, its type and then the struct of that type, so that a field of another type is
+refused by name. It knows nothing of connections or channels; `docs/protocol.md` describes the same frames in words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+
+from foundations.errors import CityError, InvalidMessage, UnknownType
+
+PROTOCOL_VERSION = 1
+SUBPROTOCOL = "smart-city.v1"
+
+FrameId = Annotated[str, Meta(max_length=128)]
+Key = Annotated[str, Meta(min_length=1, max_length=64)]
+Channel = Annotated[str, Meta(max_length=160)]
+MessageId = Annotated[str, Meta(max_length=64)]
+DeliveryId = Annotated[str, Meta(max_length=256)]
+Conversation = Annotated[str, Meta(min_length=1, max_length=128)]
+Intent = Literal["chat", "query", "command"]
+
+
+class ClientFrame(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What every frame may carry."""
+
+    type: str = "message"
+    id: FrameId | UnsetType = UNSET
+
+
+class Message(ClientFrame):
+    """A message to the agents of a channel."""
+
+    payload: Raw
+    channel: Channel = "guide"
+    intent: Intent = "chat"
+    key: Key | UnsetType = UNSET
+
+
+class WirePosition(Struct, frozen=True, forbid_unknown_fields=True):
+    """A place in a log; without an epoch it is taken in the current one."""
+
+    offset: Annotated[int, Meta(ge=0, le=2**53)]
+    epoch: Annotated[str, Meta(max_length=32)] = ""
+
+
+class Subscribe(ClientFrame):
+    """Subscriptions to take or move, each from a position or from now."""
+
+    channels: Annotated[dict[Channel, WirePosition | None], Meta(min_length=1, max_length=500)]
+
+
+class Unsubscribe(ClientFrame):
+    """Subscriptions to end."""
+
+    channels: Annotated[list[Channel], Meta(min_length=1, max_length=500)]
+
+
+class Publish(ClientFrame):
+    """A publication to all subscribers of a channel."""
+
+    channel: Channel
+    payload: Raw
+    intent: Intent | UnsetType = UNSET
+    key: Key | UnsetType = UNSET
+
+
+class Refresh(ClientFrame):
+    """A new token of the same user, on the living connection."""
+
+    session_token: Annotated[str, Meta(min_length=1, max_length=256)]
+
+
+class Ping(ClientFrame):
+    """Asks for a pong."""
+
+
+class Consume(ClientFrame):
+    """An agent takes messages of an inbox, at most ``max`` unacknowledged; 0 pauses."""
+
+    channel: Channel
+    max: Annotated[int, Meta(ge=0, le=1000)] = 64
+
+
+class Done(ClientFrame):
+    """Deliveries that are dealt with."""
+
+    delivery_ids: Annotated[list[DeliveryId], Meta(min_length=1, max_length=1000)]
+
+
+class Failed(ClientFrame):
+    """A delivery given back, to be tried again or not."""
+
+    delivery_id: DeliveryId
+    reason: Annotated[str, Meta(max_length=1000)] = ""
+    retry: bool = True
+
+
+class Working(ClientFrame):
+    """More time for a delivery."""
+
+    delivery_id: DeliveryId
+
+
+class Reply(ClientFrame):
+    """An answer, whole or a part of one."""
+
+    delivery_id: DeliveryId
+    payload: Raw | UnsetType = UNSET
+    intent: Intent | UnsetType = UNSET
+    stream: Literal["start", "delta", "end"] | UnsetType = UNSET
+
+
+class Forward(ClientFrame):
+    """A delivery handed on to another inbox."""
+
+    delivery_id: DeliveryId
+    channel: Channel
+
+
+CLIENT_FRAMES: Mapping[str, type[ClientFrame]] = {
+    "message": Message, "subscribe": Subscribe, "unsubscribe": Unsubscribe, "publish": Publish,
+    "refresh": Refresh, "ping": Ping, "consume": Consume, "done": Done, "failed": Failed,
+    "working": Working, "reply": Reply, "forward": Forward,
+}  # fmt: skip
+
+
+class _Type(Struct):
+    type: str = "message"
+    id: str | UnsetType = UNSET
+
+
+class _Conversation(Struct):
+    conversation_id: Conversation | UnsetType = UNSET
+
+
+_type = msgspec.json.Decoder(_Type)
+_decoders = {name: msgspec.json.Decoder(struct) for name, struct in CLIENT_FRAMES.items()}
+_conversation = msgspec.json.Decoder(_Conversation)
+_encoder = msgspec.json.Encoder()
+
+
+class BadFrame(Exception):
+    """A frame that was refused, with its id when it could still be read."""
+
+    def __init__(self, error: CityError, frame_id: str) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.frame_id = frame_id
+
+
+def decode(text: bytes) -> ClientFrame:
+    """Reads one frame.
+
+    Raises:
+        BadFrame: with `InvalidMessage` (not JSON, no object, a wrong or unknown field) or `UnknownType`.
+    """
+    frame_id = ""
+    try:
+        head = _type.decode(text)
+        frame_id = head.id if head.id is not UNSET and len(head.id) <= 128 else ""
+        decoder = _decoders.get(head.type)
+        if decoder is None:
+            known = ", ".join(CLIENT_FRAMES)
+            raise BadFrame(UnknownType(f"Unknown type {head.type[:64]!r}; known are {known}"), frame_id)
+        return decoder.decode(text)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        raise BadFrame(InvalidMessage(f"Invalid message format: {error}"), frame_id) from None
+
+
+def conversation_of(payload: Raw) -> str:
+    """The payload's opaque ``conversation_id``; also checks that the payload is an object.
+
+    Raises:
+        InvalidMessage: the payload is no object, or its conversation_id no short string.
+    """
+    try:
+        found = _conversation.decode(payload).conversation_id
+    except msgspec.MsgspecError as error:
+        raise InvalidMessage(f"Invalid message format: payload: {error}") from None
+    return "" if found is UNSET else found
+
+
+def encode(frame: Mapping[str, Any] | Struct) -> bytes:
+    """One server frame as JSON, not yet framed for the wire."""
+    return _encoder.encode(frame)
+
+
+def wire(data: bytes) -> bytes:
+    """A text frame of the WebSocket protocol around ``data``: unmasked, whole (RFC 6455, 5.2).
+
+    Encoded once, the same bytes go to every connection; that is why they bypass `ServerProtocol`.
+    """
+    size = len(data)
+    if size < 126:
+        return bytes((0x81, size)) + data
+    if size < 65536:
+        return b"\x81\x7e" + size.to_bytes(2, "big") + data
+    return b"\x81\x7f" + size.to_bytes(8, "big") + data
+
+
+def positioned(data: bytes, offset: int, epoch: str) -> bytes:
+    """A logged publication with its place in the log, as a text frame ready to be written."""
+    return wire(b'%b,"offset":%d,"epoch":"%b"}' % (data[:-1], offset, epoch.encode()))
+
+
+def error_frame(error: CityError, frame_id: str = "", delivery_id: str = "") -> bytes:
+    """The ``error`` frame of a refusal."""
+    frame: dict[str, Any] = {
+        "type": "error", "code": error.code, "message": error.message, "retryable": error.retryable,
+    }  # fmt: skip
+    if error.retry_after is not None:
+        frame["retry_after"] = round(error.retry_after, 3)
+    if frame_id:
+        frame["id"] = frame_id
+    if delivery_id:
+        frame["delivery_id"] = delivery_id
+    return wire(encode(frame))
+
+
+HEARTBEAT = wire(b'{"type":"heartbeat"}')
