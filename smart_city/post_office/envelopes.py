@@ -59,12 +59,21 @@ class AgentMessage(Struct, frozen=True, kw_only=True):
 class _Clock:
     """UUIDv7s that grow within this process, and timestamps written once a millisecond."""
 
-    __slots__ = ("_counter", "_millisecond", "_text")
+    __slots__ = ("_counter", "_millisecond", "_stamped", "_text")
 
     def __init__(self) -> None:
         self._millisecond = 0
         self._counter = 0
+        self._stamped = 0
         self._text = ""
+
+    def timestamp(self) -> str:
+        """Now, written once a millisecond."""
+        now = time.time_ns() // 1_000_000
+        if now != self._stamped:
+            self._stamped = now
+            self._text = f"{datetime.fromtimestamp(now // 1000, UTC):%Y-%m-%dT%H:%M:%S}.{now % 1000:03d}Z"
+        return self._text
 
     def message_id(self) -> str:
         """A UUIDv7 (RFC 9562, 5.7): 48 bits of milliseconds, 12 of a counter, 62 random."""
@@ -89,10 +98,9 @@ def new_message_id() -> str:
     return _clock.message_id()
 
 
-def timestamp(seconds: float | None = None) -> str:
-    """RFC 3339 in UTC with milliseconds; of now, unless told otherwise."""
-    moment = datetime.now(UTC) if seconds is None else datetime.fromtimestamp(seconds, UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
+def timestamp() -> str:
+    """The present moment as RFC 3339 in UTC with milliseconds."""
+    return _clock.timestamp()
 
 
 def digest_of(*parts: bytes | str) -> str:

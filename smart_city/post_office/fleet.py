@@ -1,0 +1,170 @@
+"""The fleet: which instances live, what each counts, and a way to ask all of them.
+
+Everything that can die with an instance hangs on its lease here. Figures of others are a few seconds old;
+`ask` is exact and for operators, not for the hot path.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from foundations.errors import CityError
+from foundations.supervision import Tasks
+from foundations.valkey.client import Valkey
+from foundations.valkey.scripts import Script
+from foundations.valkey.subscriptions import Subscriptions
+
+_log = logging.getLogger(__name__)
+_BUS = "bus:fleet"
+BEATS_A_LEASE = 5
+ASK_SECONDS = 1.0
+
+
+class Figures(Struct, frozen=True, kw_only=True):
+    """What one instance counts. ``channels``: subscribers of each channel that is not private."""
+
+    v: int = 1
+    instance_id: str = ""
+    host: str = ""
+    pid: int = 0
+    started_at: str = ""
+    connections: int = 0
+    channels: dict[str, int] = {}
+    published: int = 0
+    questions: int = 0
+    answers: int = 0
+
+
+class _Question(Struct, kw_only=True):
+    v: int = 1
+    id: str
+    asker: str
+    ask: str
+    about: dict[str, Any]
+
+
+class _Answer(Struct, kw_only=True):
+    v: int = 1
+    id: str
+    answer: Any
+
+
+Responder = Callable[[Mapping[str, Any]], Any]
+
+
+class Fleet:
+    """This instance's place among the others."""
+
+    def __init__(
+        self, valkey: Valkey, subscriptions: Subscriptions, tasks: Tasks, *, instance_id: str,
+        lease_seconds: float, figures: Callable[[], Figures],
+    ) -> None:  # fmt: skip
+        self._valkey = valkey
+        self._subscriptions = subscriptions
+        self._tasks = tasks
+        self._lease = lease_seconds
+        self._figures = figures
+        self._script = Script.read("smart_city.post_office", "beat")
+        self._keys = [valkey.key("{instances}:leases"), valkey.key("{instances}:figures")]
+        self._quiet_until = 0.0
+        self._last_beat = 0.0
+        self._open: dict[str, tuple[list[Any], asyncio.Event]] = {}
+        self.member = f"{instance_id}#{secrets.token_hex(4)}"
+        self.living: dict[str, Figures] = {}
+        self.responders: dict[str, Responder] = {}
+        self.lapsed: list[Callable[[str], None]] = []
+
+    async def start(self) -> None:
+        """Joins the fleet, and keeps the membership alive."""
+        await self._subscriptions.listen(_BUS, self._hear_question)
+        await self._subscriptions.listen(f"{_BUS}:{self.member}", self._hear_answer)
+        await self._beat()
+        self._tasks.start("heartbeat of the instance", self._keep)
+
+    async def leave(self) -> None:
+        """Ends the membership; nothing has to be reclaimed from this instance."""
+        for key, command in zip(self._keys, ("ZREM", "HDEL"), strict=True):
+            await self._valkey.command(command, key, self.member)
+
+    async def _keep(self) -> None:
+        while True:
+            await asyncio.sleep(self._lease / BEATS_A_LEASE)
+            try:
+                await self._beat()
+            except CityError as error:
+                _log.warning("the instance's lease could not be renewed, trying again: %s", error)
+
+    async def _beat(self) -> None:
+        """Renews the lease and looks for instances whose own has lapsed.
+
+        After the store was away every lease has run out: nobody is given up for one full lease, so that the
+        living can come back first.
+        """
+        now = asyncio.get_running_loop().time()
+        if now - self._last_beat > self._lease:
+            self._quiet_until = now + self._lease
+        claims = int(now >= self._quiet_until)
+        args = [self.member, msgspec.json.encode(self._figures()), round(self._lease * 1000), claims]
+        lapsed, living = await self._valkey.run(self._script, self._keys, args)
+        self._last_beat = asyncio.get_running_loop().time()
+        self.living = {
+            member.decode(): msgspec.json.decode(figures, type=Figures)
+            for member, figures in zip(living[::2], living[1::2], strict=True)
+        }
+        for raw in lapsed:
+            _log.warning("the instance %s is gone; what it held is taken over", raw.decode())
+            for tell in self.lapsed:
+                tell(raw.decode())
+
+    def subscribers(self, channel: str) -> int:
+        """Connections that listen to a channel on all instances, a few seconds old."""
+        own = self._figures()
+        others = (figures for member, figures in self.living.items() if member != self.member)
+        return own.channels.get(channel, 0) + sum(figures.channels.get(channel, 0) for figures in others)
+
+    # Asking
+
+    async def ask(self, ask: str, about: Mapping[str, Any]) -> list[Any]:
+        """Asks every living instance, this one too; whoever has not answered within a second is left out."""
+        question = _Question(id=secrets.token_hex(8), asker=self.member, ask=ask, about=dict(about))
+        answers: list[Any] = []
+        complete = asyncio.Event()
+        self._open[question.id] = (answers, complete)
+        try:
+            await self._valkey.command("SPUBLISH", self._valkey.key(_BUS), msgspec.json.encode(question))
+            async with asyncio.timeout(ASK_SECONDS):
+                await complete.wait()
+        except TimeoutError:
+            _log.warning("%d of %d instances answered %s", len(answers), len(self.living), ask)
+        finally:
+            del self._open[question.id]
+        return answers
+
+    def _hear_question(self, payload: bytes) -> None:
+        question = msgspec.json.decode(payload, type=_Question)
+        responder = self.responders.get(question.ask)
+        if responder is not None:
+            answer = _Answer(id=question.id, answer=responder(question.about))
+            bus = self._valkey.key(f"{_BUS}:{question.asker}")
+            self._tasks.spawn("answer the fleet", self._answer(bus, msgspec.json.encode(answer)))
+
+    async def _answer(self, bus: str, answer: bytes) -> None:
+        try:
+            await self._valkey.command("SPUBLISH", bus, answer)
+        except CityError as error:
+            _log.warning("another instance gets no answer: %s", error)
+
+    def _hear_answer(self, payload: bytes) -> None:
+        answer = msgspec.json.decode(payload, type=_Answer)
+        if answer.id in self._open:
+            answers, complete = self._open[answer.id]
+            answers.append(answer.answer)
+            if len(answers) >= len(self.living):
+                complete.set()

@@ -1,0 +1,112 @@
+"""One connection's unsent bytes, and the round that writes for all of them.
+
+What is sent during one turn of the event loop leaves in one write per connection (benchmark: fan-out, burst). Only
+a replay waits for the client; a reader that is too slow for live frames is reported once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+
+class Round:
+    """The outboxes with something to write in this turn of the loop."""
+
+    __slots__ = ("_loop", "_outboxes")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._outboxes: list[Outbox] = []
+
+    def add(self, outbox: Outbox) -> None:
+        """Remembers an outbox that has something to write; each adds itself once a turn."""
+        if not self._outboxes:
+            self._loop.call_soon(self._write)
+        self._outboxes.append(outbox)
+
+    def _write(self) -> None:
+        outboxes, self._outboxes = self._outboxes, []
+        for outbox in outboxes:
+            outbox.write()
+
+
+class Outbox:
+    """The frames that one connection has not been given yet, and how far it is behind.
+
+    The unsent limit never counts the first frame in the queue: a frame may be larger than the limit.
+    """
+
+    __slots__ = (
+        "_drained", "_first_end", "_frames", "_limit", "_on_too_slow", "_pending", "_round", "_too_slow",
+        "_transport", "_written",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        round_: Round,
+        *,
+        limit: int,
+        on_too_slow: Callable[[], None],
+    ) -> None:
+        self._transport = transport
+        self._round = round_
+        self._limit = limit
+        self._on_too_slow = on_too_slow
+        self._too_slow = False
+        self._frames: list[bytes] = []
+        self._pending = 0
+        self._written = 0
+        self._first_end = 0
+        self._drained: asyncio.Event | None = None
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that wait for the client, the first frame of the queue not counted."""
+        buffered = self._transport.get_write_buffer_size()
+        first_left = max(0, self._first_end - (self._written - buffered))
+        return max(0, buffered - first_left) + self._pending
+
+    def send(self, frame: bytes) -> None:
+        """Queues a whole frame for the write at the end of this turn."""
+        if not self._frames:
+            self._round.add(self)
+        self._frames.append(frame)
+        self._pending += len(frame)
+
+    def write(self) -> None:
+        """Hands the queued frames to the transport in one piece."""
+        frames = self._frames
+        if not frames or self._transport.is_closing():
+            self._frames, self._pending = [], 0
+            return
+        if self._transport.get_write_buffer_size() == 0:
+            self._first_end = self._written + len(frames[0])
+        self._written += self._pending
+        self._transport.write(frames[0] if len(frames) == 1 else b"".join(frames))
+        self._frames, self._pending = [], 0
+        if not self._too_slow and self.unsent > self._limit:
+            self._too_slow = True
+            self._on_too_slow()
+
+    async def replay(self, frames: bytes) -> None:
+        """Writes old frames when the client has taken what came before; they never count as unsent."""
+        while self._drained is not None:
+            await self._drained.wait()
+        self.write()
+        if not self._transport.is_closing():
+            self._written += len(frames)
+            self._first_end = self._written
+            self._transport.write(frames)
+
+    def pause(self) -> None:
+        """The transport's buffer is above its high-water mark."""
+        if self._drained is None:
+            self._drained = asyncio.Event()
+
+    def resume(self) -> None:
+        """The transport's buffer is below its low-water mark, or the connection is gone."""
+        if self._drained is not None:
+            self._drained.set()
+            self._drained = None

@@ -1,0 +1,307 @@
+"""The registry: this instance's connections as operators and other instances see them in the store.
+
+A connection stands here right before its welcome and is gone right after its close; whatever its instance
+can no longer remove goes with the instance's lease. Writes of one turn of the loop share a call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+
+from foundations.errors import CityError, NotFound, TooManyConnections
+from foundations.supervision import Tasks
+from foundations.valkey.client import Valkey
+from foundations.valkey.scripts import Script
+from smart_city.post_office.channels import connection_log
+
+_log = logging.getLogger(__name__)
+_PACKAGE = "smart_city.post_office"
+AT_ONCE = 500
+"""Connections in one script call."""
+RETRY_AFTER = 5.0
+Item = TypeVar("Item")
+
+
+class Registered(Protocol):
+    """A connection, as far as the registry has to know it."""
+
+    connection_id: str
+    user_id: str
+    connected_at: str
+    last_heartbeat: str
+
+    @property
+    def channels(self) -> Sequence[str]: ...
+
+
+class Registry:
+    """Writes this instance's connections and subscriptions, and reads anybody's."""
+
+    def __init__(
+        self, valkey: Valkey, tasks: Tasks, *, instance_id: str, member: str, lease_seconds: float,
+        owner_seconds: float, most_per_user: int,
+    ) -> None:  # fmt: skip
+        self._valkey = valkey
+        self._tasks = tasks
+        self._instance_id = instance_id
+        self._held = valkey.key(f"instance:{{{member}}}:connections")
+        self._lease = round(lease_seconds * 1000)
+        self._owner = round(owner_seconds * 1000)
+        self._most = most_per_user
+        self._register = Script.read(_PACKAGE, "register")
+        self._renew = Script.read(_PACKAGE, "renew")
+        self._own = Script.read(_PACKAGE, "own")
+        self._connections: dict[str, Registered] = {}
+        self._stale: set[str] = set()
+        self._owned_at = 0.0
+        self._waiting: list[tuple[Registered, asyncio.Future[bool]]] = []
+        self._leaving: list[Registered] = []
+        self._channels: dict[str, int] = {}
+
+    def start(self) -> None:
+        """Begins to renew what stands here."""
+        self._tasks.start("renew connections", self._keep)
+
+    # Connections
+
+    async def add(self, connection: Registered) -> None:
+        """Writes a new connection and makes it the owner of its log.
+
+        Raises:
+            TooManyConnections: its user has as many as one may have.
+            Unavailable: the store did not answer.
+        """
+        if not await self._written(connection):
+            raise TooManyConnections(
+                f"{connection.user_id} has {self._most} connections already; close one first", retry_after=RETRY_AFTER
+            )
+        self._connections[connection.connection_id] = connection
+
+    async def update(self, connection: Registered) -> None:
+        """Writes a connection again whose channels have changed."""
+        if connection.connection_id in self._connections:
+            await self._written(connection)
+
+    def heard(self, connection: Registered) -> None:
+        """The connection answered a heartbeat; it is written with the next renewal."""
+        self._stale.add(connection.connection_id)
+
+    def remove(self, connection: Registered) -> None:
+        """Takes a closed connection out, soon."""
+        self._stale.discard(connection.connection_id)
+        if self._connections.pop(connection.connection_id, None) is None:
+            return
+        if not self._leaving:
+            asyncio.get_running_loop().call_soon(lambda: self._tasks.spawn("remove connections", self._depart()))
+        self._leaving.append(connection)
+
+    def _written(self, connection: Registered) -> asyncio.Future[bool]:
+        loop = asyncio.get_running_loop()
+        if not self._waiting:
+            loop.call_soon(lambda: self._tasks.spawn("register connections", self._arrive()))
+        outcome: asyncio.Future[bool] = loop.create_future()
+        self._waiting.append((connection, outcome))
+        return outcome
+
+    async def _arrive(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for chunk in _chunks(waiting):
+            try:
+                outcomes = await self._write([connection for connection, _ in chunk])
+            except CityError as error:
+                for _, future in chunk:
+                    if not future.done():
+                        future.set_exception(error)
+                continue
+            for (_, future), stands in zip(chunk, outcomes, strict=True):
+                if not future.done():
+                    future.set_result(stands)
+
+    async def _write(self, connections: Sequence[Registered]) -> list[bool]:
+        """Writes connections whole; those that found room own their logs."""
+        args: list[bytes | str | int] = [self._lease, self._most]
+        for connection in connections:
+            args += (connection.connection_id, self._described(connection))
+        outcomes = await self._valkey.run(self._register, [user_key(c.user_id) for c in connections], args)
+        standing = [c for c, stands in zip(connections, outcomes, strict=True) if stands]
+        if standing:
+            await self._claim(standing)
+        return [bool(stands) for stands in outcomes]
+
+    async def _claim(self, connections: Sequence[Registered]) -> None:
+        await asyncio.gather(
+            self._valkey.run(
+                self._own,
+                [self._valkey.key(owner_key(c.connection_id)) for c in connections],
+                [self._owner, self._instance_id, *(c.user_id for c in connections)],
+            ),
+            self._valkey.command("SADD", self._held, *(c.connection_id for c in connections)),
+        )
+
+    async def _depart(self) -> None:
+        """Removes what has closed; what the store does not take now goes with its lease."""
+        leaving, self._leaving = self._leaving, []
+        try:
+            for chunk in _chunks(leaving):
+                await asyncio.gather(
+                    *(self._valkey.command("HDEL", user_key(c.user_id), c.connection_id) for c in chunk),
+                    *(self._valkey.command("DEL", self._valkey.key(owner_key(c.connection_id))) for c in chunk),
+                    self._valkey.command("SREM", self._held, *(c.connection_id for c in chunk)),
+                )
+        except CityError as error:
+            _log.warning("%d closed connections stay registered until their lease ends: %s", len(leaving), error)
+
+    def _described(self, connection: Registered) -> bytes:
+        return msgspec.json.encode(
+            {
+                "v": 1, "instance_id": self._instance_id, "connected_at": connection.connected_at,
+                "last_heartbeat": connection.last_heartbeat, "channels": sorted(connection.channels),
+            }
+        )  # fmt: skip
+
+    # Subscriptions
+
+    async def listening(self, channels: Iterable[str]) -> None:
+        """Counts subscriptions of this instance in; the key says which channels are listened to here."""
+        new = [channel for channel in channels if self._channels.get(channel, 0) == 0]
+        for channel in channels:
+            self._channels[channel] = self._channels.get(channel, 0) + 1
+        if new:
+            await self._valkey.command("SADD", self._subscriptions, *new)
+            await self._valkey.command("PEXPIRE", self._subscriptions, self._lease)
+
+    def left(self, channels: Iterable[str]) -> None:
+        """Counts subscriptions out; channels that nobody listens to any more leave the key soon."""
+        gone = []
+        for channel in channels:
+            self._channels[channel] -= 1
+            if not self._channels[channel]:
+                del self._channels[channel]
+                gone.append(channel)
+        if gone:
+            self._tasks.spawn("leave channels", self._unlisted(gone))
+
+    async def _unlisted(self, channels: Sequence[str]) -> None:
+        gone = [channel for channel in channels if channel not in self._channels]
+        if gone:
+            await self._valkey.command("SREM", self._subscriptions, *gone)
+
+    @property
+    def subscribers(self) -> dict[str, int]:
+        """How many connections of this instance listen to each channel, private logs left out."""
+        return dict(self._channels)
+
+    @property
+    def _subscriptions(self) -> str:
+        return f"subscriptions:{self._instance_id}"
+
+    # Renewal
+
+    async def _keep(self) -> None:
+        while True:
+            await asyncio.sleep(self._lease / 2500)
+            try:
+                await self._renew_all()
+            except CityError as error:
+                _log.warning("connections could not be renewed, trying again: %s", error)
+
+    async def _renew_all(self) -> None:
+        now = asyncio.get_running_loop().time()
+        is_owning = now - self._owned_at > self._owner / 3000
+        for chunk in _chunks(list(self._connections.values())):
+            args = [self._lease, *(c.connection_id for c in chunk)]
+            alive = await self._valkey.run(self._renew, [user_key(c.user_id) for c in chunk], args)
+            again = [
+                c for c, lives in zip(chunk, alive, strict=True)
+                if c.connection_id in self._connections and (not lives or c.connection_id in self._stale)
+            ]  # fmt: skip
+            if again:
+                self._stale.difference_update(c.connection_id for c in again)
+                await self._write(again)
+            if is_owning:
+                await self._claim([c for c in chunk if c.connection_id in self._connections])
+        if is_owning:
+            self._owned_at = now
+        if self._channels:
+            await self._valkey.command("SADD", self._subscriptions, *self._channels)
+            await self._valkey.command("PEXPIRE", self._subscriptions, self._lease)
+
+    # Reading
+
+    async def find(self, connection_id: str) -> dict[str, Any]:
+        """One connection of any instance, as it is written.
+
+        Raises:
+            NotFound: there is none, or it is closed.
+        """
+        user = await self._valkey.command("HGET", self._valkey.key(owner_key(connection_id)), "user_id")
+        data = user and await self._valkey.command("HGET", user_key(user.decode()), connection_id)
+        if not data:
+            raise NotFound(f"there is no connection {connection_id!r} (any more)")
+        return {"connection_id": connection_id, "user_id": user.decode(), **_record(data)}
+
+    async def connections_of(self, user_id: str) -> list[dict[str, Any]]:
+        """A user's connections on all instances."""
+        found = await self._valkey.command("HGETALL", user_key(user_id))
+        return [
+            {"connection_id": connection_id.decode(), "user_id": user_id, **_record(data)}
+            for connection_id, data in found.items()
+        ]
+
+    async def is_connected(self, user_id: str) -> bool:
+        """Whether the user has a connection anywhere."""
+        return bool(await self._valkey.command("HLEN", user_key(user_id)))
+
+    async def release(self) -> None:
+        """Takes out everything of this instance at its end."""
+        self._leaving += self._connections.values()
+        self._connections.clear()
+        await self._depart()
+        await self._valkey.command("DEL", self._subscriptions)
+
+
+class Leftovers:
+    """What an instance that died has left behind: its connections' claims on their logs."""
+
+    def __init__(self, valkey: Valkey) -> None:
+        self._valkey = valkey
+
+    async def of(self, member: str) -> list[tuple[str, str]]:
+        """Ends the claims of the member's connections; returns their ids and users."""
+        held = self._valkey.key(f"instance:{{{member}}}:connections")
+        ended = []
+        for raw in await self._valkey.command("SMEMBERS", held):
+            connection_id = raw.decode()
+            owner = self._valkey.key(owner_key(connection_id))
+            user = await self._valkey.command("HGET", owner, "user_id")
+            await self._valkey.command("DEL", owner)
+            if user:
+                ended.append((connection_id, user.decode()))
+        await self._valkey.command("DEL", held)
+        return ended
+
+
+def user_key(user_id: str) -> str:
+    """The hash of a user's connections: a fixed name, without the prefix."""
+    return f"connections:{user_id}"
+
+
+def owner_key(connection_id: str) -> str:
+    """The record that a connection's log has a living owner; it shares the log's slot."""
+    return f"owner:{{{connection_log(connection_id)}}}"
+
+
+def _record(data: bytes) -> dict[str, Any]:
+    record: dict[str, Any] = msgspec.json.decode(data)
+    record.pop("v", None)
+    return record
+
+
+def _chunks(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    for start in range(0, len(items), AT_ONCE):
+        yield items[start : start + AT_ONCE]
