@@ -1,0 +1,21 @@
+"""Valkey as the platform uses it: one client, scripts, one pub/sub connection, and a server of its own on a laptop.
+
+It speaks Valkey's words (keys, scripts, shard channels) and deliberately knows nothing of what is stored in them.
+"""
+
+from foundations.valkey.client import Valkey, WrongStore
+from foundations.valkey.embedded import EmbeddedServer, NoServer, ServerFailed, ServerHung, UnusableDataDir
+from foundations.valkey.scripts import Script
+from foundations.valkey.subscriptions import Subscriptions
+
+__all__ = [
+    "EmbeddedServer",
+    "NoServer",
+    "Script",
+    "ServerFailed",
+    "ServerHung",
+    "Subscriptions",
+    "UnusableDataDir",
+    "Valkey",
+    "WrongStore",
+]

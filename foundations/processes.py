@@ -1,0 +1,76 @@
+"""Which process is meant by a pid: the one that began at a known moment, not whoever got its number later.
+
+It only looks; it starts nothing and ends nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+_PROC = Path("/proc")
+_DEAD = frozenset({"Z", "X", "x"})
+"""States of `/proc/PID/stat` in which nothing runs any more; a zombie whose parent died may stay for ever."""
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A process that cannot be mistaken for a later one of the same number."""
+
+    pid: int
+    started: str
+
+    @classmethod
+    def of(cls, pid: int) -> Process | None:
+        """The living process of this number, if there is one."""
+        started = _started(pid)
+        return cls(pid, started) if started else None
+
+    @classmethod
+    def this(cls) -> Process:
+        """The process that asks."""
+        return cls(os.getpid(), _started(os.getpid()) or "")
+
+    @property
+    def is_alive(self) -> bool:
+        return _started(self.pid) == self.started
+
+
+def machine() -> str:
+    """Names what pids are counted in: this boot of this machine and, in a container, its own numbering.
+
+    Two containers may share a host name; only processes of one pid namespace may be judged dead by their number.
+    """
+    try:
+        boot = (_PROC / "sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot}/{(_PROC / 'self/ns/pid').readlink()}"
+    except OSError:
+        return f"{socket.gethostname()}/{uuid.getnode():x}"
+
+
+def _started(pid: int) -> str:
+    """When the living process began, in whatever unit the system has; empty when nothing lives there."""
+    if pid <= 0:
+        return ""
+    if not (_PROC / "self/stat").exists():
+        return _started_by_ps(pid)
+    try:
+        stat = (_PROC / str(pid) / "stat").read_text()
+    except OSError:
+        return ""
+    fields = stat.rpartition(")")[2].split()  # the name before may hold spaces and parentheses
+    return "" if fields[0] in _DEAD else fields[19]
+
+
+def _started_by_ps(pid: int) -> str:
+    """The same where there is no /proc (macOS)."""
+    asked = subprocess.run(  # noqa: S603  # a fixed command and a number
+        ["ps", "-o", "stat=,lstart=", "-p", str(pid)],  # noqa: S607
+        capture_output=True, text=True, check=False, timeout=5,
+    )  # fmt: skip
+    state, _, started = asked.stdout.strip().partition(" ")
+    return "" if not state or state[0] in _DEAD else started.strip()

@@ -1,0 +1,144 @@
+"""One RESP3 connection that hands on every reply in the turn of the event loop in which it arrives.
+
+It exists because the bus carries all traffic: redis-py's `PubSub` formats, logs and awaits for every message. It
+neither reconnects nor knows what replies mean; where to connect, and as whom, it learns from redis-py's own pool.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable, Iterable
+from typing import Any, cast
+
+import hiredis
+from redis.asyncio.connection import (
+    AbstractConnection,
+    Connection,
+    ConnectionPool,
+    SSLConnection,
+    UnixDomainSocketConnection,
+)
+
+Reply = Any
+_NOT_YET = object()
+_packed = cast(Callable[[tuple[bytes | str | int, ...]], bytes], hiredis.pack_command)  # its stub knows one-tuples
+_NAMES_AT_ONCE = 512
+"""Channel names in one command: enough to make thousands cheap, few enough not to hold the server up."""
+
+
+class WireLost(Exception):  # noqa: N818  # says what happened
+    """The connection could not be opened, or broke; the text says why."""
+
+
+class Wire(asyncio.Protocol):
+    """One connection; ``on_reply`` gets each reply parsed; `lost` is done once nothing will come any more."""
+
+    def __init__(self, on_reply: Callable[[Reply], None]) -> None:
+        self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._on_reply = on_reply
+        self._reader = hiredis.Reader(notEnoughData=_NOT_YET)
+        self._transport: asyncio.Transport | None = None
+
+    @classmethod
+    async def open(
+        cls, pool: ConnectionPool, on_reply: Callable[[Reply], None], *, seconds: float
+    ) -> Wire:
+        """Connects and greets within ``seconds``; the server has then answered PING, so it is not loading.
+
+        Raises:
+            WireLost: it could not be done.
+        """
+        target = cast(Callable[[], AbstractConnection], pool.make_connection)()  # never opened: it only knows address, credentials and TLS
+        greeting = _Greeting()
+        wire = cls(greeting.received)
+        try:
+            async with asyncio.timeout(seconds):
+                await _connect(wire, target)
+                wire.send(*_hello(target))
+                wire.send("PING")
+                await asyncio.wait((greeting.done, wire.lost), return_when=asyncio.FIRST_COMPLETED)
+        except (OSError, ssl.SSLError) as error:  # a timeout is an OSError
+            wire.abort(f"{type(error).__name__} {error}".rstrip())
+            raise WireLost(wire.lost.result()) from error
+        if not greeting.done.done() or greeting.done.result():
+            wire.abort(greeting.done.result() if greeting.done.done() else "closed")
+            raise WireLost(wire.lost.result())
+        wire._on_reply = on_reply
+        return wire
+
+    def send(self, *command: bytes | str | int) -> None:
+        """Writes one command. After the end of the connection it does nothing: `lost` has said so."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(_packed(command))
+
+    def send_many(self, verb: bytes, names: Iterable[bytes]) -> None:
+        """Writes one verb for any number of names, in one write of several commands."""
+        rest = list(names)
+        commands = [
+            _packed((verb, *rest[start : start + _NAMES_AT_ONCE]))
+            for start in range(0, len(rest), _NAMES_AT_ONCE)
+        ]
+        if commands and self._transport is not None and not self._transport.is_closing():
+            self._transport.write(b"".join(commands))
+
+    def abort(self, reason: str) -> None:
+        """Ends the connection at once."""
+        if self._transport is not None:
+            self._transport.abort()
+        self._end(reason)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's own is no subclass
+
+    def data_received(self, data: bytes) -> None:
+        reader, on_reply = self._reader, self._on_reply
+        try:
+            reader.feed(data)
+            while (reply := reader.gets()) is not _NOT_YET:
+                on_reply(reply)
+        except hiredis.ProtocolError as error:
+            self.abort(f"not RESP3: {error}")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end(str(exc) if exc else "closed by the server")
+
+    def _end(self, reason: str) -> None:
+        if not self.lost.done():
+            self.lost.set_result(reason)
+
+
+class _Greeting:
+    """Waits for the replies to HELLO and PING. The result is empty, or the first refusal."""
+
+    def __init__(self) -> None:
+        self.expected = 2
+        self.done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    def received(self, reply: Reply) -> None:
+        if self.done.done() or isinstance(reply, hiredis.PushNotification):
+            return
+        self.expected -= 1
+        if isinstance(reply, hiredis.ReplyError):
+            self.done.set_result(str(reply))
+        elif self.expected == 0:
+            self.done.set_result("")
+
+
+async def _connect(wire: Wire, target: AbstractConnection) -> None:
+    loop = asyncio.get_running_loop()
+    if isinstance(target, UnixDomainSocketConnection):
+        await loop.create_unix_connection(lambda: wire, target.path)
+    elif isinstance(target, SSLConnection):
+        await loop.create_connection(
+            lambda: wire, target.host, target.port, ssl=target.ssl_context.get(), server_hostname=target.host
+        )
+    elif isinstance(target, Connection):
+        await loop.create_connection(lambda: wire, target.host, target.port)
+
+
+def _hello(target: AbstractConnection) -> tuple[str, ...]:
+    name = ("SETNAME", "smart-city-bus")
+    if target.password is None:
+        return ("HELLO", "3", *name)
+    return ("HELLO", "3", "AUTH", target.username or "default", target.password, *name)
