@@ -32,11 +32,13 @@ check: environment tools ## ruff, mypy --strict, the layers, tsc
 lock: ## both requirements and the npm locks again, from what pyproject.toml and the .in files ask for
 	$(LOCK) -o requirements/run.txt
 	$(LOCK) requirements/dev.in -c requirements/run.txt -o requirements/dev.txt
+	scripts/npm install --package-lock-only --ignore-scripts
+	scripts/npm install --package-lock-only --ignore-scripts --prefix tests/tools
 
 environment:
 	@scripts/environment dev
 
-# npm keeps this copy of the lock inside; the target is as new as what is installed.
+# npm leaves a copy of the lock inside, as new as what is installed.
 tools: node_modules/.package-lock.json
-node_modules/.package-lock.json: package-lock.json
-	@scripts/npm-ci .
+node_modules/.package-lock.json: package-lock.json | environment
+	@scripts/npm ci --ignore-scripts --silent
