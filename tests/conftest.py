@@ -1,3 +1,3 @@
-"""What every test has at hand."""
+"""What every test has at hand; each part says in its own module what it is."""
 
-pytest_plugins = ("tests.support.machine",)
+pytest_plugins = ("tests.support.machine", "tests.support.leaks", "tests.support.valkey")

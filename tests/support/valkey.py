@@ -1,0 +1,150 @@
+"""Real Valkey servers for tests: started in a temporary directory, hung, killed and restarted at will.
+
+The program is found as the platform finds it. Whoever starts a server stops it; `leaks` watches that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from types import TracebackType
+
+import pytest
+
+from foundations.supervision import Tasks
+from foundations.valkey.client import Valkey
+from foundations.valkey.embedded import find_server
+
+READY_SECONDS = 10.0
+
+
+def free_port() -> int:
+    """A TCP port on loopback that was free a moment ago."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+class ValkeyServer:
+    """One server on a unix socket and, with ``tcp``, on a free loopback port; ``flags`` win over the defaults.
+
+    ``ValkeyServer(maxmemory="2mb", maxmemory_policy="allkeys-lru")`` passes ``--maxmemory-policy allkeys-lru``.
+    It keeps its data over `kill` and `restart`, with the platform's own durability unless told otherwise.
+    """
+
+    def __init__(self, *, tcp: bool = False, **flags: str) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="valkey-"))
+        self.socket = self.directory / "valkey.sock"
+        self.port = free_port() if tcp else 0
+        self.url = f"redis://127.0.0.1:{self.port}" if tcp else f"unix://{self.socket}"
+        self._flags = {
+            "port": str(self.port), "bind": "127.0.0.1", "unixsocket": str(self.socket),
+            "dir": str(self.directory), "logfile": str(self.directory / "valkey.log"), "save": "",
+            "appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction",
+        } | {name.replace("_", "-"): value for name, value in flags.items()}  # fmt: skip
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> ValkeyServer:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, "the server is not running"
+        return self._process.pid
+
+    def start(self) -> ValkeyServer:
+        """Starts it and waits until it answers."""
+        words = [word for name, value in self._flags.items() for word in (f"--{name}", value)]
+        self._process = subprocess.Popen([find_server(), *words], stdin=subprocess.DEVNULL)
+        deadline = time.monotonic() + READY_SECONDS
+        while not self._answers():
+            assert self._process.poll() is None, f"Valkey ended: {self.log()}"
+            assert time.monotonic() < deadline, f"Valkey did not answer: {self.log()}"
+        return self
+
+    def stop(self) -> None:
+        """Ends it in good order and removes what it stored."""
+        if self._process is not None:
+            self.resume()
+            self._process.terminate()
+            try:
+                self._process.wait(READY_SECONDS)
+            except subprocess.TimeoutExpired:
+                self.kill()
+        self._process = None
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def kill(self) -> None:
+        """SIGKILL; what it stored stays for `start`."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(READY_SECONDS)
+            self._process = None
+
+    def restart(self) -> None:
+        """SIGKILL and start on the same data, socket and port."""
+        self.kill()
+        self.start()
+
+    def hang(self) -> None:
+        """SIGSTOP: it takes connections and answers nothing, until `resume`."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        self._signal(signal.SIGCONT)
+
+    def log(self) -> str:
+        """What it has written to its log."""
+        try:
+            return (self.directory / "valkey.log").read_text()
+        except OSError as error:
+            return str(error)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process is not None:
+            self._process.send_signal(number)
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(0.5)
+            client.connect(str(self.socket))
+            client.sendall(b"PING\r\n")
+            return client.recv(64).startswith(b"+PONG")
+        return False
+
+
+@pytest.fixture(scope="session")
+def valkey_server() -> Iterator[ValkeyServer]:
+    """One server for all tests of a session. Who hangs, fills or kills a server starts an own one."""
+    with ValkeyServer(appendfsync="no") as server:
+        yield server
+
+
+@pytest.fixture
+async def valkey(valkey_server: ValkeyServer) -> AsyncIterator[Valkey]:
+    """A client on that server whose keys no other test shares. The two fixed keys have no prefix."""
+    connected = await Valkey.connect(valkey_server.url, prefix=f"test-{secrets.token_hex(4)}:")
+    yield connected
+    await connected.close()
+
+
+@pytest.fixture
+async def tasks() -> AsyncIterator[Tasks]:
+    """An owner for background tasks, closed at the end of the test."""
+    owner = Tasks("test")
+    yield owner
+    await owner.close()
