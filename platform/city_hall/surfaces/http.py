@@ -1,0 +1,137 @@
+"""Every operation of the catalogue as ``POST /soa/{service}/{operation}``, JSON in and JSON out.
+
+A route only brings bytes: who calls is found out here, everything else happens in the invocation. FastAPI
+documents; it validates nothing, since strict models behind its bodies refuse what JSON can say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from city_hall.surfaces.callers import Door, Identify
+from city_hall.surfaces.catalogue import Catalogue, Entry
+from city_hall.surfaces.openapi import describe
+from foundations.errors import DeadlineExceeded, TooLarge
+from foundations.invocation import Invocation
+from foundations.operations import Result
+from foundations.settings import Settings
+
+ENVELOPE_BYTES = 64 * 1024
+"""What a body may hold beside the largest message: the names and values of the other arguments."""
+_BODY_SECONDS = 30.0
+_LONG_SECONDS = 15.0
+"""An operation that may take longer than this waits for something, and is given up when its caller leaves:
+what it would have taken for somebody who is gone stays for others."""
+
+ALIASES: Mapping[str, str] = {"/api/connections/stats": "post_office_get_connection_count"}
+"""Plain addresses of operations without arguments, for dashboards that can only GET."""
+
+_Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+def bind_operations(
+    app: FastAPI, catalogue: Catalogue, identify: Identify, invocation: Invocation, settings: Settings
+) -> None:
+    """Gives every operation its route, and documents it."""
+    surface = _Operations(Door(identify, settings), invocation, settings.max_message_bytes + ENVELOPE_BYTES)
+    for entry in catalogue:
+        operation = entry.operation
+        app.add_api_route(
+            operation.path, surface.endpoint(entry), methods=["POST"], name=operation.tool_name,
+            operation_id=operation.tool_name, summary=operation.summary, description=operation.description,
+            tags=[operation.service], response_class=Response, openapi_extra=describe(entry),
+        )  # fmt: skip
+    for path, tool in ALIASES.items():
+        if (named := catalogue.tool(tool)) is not None:
+            app.add_api_route(
+                path, surface.plain_endpoint(named), methods=["GET"], response_class=Response,
+                summary=named.operation.summary, tags=[named.operation.service],
+                openapi_extra=describe(named, body=False),
+            )  # fmt: skip
+
+
+def success(result: Result) -> Response:
+    """A result as the surface answers it: ``success`` and the result's fields."""
+    body = result.model_dump_json(exclude_none=True)
+    rest = body[1:] if body == "{}" else "," + body[1:]
+    return Response('{"success":true' + rest, media_type="application/json")
+
+
+class _Operations:
+    """What the routes share."""
+
+    def __init__(self, door: Door, invocation: Invocation, max_bytes: int) -> None:
+        self._door = door
+        self._invocation = invocation
+        self._max_bytes = max_bytes
+
+    def endpoint(self, entry: Entry) -> _Endpoint:
+        """Calls the operation with the request's body."""
+        operation = entry.operation
+        waits = operation.declared.deadline > _LONG_SECONDS
+
+        async def call(request: Request) -> Response:
+            caller = await self._door.caller(request)
+            raw = await _body(request, self._max_bytes)
+            headers = request.headers
+            called = self._invocation(
+                operation, caller, raw,
+                key=headers.get("idempotency-key", ""), traceparent=headers.get("traceparent", ""),
+            )  # fmt: skip
+            return success(await (_while_connected(request, called) if waits else called))
+
+        return call
+
+    def plain_endpoint(self, entry: Entry) -> _Endpoint:
+        """Calls the operation without arguments."""
+        operation = entry.operation
+
+        async def call(request: Request) -> Response:
+            caller = await self._door.caller(request)
+            traceparent = request.headers.get("traceparent", "")
+            return success(await self._invocation(operation, caller, b"", traceparent=traceparent))
+
+        return call
+
+
+async def _body(request: Request, limit: int) -> bytes:
+    """The request's body, refused as soon as it is known to be too large or too slow."""
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > limit:
+        raise TooLarge(f"the body is larger than {limit} bytes")
+    body = bytearray()
+    try:
+        async with asyncio.timeout(_BODY_SECONDS):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > limit:
+                    raise TooLarge(f"the body is larger than {limit} bytes")
+    except TimeoutError:
+        raise DeadlineExceeded(f"the body did not arrive within {_BODY_SECONDS:g} seconds") from None
+    return bytes(body)
+
+
+async def _while_connected(request: Request, called: Coroutine[Any, Any, Result]) -> Result:
+    """The call's result, unless the caller leaves first; then the call is cancelled and waited for."""
+    work = asyncio.create_task(called)
+    gone = asyncio.create_task(_disconnected(request))
+    try:
+        await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if work.done():
+            return work.result()
+        raise ClientDisconnect
+    finally:
+        work.cancel()
+        gone.cancel()
+        await asyncio.wait({work, gone})
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

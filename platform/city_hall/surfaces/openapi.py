@@ -1,0 +1,110 @@
+"""The OpenAPI document: what FastAPI knows of the routes, completed from the operations' declarations.
+
+It is generated at the first asking and never kept by hand; `bind_openapi` adds what all operations share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI
+
+from city_hall.surfaces.callers import COOKIE
+from city_hall.surfaces.catalogue import Entry
+from city_hall.surfaces.problems import MEDIA_TYPE, Problem
+from foundations.errors import ERRORS, CityError
+
+_ONLY_ON_SOCKETS = HTTPStatus.BAD_REQUEST
+"""What is not a frame, or of no known type, cannot be said over HTTP."""
+_STATUSES: tuple[int, ...] = tuple(
+    sorted({error.status for error in ERRORS if error.status != _ONLY_ON_SOCKETS})
+)
+
+
+def describe(entry: Entry, *, body: bool = True) -> dict[str, Any]:
+    """One operation in OpenAPI's words: its body, its answer, its refusals and who may call it."""
+    operation = entry.operation
+    declared = operation.declared
+    described: dict[str, Any] = {
+        "security": [{"bearer": []}, {"session": []}] if declared.sessions else [{"bearer": []}],
+        "responses": {
+            "200": {"description": "Done.", "content": _json(entry.output_schema)},
+            **{str(status): {"$ref": f"#/components/responses/{_name(status)}"} for status in _STATUSES},
+        },
+        "x-scope": declared.scope,
+        "x-deadline-seconds": declared.deadline,
+    }
+    if body:
+        content = _json(entry.input_schema)
+        content["application/json"]["example"] = dict(declared.example)
+        required = bool(entry.input_schema.get("required"))
+        described["requestBody"] = {"required": required, "content": content}
+    if body and operation.takes_key:
+        described["parameters"] = [{"$ref": "#/components/parameters/IdempotencyKey"}]
+    return described
+
+
+def bind_openapi(app: FastAPI) -> None:
+    """Lets ``app.openapi()`` give the completed document."""
+    by_routes = app.openapi
+
+    def complete() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = by_routes()
+            components = document.setdefault("components", {})
+            for kind, shared in _components().items():
+                components.setdefault(kind, {}).update(shared)
+            app.openapi_schema = document
+        return app.openapi_schema
+
+    app.openapi = complete  # type: ignore[method-assign]  # FastAPI's documented way to extend the document
+
+
+def _components() -> dict[str, dict[str, Any]]:
+    problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+    schemas = problem.pop("$defs")
+    return {
+        "schemas": {**schemas, "Problem": problem},
+        "responses": {_name(status): _refusals(status) for status in _STATUSES},
+        "parameters": {
+            "IdempotencyKey": {
+                "name": "Idempotency-Key", "in": "header", "required": False,
+                "description": "Makes the call safe to repeat for ten minutes; like the argument `key`.",
+                "schema": {"type": "string", "maxLength": 64},
+            },
+        },
+        "securitySchemes": {
+            "bearer": {"type": "http", "scheme": "bearer", "description": "A service or session token."},
+            "session": {
+                "type": "apiKey", "in": "cookie", "name": COOKIE, "description": "A browser's session.",
+            },
+        },
+    }  # fmt: skip
+
+
+def _refusals(status: int) -> Mapping[str, Any]:
+    """One status with an example of every error that answers it."""
+    errors = [error for error in ERRORS if error.status == status]
+    examples = {error.code: {"value": _example(error)} for error in errors}
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": examples}}
+    return {"description": ", or ".join(_sentence(error) for error in errors), "content": content}
+
+
+def _example(error: type[CityError]) -> dict[str, Any]:
+    return Problem.of(error(_sentence(error))).model_dump(mode="json", exclude_none=True)
+
+
+def _sentence(error: type[CityError]) -> str:
+    """What the error's class says of itself, up to the first stop."""
+    said = " ".join((error.__doc__ or error.title).split())
+    return said.partition(".")[0].partition(";")[0]
+
+
+def _json(schema: Mapping[str, Any]) -> dict[str, Any]:
+    return {"application/json": {"schema": dict(schema)}}
+
+
+def _name(status: int) -> str:
+    return HTTPStatus(status).phrase.title().replace(" ", "")
