@@ -43,7 +43,7 @@ class Process:
 def machine() -> str:
     """Names what pids are counted in: this boot of this machine and, in a container, its own numbering.
 
-    Two containers may share a host name; only processes of one pid namespace may be judged dead by their number.
+    Two containers may share a host name; a pid says that somebody is dead only inside its own namespace.
     """
     try:
         boot = (_PROC / "sys/kernel/random/boot_id").read_text().strip()

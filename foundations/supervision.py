@@ -1,4 +1,4 @@
-"""Background tasks that have an owner: started by name, watched, restarted when they fail, all stopped at the end.
+"""Background tasks with an owner: started by name, watched, restarted when they fail, stopped at the end.
 
 It schedules nothing and limits nothing; what a task does is its own affair.
 """
@@ -22,7 +22,7 @@ Value = TypeVar("Value")
 
 
 class Tasks:
-    """Owned background tasks: started by name, watched, restarted with back-off when they fail, stopped at close."""
+    """Owned background tasks: named, watched, restarted with back-off when they fail, stopped at close."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -36,7 +36,7 @@ class Tasks:
     def start(
         self, name: str, run: Callable[[], Coroutine[Any, Any, None]], *, restart: bool = True
     ) -> asyncio.Task[None]:
-        """Runs a long-lived loop; when it fails it is logged and, with ``restart``, run again after a pause."""
+        """Runs a long-lived loop; a failure is logged and, with ``restart``, it runs again after a pause."""
         return self.spawn(name, self._supervise(name, run) if restart else run())
 
     def spawn(self, name: str, coroutine: Coroutine[Any, Any, Value]) -> asyncio.Task[Value]:
@@ -54,7 +54,7 @@ class Tasks:
         return task
 
     async def close(self, timeout: float = 5.0) -> None:  # noqa: ASYNC109  # a bound for all, and nothing is raised
-        """Cancels every task and waits for their ends, at most ``timeout`` seconds; then names who did not stop."""
+        """Cancels every task and waits, at most ``timeout`` seconds; then the log names who did not stop."""
         self._closed = True
         tasks = self._running - {asyncio.current_task()}
         for task in tasks:

@@ -1,6 +1,6 @@
-"""Valkey as the platform uses it: one client, scripts, one pub/sub connection, and a server of its own on a laptop.
+"""Valkey as the platform uses it: a client, scripts, one pub/sub connection, a server of its own on a laptop.
 
-It speaks Valkey's words (keys, scripts, shard channels) and deliberately knows nothing of what is stored in them.
+It speaks Valkey's words (keys, scripts, shard channels) and deliberately knows nothing of what is kept there.
 """
 
 from foundations.valkey.client import Valkey, WrongStore

@@ -1,7 +1,7 @@
-"""The store behind one bounded connection pool: commands and scripts, each with a deadline, in the words of our errors.
+"""The store behind one bounded pool: commands and scripts, each with a deadline, failing in the city's errors.
 
-It never retries: whether a command may be sent twice is known only to whoever sends it. What is heard on the bus
-is `subscriptions`' work.
+It never retries: whether a command may be sent twice is known only to whoever sends it. Hearing the bus is the
+work of `subscriptions`.
 """
 
 from __future__ import annotations
@@ -35,10 +35,13 @@ OLDEST_REDIS = (7, 4)
 
 _AWAY = (exceptions.ConnectionError, exceptions.TimeoutError, TimeoutError, OSError)
 _REFUSED_FOR_NOW = (
-    exceptions.ReadOnlyError, exceptions.MasterDownError, exceptions.ClusterDownError, exceptions.TryAgainError,
-)  # fmt: skip
+    exceptions.ReadOnlyError,
+    exceptions.MasterDownError,
+    exceptions.ClusterDownError,
+    exceptions.TryAgainError,
+)
 _REFUSED_FOR_NOW_CODES = ("MISCONF", "NOREPLICAS", "BUSY", "UNBLOCKED")
-"""Refusals that pass: the disk is full, replicas are missing, a script runs too long, a failover is under way."""
+"""Refusals that pass: the disk is full, replicas are missing, a script runs too long, a failover goes on."""
 
 
 class WrongStore(Exception):
@@ -57,7 +60,13 @@ class Valkey:
         self._send: Callable[..., Awaitable[Any]] = client.execute_command
 
     @classmethod
-    async def connect(cls, url: str, *, prefix: str = "", timeout: float = 1.0) -> Valkey:  # noqa: ASYNC109  # of every command to come
+    async def connect(
+        cls,
+        url: str,
+        *,
+        prefix: str = "",
+        timeout: float = 1.0,  # noqa: ASYNC109  # of every command to come
+    ) -> Valkey:
         """Opens the store and makes sure that it can be trusted with what the platform keeps.
 
         Raises:
@@ -125,8 +134,9 @@ def _client(url: str, seconds: float) -> redis.asyncio.Redis:
         )
     try:
         pool = redis.asyncio.BlockingConnectionPool.from_url(
-            url, protocol=3, decode_responses=False, retry=Retry(NoBackoff(), 0), max_connections=MAX_CONNECTIONS,
-            timeout=seconds, socket_timeout=seconds, socket_connect_timeout=seconds, client_name="smart-city",
+            url, protocol=3, decode_responses=False, retry=Retry(NoBackoff(), 0), client_name="smart-city",
+            max_connections=MAX_CONNECTIONS, timeout=seconds, socket_timeout=seconds,
+            socket_connect_timeout=seconds,
         )  # fmt: skip
     except (ValueError, TypeError) as error:
         raise WrongStore(f"SMART_CITY_VALKEY_URL is {_shown(url)}: {error}.") from error
@@ -180,8 +190,8 @@ def _check(info: Mapping[str, Any]) -> None:
     policy = str(info.get("maxmemory_policy", "noeviction"))
     if policy != "noeviction":
         raise WrongStore(
-            f"The store evicts keys (maxmemory-policy is {policy}), so it would forget acknowledged messages: "
-            "set maxmemory-policy to noeviction."
+            f"The store evicts keys (its maxmemory-policy is {policy}) and would forget what it has "
+            "acknowledged: set maxmemory-policy to noeviction."
         )
     most, used = int(info.get("maxmemory", 0)), int(info.get("used_memory", 0))
     if 0 < most <= used:

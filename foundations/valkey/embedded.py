@@ -1,7 +1,7 @@
-"""A Valkey server of our own beside the platform: found, started, adopted when it still lives, stopped when told.
+"""A Valkey server of our own: found, started on the data dir, adopted when it still lives, stopped when told.
 
-It is the same server as in production with our own flags, kept in the data dir. It outlives whoever started it, and
-a lock that the server process itself holds open tells whether one lives there; who may stop it is not decided here.
+It is production's server with our flags, and it outlives whoever started it. A lock that the server process
+itself holds tells whether one lives on the data dir; who may stop it, and when, is not decided here.
 """
 
 from __future__ import annotations
@@ -258,7 +258,7 @@ def _socket_path() -> Path:
     run_dir = Path(tempfile.mkdtemp(prefix="smart-city-"))
     if len(os.fsencode(run_dir)) + len("/valkey.sock") > _LONGEST_SOCKET:
         run_dir.rmdir()
-        run_dir = Path(tempfile.mkdtemp(prefix="smart-city-", dir="/tmp"))  # noqa: S108  # made private by mkdtemp
+        run_dir = Path(tempfile.mkdtemp(prefix="smart-city-", dir="/tmp"))
     return run_dir / "valkey.sock"
 
 

@@ -1,4 +1,4 @@
-"""What the data dir says about its server: a lock that the server process holds, and a small record beside it.
+"""What the data dir says of its server: a lock that the server process holds, and a small record beside it.
 
 The kernel frees the lock at the server's end, however that comes; the record only says where to find it.
 """

@@ -1,7 +1,7 @@
-"""What an instance hears: one pub/sub connection for all its shard channels, kept alive, with every loss noticed.
+"""What an instance hears: one pub/sub connection for all its shard channels, and no loss of it goes unnoticed.
 
-Valkey's pub/sub promises nothing: a message sent while the connection is away is gone. This part therefore says
-when it hears again (`on_confirmed`, `heard_again`), and leaves it to its users to ask the store what they missed.
+Valkey's pub/sub promises nothing: what is sent while the connection is away is gone. So this part says when it
+hears again (`on_confirmed`, `heard_again`) and deliberately leaves it to its users to ask the store for the rest.
 """
 
 from __future__ import annotations
@@ -92,8 +92,8 @@ class Subscriptions:
     ) -> asyncio.Future[None]:
         """Hears a shard channel from its confirmation on, which resolves the future.
 
-        ``on_confirmed`` is called at every confirmation: a second one is the only sign that something may have
-        been missed. All that is asked for in one turn of the event loop goes to the server together.
+        ``on_confirmed`` is called at every confirmation: a second one is the only sign that something may
+        have been missed. All that is asked for in one turn of the event loop goes to the server together.
 
         Raises:
             ValueError: the channel has a listener already.
@@ -144,7 +144,7 @@ class Subscriptions:
     # What is heard
 
     def _received(self, reply: Reply) -> None:
-        """Takes one reply. Straight-line, the common case first: this runs once for every message of the city."""
+        """Takes one reply. Straight-line, the common case first: it runs for every message of the city."""
         if isinstance(reply, hiredis.PushNotification):
             kind = reply[0]
             if kind == b"smessage":

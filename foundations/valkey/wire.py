@@ -1,7 +1,7 @@
 """One RESP3 connection that hands on every reply in the turn of the event loop in which it arrives.
 
-It exists because the bus carries all traffic: redis-py's `PubSub` formats, logs and awaits for every message. It
-neither reconnects nor knows what replies mean; where to connect, and as whom, it learns from redis-py's own pool.
+It exists because the bus carries all traffic and redis-py's `PubSub` formats, logs and awaits each message. It
+neither reconnects nor knows what replies mean; where to connect, and as whom, it learns from redis-py's pool.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from redis.asyncio.connection import (
 
 Reply = Any
 _NOT_YET = object()
-_packed = cast(Callable[[tuple[bytes | str | int, ...]], bytes], hiredis.pack_command)  # its stub knows one-tuples
+# The stub says "tuple of one" where the function takes any.
+_packed = cast(Callable[[tuple[bytes | str | int, ...]], bytes], hiredis.pack_command)
 _NAMES_AT_ONCE = 512
 """Channel names in one command: enough to make thousands cheap, few enough not to hold the server up."""
 
@@ -49,7 +50,8 @@ class Wire(asyncio.Protocol):
         Raises:
             WireLost: it could not be done.
         """
-        target = cast(Callable[[], AbstractConnection], pool.make_connection)()  # never opened: it only knows address, credentials and TLS
+        # Never opened: it only knows address, credentials and TLS.
+        target = cast(Callable[[], AbstractConnection], pool.make_connection)()
         greeting = _Greeting()
         wire = cls(greeting.received)
         try:
