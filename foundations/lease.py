@@ -1,6 +1,6 @@
-"""A name that one living process holds: taken by compare-and-set, renewed, lost when renewing fails for too long.
+"""A name that one living process holds: taken by compare-and-set, renewed, lost when renewing fails too long.
 
-It says who holds it and for how long; what must happen when it is lost is decided by whoever listens to `lost`.
+It says who holds it and for how long; what must happen when it is lost is decided by whoever hears of it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ RENEWALS = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Owner:
-    """Who holds a lease. ``machine`` is what pids are counted in, ``started`` tells it from a later process."""
+    """Who holds a lease. Pids are counted in ``machine``; ``started`` tells a process from a later one."""
 
     host: str
     pid: int
@@ -81,7 +81,7 @@ class Lease:
     """A name held for ``seconds`` in Valkey's clock and renewed five times in that; kept until `release`.
 
     ``lost`` is called when it was not renewed in time or somebody else took it. It is then tried for again at
-    every renewal, and ``regained`` called when it is back; between the two others may have acted as its holder.
+    every renewal, and ``regained`` called when it is back; between the two, others may have been its holder.
     """
 
     def __init__(self, valkey: Valkey, name: str, *, seconds: float, tasks: Tasks) -> None:

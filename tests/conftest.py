@@ -1,3 +1,8 @@
 """What every test has at hand; each part says in its own module what it is."""
 
-pytest_plugins = ("tests.support.machine", "tests.support.leaks", "tests.support.valkey")
+pytest_plugins = (
+    "tests.support.machine",
+    "tests.support.leaks",
+    "tests.support.loops",
+    "tests.support.valkey",
+)

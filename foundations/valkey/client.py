@@ -1,7 +1,7 @@
-"""The store behind one bounded pool: commands and scripts, each with a deadline, failing in the city's errors.
+"""The store behind one bounded pool: commands and scripts, each with a deadline, failing in our own errors.
 
-It never retries: whether a command may be sent twice is known only to whoever sends it. Hearing the bus is the
-work of `subscriptions`.
+It never retries: whether a command may be sent twice is known only to whoever sends it. Hearing the bus is
+`subscriptions`' work.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ _SERVER_LOCK_FD = 9
 
 
 class NoServer(Exception):
-    """This machine has no Valkey server to start; the sentence says how to get one, or what to set instead."""
+    """This machine has no Valkey server to start; the sentence says how to get one, or what to set."""
 
 
 class UnusableDataDir(Exception):
@@ -108,8 +108,8 @@ class EmbeddedServer:
         while (found := _read(home)) is None or not Process(found.pid, found.started).is_alive:
             if asyncio.get_running_loop().time() > deadline:
                 raise ServerHung(
-                    f"Something holds {home / record.LOCK}, but {home / record.NAME} names no living process: "
-                    "end the valkey-server that runs there, then start again."
+                    f"Something holds {home / record.LOCK}, and {record.NAME} names no living process: end "
+                    "the valkey-server that runs there, then start again."
                 )
             await asyncio.sleep(0.01)
         server = cls(home, found, adopted=True)

@@ -1,7 +1,7 @@
-"""What an instance hears: one pub/sub connection for all its shard channels, and no loss of it goes unnoticed.
+"""What an instance hears: one pub/sub connection for all its shard channels, whose every loss is noticed.
 
-Valkey's pub/sub promises nothing: what is sent while the connection is away is gone. So this part says when it
-hears again (`on_confirmed`, `heard_again`) and deliberately leaves it to its users to ask the store for the rest.
+Valkey's pub/sub promises nothing: what is sent while the connection is away is gone. This says when it hears
+again (`on_confirmed`, `heard_again`) and deliberately leaves it to its users to ask the store for the rest.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One RESP3 connection that hands on every reply in the turn of the event loop in which it arrives.
 
-It exists because the bus carries all traffic and redis-py's `PubSub` formats, logs and awaits each message. It
-neither reconnects nor knows what replies mean; where to connect, and as whom, it learns from redis-py's pool.
+It exists because the bus carries all traffic, and redis-py's `PubSub` formats, logs and awaits each message.
+It neither reconnects nor knows what replies mean; where to connect, and as whom, redis-py's pool tells it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _NAMES_AT_ONCE = 512
 """Channel names in one command: enough to make thousands cheap, few enough not to hold the server up."""
 
 
-class WireLost(Exception):  # noqa: N818  # says what happened
+class WireLost(Exception):
     """The connection could not be opened, or broke; the text says why."""
 
 

@@ -3,27 +3,261 @@
 from __future__ import annotations
 
 import asyncio
-import time
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
+import pytest
+
+from foundations.errors import Unavailable
 from foundations.supervision import Tasks
-from foundations.valkey import Subscriptions, Valkey
+from foundations.valkey import Subscriptions, Valkey, subscriptions
 from tests.support.valkey import ValkeyServer
+from tests.support.waiting import until
+
+pytestmark = pytest.mark.on_both_loops
 
 
-async def test_handlers_are_called_in_the_order_of_publication(valkey: Valkey, tasks: Tasks) -> None:
+@pytest.fixture
+async def bus(valkey: Valkey, tasks: Tasks) -> AsyncIterator[Subscriptions]:
+    started = Subscriptions(valkey, tasks)
+    await started.start()
+    yield started
+    await started.close()
+
+
+@asynccontextmanager
+async def own_server(*, canary_seconds: float = 0.1) -> AsyncIterator[tuple[ValkeyServer, Valkey, Subscriptions]]:
+    """A bus on a server that the test may hang, kill and restart."""
+    owner = Tasks("own")
+    with ValkeyServer(appendonly="no") as server:
+        valkey = await Valkey.connect(server.url, timeout=0.3)
+        bus = Subscriptions(valkey, owner, canary_seconds=canary_seconds)
+        await bus.start()
+        try:
+            yield server, valkey, bus
+        finally:
+            await bus.close()
+            await owner.close()
+            await valkey.close()
+
+
+class Heard:
+    """Collects what arrives on one channel, and counts its confirmations."""
+
+    def __init__(self) -> None:
+        self.data: list[bytes] = []
+        self.confirmations = 0
+
+    def hear(self, data: bytes) -> None:
+        self.data.append(data)
+
+    def confirm(self) -> None:
+        self.confirmations += 1
+
+
+async def publish(valkey: Valkey, channel: str, data: bytes | int = b"x") -> int:
+    receivers: int = await valkey.command("SPUBLISH", valkey.key(channel), data)
+    return receivers
+
+
+async def test_a_channel_is_heard_in_the_order_of_publication(valkey: Valkey, bus: Subscriptions) -> None:
+    heard = Heard()
+    await asyncio.wait_for(bus.listen("a", heard.hear), 5)
+    for number in range(200):
+        await publish(valkey, "a", number)
+    await until(lambda: len(heard.data) == 200, "all 200 heard")
+    assert heard.data == [b"%d" % number for number in range(200)]
+
+
+async def test_two_channels_keep_the_order_between_them(valkey: Valkey, bus: Subscriptions) -> None:
+    order: list[bytes] = []
+    await asyncio.wait_for(asyncio.gather(bus.listen("a", order.append), bus.listen("b", order.append)), 5)
+    for number in range(50):
+        await publish(valkey, "ab"[number % 2], number)
+    await until(lambda: len(order) == 50, "all 50 heard")
+    assert order == [b"%d" % number for number in range(50)]
+
+
+async def test_what_is_published_after_the_confirmation_is_heard(valkey: Valkey, bus: Subscriptions) -> None:
+    heard = Heard()
+    confirmed = bus.listen("a", heard.hear, heard.confirm)
+    assert not confirmed.done()
+    await asyncio.wait_for(confirmed, 5)
+    assert heard.confirmations == 1
+    assert await publish(valkey, "a") == 1
+    await until(lambda: heard.data == [b"x"], "heard")
+
+
+async def test_thousands_are_subscribed_in_a_few_commands(valkey: Valkey, bus: Subscriptions) -> None:
+    before = await calls_of(valkey, "ssubscribe")
+    heard = Heard()
+    waiting = [bus.listen(f"many:{number}", heard.hear) for number in range(2000)]
+    await asyncio.wait_for(asyncio.gather(*waiting), 5)
+    assert await calls_of(valkey, "ssubscribe") - before <= 4
+    assert await publish(valkey, "many:0") == await publish(valkey, "many:1999") == 1
+    for number in range(2000):
+        bus.leave(f"many:{number}")
+    await until_unheard(valkey, "many:1999")
+
+
+async def calls_of(valkey: Valkey, command: str) -> int:
+    stats = await valkey.command("INFO", "commandstats")
+    return int(stats.get(f"cmdstat_{command}", {}).get("calls", 0))
+
+
+async def until_unheard(valkey: Valkey, channel: str) -> None:
+    async with asyncio.timeout(5):
+        while await publish(valkey, channel):
+            pass
+
+
+async def test_a_channel_that_was_left_is_heard_no_more(valkey: Valkey, bus: Subscriptions) -> None:
+    heard = Heard()
+    await asyncio.wait_for(bus.listen("a", heard.hear), 5)
+    bus.leave("a")
+    await publish(valkey, "a")
+    await until_unheard(valkey, "a")
+    assert heard.data == []
+
+
+async def test_leaving_before_the_confirmation_cancels_the_future(bus: Subscriptions) -> None:
+    confirmed = bus.listen("a", Heard().hear)
+    bus.leave("a")
+    bus.leave("a")
+    assert confirmed.cancelled()
+
+
+async def test_listening_again_waits_for_its_own_confirmation(valkey: Valkey, bus: Subscriptions) -> None:
+    """After listen, leave, listen, the first confirmation belongs to a subscription that has ended."""
+    first, second = Heard(), Heard()
+    bus.listen("a", first.hear, first.confirm)
+    await asyncio.sleep(0)  # the turn ends: SSUBSCRIBE is sent
+    bus.leave("a")
+    await asyncio.sleep(0)  # and SUNSUBSCRIBE
+    await asyncio.wait_for(bus.listen("a", second.hear, second.confirm), 5)
+    assert (first.confirmations, second.confirmations) == (0, 1)
+    assert await publish(valkey, "a") == 1
+    await until(lambda: second.data == [b"x"], "heard by the second")
+    assert first.data == []
+
+
+async def test_a_channel_has_one_listener(bus: Subscriptions) -> None:
+    bus.listen("a", Heard().hear)
+    with pytest.raises(ValueError, match="a has a listener"):
+        bus.listen("a", Heard().hear)
+
+
+async def test_a_failing_handler_harms_nobody_else(
+    valkey: Valkey, bus: Subscriptions, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(_: bytes = b"") -> None:
+        raise RuntimeError("mine")
+
+    heard = Heard()
+    await asyncio.wait_for(asyncio.gather(bus.listen("bad", fail, fail), bus.listen("good", heard.hear)), 5)
+    await publish(valkey, "bad")
+    await publish(valkey, "good")
+    await until(lambda: heard.data == [b"x"], "heard by the good one")
+    assert [record.exc_info is not None for record in caplog.records] == [True, True]
+
+
+async def test_prefixes_keep_two_cities_on_one_store_apart(valkey_server: ValkeyServer, tasks: Tasks) -> None:
+    names = [f"city-{secrets.token_hex(4)}:" for _ in range(2)]
+    cities = [await Valkey.connect(valkey_server.url, prefix=name) for name in names]
+    buses = [Subscriptions(city, tasks) for city in cities]
+    heard = [Heard(), Heard()]
+    for one, its in zip(buses, heard, strict=True):
+        await one.start()
+        await asyncio.wait_for(one.listen("a", its.hear), 5)
+    assert await publish(cities[0], "a") == 1
+    await until(lambda: heard[0].data == [b"x"], "heard by the first")
+    assert heard[1].data == []
+    for one, city in zip(buses, cities, strict=True):
+        await one.close()
+        await city.close()
+
+
+async def test_a_killed_connection_is_replaced_and_every_channel_confirmed_again() -> None:
+    async with own_server() as (_, valkey, bus):
+        heard, again = Heard(), Heard()
+        bus.heard_again.append(again.confirm)
+        await asyncio.gather(*(bus.listen(f"c:{number}", heard.hear, heard.confirm) for number in range(1000)))
+        assert (bus.is_hearing, heard.confirmations, again.confirmations) == (True, 1000, 0)
+        assert await valkey.command("CLIENT", "KILL", "TYPE", "pubsub") == 1
+        await until(lambda: again.confirmations == 1, "hearing again")
+        assert bus.is_hearing
+        assert heard.confirmations == 2000
+        assert await publish(valkey, "c:999") == 1
+        await until(lambda: heard.data == [b"x"], "heard on the new connection")
+
+
+async def test_the_bus_survives_a_restart_of_valkey() -> None:
+    async with own_server() as (server, valkey, bus):
+        heard, again = Heard(), Heard()
+        bus.heard_again.append(again.confirm)
+        await asyncio.wait_for(bus.listen("a", heard.hear, heard.confirm), 5)
+        server.kill()
+        await until(lambda: not bus.is_hearing, "noticed")
+        late = bus.listen("late", heard.hear)
+        server.start()
+        await until(lambda: again.confirmations == 1, "hearing again")
+        await asyncio.wait_for(late, 5)
+        assert (bus.is_hearing, heard.confirmations) == (True, 2)
+        assert await publish(valkey, "a") == await publish(valkey, "late") == 1
+
+
+async def test_a_hung_valkey_is_noticed_and_heard_again_when_it_goes_on() -> None:
+    async with own_server(canary_seconds=0.05) as (server, valkey, bus):
+        heard, again = Heard(), Heard()
+        bus.heard_again.append(again.confirm)
+        await asyncio.wait_for(bus.listen("a", heard.hear), 5)
+        server.hang()
+        await until(lambda: not bus.is_hearing, "noticed")
+        server.resume()
+        await until(lambda: again.confirmations >= 1 and bus.is_hearing, "hearing again")
+        await until_hearing(valkey, "a", heard)
+
+
+async def until_hearing(valkey: Valkey, channel: str, heard: Heard) -> None:
+    """A server that went on may still hold the old connection for a moment."""
+    await publish(valkey, channel, b"after")
+    await until(lambda: b"after" in heard.data, "heard after the return")
+
+
+async def test_a_deaf_connection_is_noticed_within_three_seconds() -> None:
+    """The server answers all others; only our own subscription has silently gone: nothing but the canary tells."""
+    async with own_server(canary_seconds=1.0) as (_, valkey, bus):
+        again = Heard()
+        bus.heard_again.append(again.confirm)
+        rules = ("-spublish", "-ssubscribe")
+        await valkey.command("CLIENT", "PAUSE", 60_000, "WRITE")
+        del rules
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        await until(lambda: not bus.is_hearing, "noticed", 4)
+        assert loop.time() - began <= 3.2
+
+
+async def test_a_bus_whose_valkey_is_away_does_not_start(
+    tasks: Tasks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subscriptions, "START_SECONDS", 0.2)
+    with ValkeyServer() as server:
+        valkey = await Valkey.connect(server.url, timeout=0.1)
+        server.kill()
+        bus = Subscriptions(valkey, tasks)
+        with pytest.raises(Unavailable):
+            await bus.start()
+        assert len(tasks) == 0
+        await valkey.close()
+
+
+async def test_closing_cancels_what_still_waits(valkey: Valkey, tasks: Tasks) -> None:
     bus = Subscriptions(valkey, tasks)
     await bus.start()
-    heard: list[bytes] = []
-    done = asyncio.Event()
-
-    def handler(data: bytes) -> None:
-        heard.append(data)
-        if len(heard) == 100:
-            done.set()
-
-    await asyncio.wait_for(bus.listen("a", handler), 5)
-    for number in range(100):
-        await valkey.command("SPUBLISH", valkey.key("a"), number)
-    await asyncio.wait_for(done.wait(), 5)
-    assert heard == [b"%d" % number for number in range(100)]
+    waiting = bus.listen("a", Heard().hear)
     await bus.close()
+    assert waiting.cancelled()
+    assert not bus.is_hearing
+    assert len(tasks) == 0

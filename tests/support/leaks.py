@@ -1,6 +1,6 @@
-"""No process outlives the tests: whatever carries this run's mark in its environment at the end fails the run.
+"""No process outlives the tests: one that carries this run's mark in its environment at the end fails it.
 
-The mark is inherited by everything that is started, however deep; where there is no /proc, nothing is checked.
+The mark is inherited by all that is started, however deep; where there is no /proc, nothing is checked.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ def marked_processes(mark: str) -> Iterator[tuple[Process, str]]:
     wanted = f"{MARK}={mark}".encode()
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it ended, or is not ours to look into
-            if int(folder.name) == os.getpid() or wanted not in (folder / "environ").read_bytes().split(b"\0"):
+            environment = (folder / "environ").read_bytes().split(b"\0")
+            if wanted not in environment or int(folder.name) == os.getpid():
                 continue
             command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
             if (process := Process.of(int(folder.name))) is not None:

@@ -34,10 +34,10 @@ def free_port() -> int:
 
 
 class ValkeyServer:
-    """One server on a unix socket and, with ``tcp``, on a free loopback port; ``flags`` win over the defaults.
+    """One server on a unix socket and, with ``tcp``, on a free loopback port; ``flags`` win over the rest.
 
-    ``ValkeyServer(maxmemory="2mb", maxmemory_policy="allkeys-lru")`` passes ``--maxmemory-policy allkeys-lru``.
-    It keeps its data over `kill` and `restart`, with the platform's own durability unless told otherwise.
+    ``ValkeyServer(maxmemory_policy="allkeys-lru")`` passes ``--maxmemory-policy allkeys-lru``. What it stores
+    stays over `kill` and `restart`, with the platform's own durability unless told otherwise.
     """
 
     def __init__(self, *, tcp: bool = False, **flags: str) -> None:
