@@ -30,7 +30,7 @@ _LONG_SECONDS = 15.0
 what it would have taken for somebody who is gone stays for others."""
 
 ALIASES: Mapping[str, str] = {"/api/connections/stats": "post_office_get_connection_count"}
-"""Plain addresses of operations without arguments, for dashboards that can only GET."""
+"""Plain addresses of operations that need no arguments."""
 
 _Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -49,11 +49,19 @@ def bind_operations(
         )  # fmt: skip
     for path, tool in ALIASES.items():
         if (named := catalogue.tool(tool)) is not None:
-            app.add_api_route(
-                path, surface.plain_endpoint(named), methods=["GET"], response_class=Response,
-                summary=named.operation.summary, tags=[named.operation.service],
-                openapi_extra=describe(named, body=False),
-            )  # fmt: skip
+            bind_plain(app, path, named, identify, invocation, settings)
+
+
+def bind_plain(
+    app: FastAPI, path: str, entry: Entry, identify: Identify, invocation: Invocation, settings: Settings
+) -> None:
+    """Gives an operation without arguments a plain address, for what can only GET."""
+    surface = _Operations(Door(identify, settings), invocation, max_bytes=0)
+    app.add_api_route(
+        path, surface.plain_endpoint(entry), methods=["GET"], response_class=Response,
+        summary=entry.operation.summary, tags=[entry.operation.service],
+        openapi_extra=describe(entry, body=False),
+    )  # fmt: skip
 
 
 def success(result: Result) -> Response:

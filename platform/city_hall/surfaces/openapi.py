@@ -10,6 +10,7 @@ from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 
 from city_hall.surfaces.callers import COOKIE
 from city_hall.surfaces.catalogue import Entry
@@ -53,6 +54,7 @@ def bind_openapi(app: FastAPI) -> None:
     def complete() -> dict[str, Any]:
         if app.openapi_schema is None:
             document = by_routes()
+            _restore(document, app)
             components = document.setdefault("components", {})
             for kind, shared in _components().items():
                 components.setdefault(kind, {}).update(shared)
@@ -60,6 +62,14 @@ def bind_openapi(app: FastAPI) -> None:
         return app.openapi_schema
 
     app.openapi = complete  # type: ignore[method-assign]  # FastAPI's documented way to extend the document
+
+
+def _restore(document: dict[str, Any], app: FastAPI) -> None:
+    """FastAPI leaves out every null, also where an example or a default says null: puts those back."""
+    for route in app.routes:
+        if isinstance(route, APIRoute) and route.openapi_extra:
+            for method in route.methods or ():
+                document["paths"][route.path_format][method.lower()].update(route.openapi_extra)
 
 
 def _components() -> dict[str, dict[str, Any]]:

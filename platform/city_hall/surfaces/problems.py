@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from foundations.errors import CityError, FieldError, Internal, InvalidArgument
@@ -80,6 +80,7 @@ def bind_problems(app: FastAPI) -> None:
     app.add_exception_handler(CityError, _refused)
     app.add_exception_handler(HTTPException, _by_framework)
     app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(Exception, _unexpected)
 
 
@@ -107,6 +108,11 @@ async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101  # registered for this class
     wrong = [FieldError(_path(problem["loc"]), problem["msg"]) for problem in error.errors()]
     return refusal(InvalidArgument(f"{wrong[0].field}: {wrong[0].message}", errors=wrong), request)
+
+
+async def _gone(_request: Request, _error: Exception) -> Response:
+    """Nobody is left to read this; the status is what access logs know such requests by."""
+    return Response(status_code=499)
 
 
 async def _unexpected(request: Request, _error: Exception) -> Response:
