@@ -166,17 +166,18 @@ class Registry:
 
     # Subscriptions
 
-    async def listening(self, channels: Iterable[str]) -> None:
-        """Counts subscriptions of this instance in; the key says which channels are listened to here."""
-        new = [channel for channel in channels if self._channels.get(channel, 0) == 0]
+    def count_in(self, channels: Iterable[str]) -> None:
+        """Counts one more connection of this instance that listens to each of these channels."""
         for channel in channels:
             self._channels[channel] = self._channels.get(channel, 0) + 1
-        if new:
-            await self._valkey.command("SADD", self._subscriptions, *new)
-            await self._valkey.command("PEXPIRE", self._subscriptions, self._lease)
 
-    def left(self, channels: Iterable[str]) -> None:
-        """Counts subscriptions out; channels that nobody listens to any more leave the key soon."""
+    async def listed(self, channels: Sequence[str]) -> None:
+        """Writes channels into the key that says what is listened to here."""
+        await self._valkey.command("SADD", self._subscriptions, *channels)
+        await self._valkey.command("PEXPIRE", self._subscriptions, self._lease)
+
+    def count_out(self, channels: Iterable[str]) -> None:
+        """Counts one connection less; channels that nobody listens to any more leave the key soon."""
         gone = []
         for channel in channels:
             self._channels[channel] -= 1
@@ -188,8 +189,11 @@ class Registry:
 
     async def _unlisted(self, channels: Sequence[str]) -> None:
         gone = [channel for channel in channels if channel not in self._channels]
-        if gone:
-            await self._valkey.command("SREM", self._subscriptions, *gone)
+        try:
+            if gone:
+                await self._valkey.command("SREM", self._subscriptions, *gone)
+        except CityError as error:
+            _log.warning("%d channels stay listed until the lease ends: %s", len(gone), error)
 
     @property
     def subscribers(self) -> dict[str, int]:
@@ -228,8 +232,7 @@ class Registry:
         if is_owning:
             self._owned_at = now
         if self._channels:
-            await self._valkey.command("SADD", self._subscriptions, *self._channels)
-            await self._valkey.command("PEXPIRE", self._subscriptions, self._lease)
+            await self.listed(list(self._channels))
 
     # Reading
 

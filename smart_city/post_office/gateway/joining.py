@@ -88,6 +88,10 @@ class Joining:
                 f"catch up on {feed.channel}", self._catch_up(feed, joined.subscription, joined.page)
             )
 
+    def give_back(self, feed: Feed) -> None:
+        """Gives a prepared feed back that no subscription was made of."""
+        self._hub.close(feed)
+
     def end(self, feed: Feed, subscription: Subscription) -> None:
         """Ends a subscription: nothing more is sent for it."""
         subscription.has_ended = True

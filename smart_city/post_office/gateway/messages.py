@@ -130,6 +130,18 @@ CLIENT_FRAMES: Mapping[str, type[ClientFrame]] = {
 }  # fmt: skip
 
 
+class Ack(Struct, frozen=True, omit_defaults=True, tag_field="type", tag="ack", kw_only=True):
+    """What answers a frame that carried an id: the message is safe, or the request is carried out."""
+
+    id: str
+    channel: str | UnsetType = UNSET
+    status: Literal["published", "queued"] | UnsetType = UNSET
+    message_id: str | UnsetType = UNSET
+    offset: int | UnsetType = UNSET
+    epoch: str | UnsetType = UNSET
+    duplicate: bool = False
+
+
 class _Type(Struct):
     type: str = "message"
     id: str | UnsetType = UNSET
@@ -139,9 +151,14 @@ class _Conversation(Struct):
     conversation_id: Conversation | UnsetType = UNSET
 
 
+class _Object(Struct):
+    pass
+
+
 _type = msgspec.json.Decoder(_Type)
 _decoders = {name: msgspec.json.Decoder(struct) for name, struct in CLIENT_FRAMES.items()}
 _conversation = msgspec.json.Decoder(_Conversation)
+_object = msgspec.json.Decoder(_Object)
 _encoder = msgspec.json.Encoder()
 
 
@@ -184,6 +201,18 @@ def conversation_of(payload: Raw) -> str:
     except msgspec.MsgspecError as error:
         raise InvalidMessage(f"Invalid message format: payload: {error}") from None
     return "" if found is UNSET else found
+
+
+def check_object(payload: Raw) -> None:
+    """Checks that a payload is an object; nothing of it is read.
+
+    Raises:
+        InvalidMessage: it is none.
+    """
+    try:
+        _object.decode(payload)
+    except msgspec.MsgspecError as error:
+        raise InvalidMessage(f"Invalid message format: payload: {error}") from None
 
 
 def encode(frame: Mapping[str, Any] | Struct) -> bytes:

@@ -39,7 +39,7 @@ class Outbox:
 
     __slots__ = (
         "_drained", "_first_end", "_frames", "_limit", "_on_too_slow", "_pending", "_round", "_too_slow",
-        "_transport", "_written",
+        "_is_shut", "_transport", "_written",
     )  # fmt: skip
 
     def __init__(
@@ -55,6 +55,7 @@ class Outbox:
         self._limit = limit
         self._on_too_slow = on_too_slow
         self._too_slow = False
+        self._is_shut = False
         self._frames: list[bytes] = []
         self._pending = 0
         self._written = 0
@@ -69,7 +70,9 @@ class Outbox:
         return max(0, buffered - first_left) + self._pending
 
     def send(self, frame: bytes) -> None:
-        """Queues a whole frame for the write at the end of this turn."""
+        """Queues whole frames for the write at the end of this turn."""
+        if self._is_shut:
+            return
         if not self._frames:
             self._round.add(self)
         self._frames.append(frame)
@@ -78,8 +81,7 @@ class Outbox:
     def write(self) -> None:
         """Hands the queued frames to the transport in one piece."""
         frames = self._frames
-        if not frames or self._transport.is_closing():
-            self._frames, self._pending = [], 0
+        if not frames:
             return
         if self._transport.get_write_buffer_size() == 0:
             self._first_end = self._written + len(frames[0])
@@ -95,10 +97,16 @@ class Outbox:
         while self._drained is not None:
             await self._drained.wait()
         self.write()
-        if not self._transport.is_closing():
+        if not self._is_shut:
             self._written += len(frames)
             self._first_end = self._written
             self._transport.write(frames)
+
+    def shut(self) -> None:
+        """Nothing more is sent: the closing handshake has begun, or the connection is gone."""
+        self._is_shut = True
+        self._frames, self._pending = [], 0
+        self.resume()
 
     def pause(self) -> None:
         """The transport's buffer is above its high-water mark."""

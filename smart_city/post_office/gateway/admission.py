@@ -1,0 +1,79 @@
+"""Who may come in: the path, the origin, the token and where it came from, and whether there is room.
+
+It decides from the handshake alone; finding the identity behind the token is the sessions' matter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from http.cookies import CookieError, SimpleCookie
+from urllib.parse import parse_qs, urlsplit
+
+from websockets.datastructures import Headers
+from websockets.http11 import Request
+
+from foundations.errors import NotFound, OriginNotAllowed, Overloaded, Unauthenticated
+
+PATH = "/ws"
+COOKIE = "session_token"
+TOKEN_SUBPROTOCOL = "token."  # noqa: S105  # a prefix, not a password
+FULL_RETRY_AFTER = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """The rules of one instance."""
+
+    allowed_origins: tuple[str, ...]
+    max_connections: int
+
+    def token_of(self, request: Request, *, connections: int) -> str:
+        """The token that the handshake carries.
+
+        Raises:
+            NotFound: another path than ``/ws``.
+            OriginNotAllowed: a browser page of a foreign origin.
+            Overloaded: no room for one more.
+            Unauthenticated: no token.
+        """
+        parts = urlsplit(request.path)
+        if parts.path != PATH:
+            raise NotFound(f"WebSockets are served at {PATH}")
+        origin = request.headers.get("Origin")
+        if origin is not None and not self._is_allowed(origin, request.headers):
+            raise OriginNotAllowed("this origin is not among SMART_CITY_ALLOWED_ORIGINS")
+        if connections >= self.max_connections:
+            raise Overloaded("this instance holds all the connections it may", retry_after=FULL_RETRY_AFTER)
+        token = _from_query(parts.query) or _from_headers(request.headers)
+        if not token and origin is not None:
+            token = _from_cookie(request.headers)
+        if not token:
+            raise Unauthenticated("no session_token came with the handshake")
+        return token
+
+    def _is_allowed(self, origin: str, headers: Headers) -> bool:
+        return origin in self.allowed_origins or urlsplit(origin).netloc == headers.get("Host")
+
+
+def _from_query(query: str) -> str:
+    return parse_qs(query).get("session_token", [""])[0]
+
+
+def _from_headers(headers: Headers) -> str:
+    scheme, _, token = headers.get("Authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and token:
+        return token.strip()
+    for line in headers.get_all("Sec-WebSocket-Protocol"):
+        for offered in line.split(","):
+            if offered.strip().startswith(TOKEN_SUBPROTOCOL):
+                return offered.strip().removeprefix(TOKEN_SUBPROTOCOL)
+    return ""
+
+
+def _from_cookie(headers: Headers) -> str:
+    """The session's cookie; only asked for when an allowed origin came with it."""
+    try:
+        cookies = SimpleCookie("; ".join(headers.get_all("Cookie")))
+    except CookieError:
+        return ""
+    return cookies[COOKIE].value if COOKIE in cookies else ""

@@ -1,0 +1,351 @@
+"""One admitted client: what it may do, what it listens to, and what each of its frames does.
+
+Frames are handled in the order they came. What can be done at once is; a frame that has to wait holds back the
+ones behind it, and reading pauses, so that nothing overtakes and nothing piles up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from time import perf_counter as _now
+from typing import Any, Protocol
+
+from msgspec import UNSET, UnsetType
+
+from foundations.errors import CityError, DeadlineExceeded, Forbidden, Internal
+from foundations.supervision import Tasks
+from foundations.telemetry import Counters
+from smart_city.post_office.channels import Channels
+from smart_city.post_office.envelopes import Sender, agent_message, digest_of, new_message_id, publication, timestamp
+from smart_city.post_office.gateway import messages
+from smart_city.post_office.gateway.consuming import Consuming
+from smart_city.post_office.gateway.joining import Joining
+from smart_city.post_office.gateway.messages import (
+    Ack,
+    BadFrame,
+    ClientFrame,
+    check_object,
+    conversation_of,
+    encode,
+    error_frame,
+    wire,
+)
+from smart_city.post_office.gateway.socket import Socket
+from smart_city.post_office.gateway.subscribing import Subscribing
+from smart_city.post_office.inbox import Inbox
+from smart_city.post_office.log import Appended, ChannelLog, Entry
+from smart_city.post_office.questions import Question, Queued, Route
+from smart_city.post_office.registry import Registry
+from smart_city.vocabulary import Identity, Position, Right
+
+_log = logging.getLogger(__name__)
+
+FRAME_SECONDS = 10.0
+"""How long one frame may wait for what it needs."""
+
+
+class Bucket(Protocol):
+    """One subject's credit for messages."""
+
+    def spend(self, n: int = 1) -> bool: ...
+
+    async def refill(self, n: int = 1) -> None: ...
+
+
+class Limits(Protocol):
+    """Where credit is kept."""
+
+    def bucket(self, subject: str, limit: str) -> Bucket: ...
+
+
+class Sessions(Protocol):
+    """Who finds the identity behind a token."""
+
+    async def identify(self, token: str) -> Identity: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desk:
+    """What every connection of this instance works with."""
+
+    log: ChannelLog
+    inbox: Inbox
+    joining: Joining
+    registry: Registry
+    channels: Channels
+    sessions: Sessions
+    limits: Limits
+    counters: Counters
+    tasks: Tasks
+    max_subscriptions: int
+    max_unanswered: int
+    max_message_bytes: int
+
+
+Handler = Callable[[Any], Coroutine[Any, Any, None] | None]
+class Connection:
+    """One client between its welcome and its close."""
+
+    def __init__(self, desk: Desk, socket: Socket, identity: Identity, connection_id: str) -> None:
+        self.connection_id = connection_id
+        self.identity = identity
+        self.socket = socket
+        self.connected_at = timestamp()
+        self.last_heartbeat = self.connected_at
+        self.unanswered_heartbeats = 0
+        self.sent_to: set[str] = set()
+        self.on_closed: Callable[[Connection, int, str], None] | None = None
+        self.on_identity: Callable[[Connection, Identity], None] | None = None
+        self.subscriptions = Subscribing(desk.joining, desk.registry, socket.outbox, most=desk.max_subscriptions)
+        self.consuming = Consuming(desk, socket.outbox, self)
+        self._desk = desk
+        self._send = socket.outbox.send
+        self._bucket = desk.limits.bucket(identity.subject, "messages")
+        self._allowed: set[tuple[Right, str]] = set()
+        self._waiting: deque[bytes] = deque()
+        self._is_busy = False
+        self._unanswered = 0
+        self._handlers: Mapping[type[ClientFrame], Handler] = {
+            messages.Message: self._message, messages.Publish: self._publish, messages.Subscribe: self._subscribe,
+            messages.Unsubscribe: self._unsubscribe, messages.Ping: self._ping, messages.Refresh: self._refresh,
+            **self.consuming.handlers,
+        }  # fmt: skip
+
+    @property
+    def user_id(self) -> str:
+        """The user's id, or ``~REALM`` of a service."""
+        return self.identity.subject
+
+    @property
+    def channels(self) -> Sequence[str]:
+        """The channels listened to, private logs left out."""
+        return self.subscriptions.channels
+
+    # Frames, one after the other
+
+    def received(self, text: bytes) -> None:
+        """Handles a frame now, or after those before it."""
+        self._desk.counters.messages_received += 1
+        if self._is_busy or self._unanswered >= self._desk.max_unanswered:
+            self._waiting.append(text)
+            self.socket.pause_reading()
+        else:
+            self._handle(text)
+
+    def heard(self) -> None:
+        """The peer lives."""
+        self.unanswered_heartbeats = 0
+
+    def closed(self, code: int, reason: str) -> None:
+        """The socket is gone: whatever hangs on it ends."""
+        self._waiting.clear()
+        self.subscriptions.end()
+        self.consuming.end()
+        if self.on_closed is not None:
+            self.on_closed(self, code, reason)
+
+    def refuse(self, error: CityError, frame_id: str = "", delivery_id: str = "") -> None:
+        """Answers with an ``error`` frame; the connection stays open."""
+        self._desk.counters.errors += 1
+        self._send(error_frame(error, frame_id, delivery_id))
+
+    def acknowledge(self, frame: ClientFrame) -> None:
+        """Answers a frame that carried an id and needs no other answer."""
+        if frame.id is not UNSET:
+            self._send(wire(encode(Ack(id=frame.id))))
+
+    def _handle(self, text: bytes) -> None:
+        try:
+            frame = messages.decode(text)
+        except BadFrame as bad:
+            self.refuse(bad.error, bad.frame_id)
+            return
+        try:
+            waiting = self._handlers[type(frame)](frame)
+        except CityError as error:
+            self.refuse(error, _id(frame), _delivery(frame))
+            return
+        if waiting is not None:
+            self._is_busy = True
+            self._desk.tasks.spawn(f"frame of {self.connection_id}", self._finish(frame, waiting))
+
+    async def _finish(self, frame: ClientFrame, waiting: Coroutine[Any, Any, None]) -> None:
+        """Carries out a frame that has to wait, then the ones behind it."""
+        try:
+            async with asyncio.timeout(FRAME_SECONDS):
+                await waiting
+        except CityError as error:
+            self.refuse(error, _id(frame), _delivery(frame))
+        except TimeoutError:
+            self.refuse(DeadlineExceeded(f"{frame.type} took longer than {FRAME_SECONDS:g} seconds"), _id(frame))
+        except Exception:  # a connection is supervised here: one bad frame must not end it
+            _log.exception("the frame %s of %s failed", frame.type, self.connection_id)
+            self.refuse(Internal("something went wrong here; the log of this instance has the details"), _id(frame))
+        self._is_busy = False
+        self._go_on()
+
+    def _go_on(self) -> None:
+        while self._waiting and not self._is_busy and self._unanswered < self._desk.max_unanswered:
+            self._handle(self._waiting.popleft())
+        if not self._waiting:
+            self.socket.resume_reading()
+
+    # Messages and publications
+
+    def allow(self, right: Right, channel: str) -> None:
+        """Checks a right once for as long as the identity stays the same."""
+        if (right, channel) not in self._allowed:
+            self._desk.channels.check(self.identity, right, channel, connection_id=self.connection_id)
+            self._allowed.add((right, channel))
+
+    def _message(self, frame: messages.Message) -> Coroutine[Any, Any, None] | None:
+        self.allow("send", frame.channel)
+        conversation_id = conversation_of(frame.payload)
+        return self._spend(partial(self._ask, frame, conversation_id))
+
+    def _publish(self, frame: messages.Publish) -> Coroutine[Any, Any, None] | None:
+        self.allow("publish", frame.channel)
+        check_object(frame.payload)
+        return self._spend(partial(self._append, frame))
+
+    def _spend(self, then: Callable[[], None]) -> Coroutine[Any, Any, None] | None:
+        """Goes on at once while there is credit here, else waits for some."""
+        if self._bucket.spend():
+            then()
+            return None
+        return self._refilled(then)
+
+    async def _refilled(self, then: Callable[[], None]) -> None:
+        await self._bucket.refill()
+        then()
+
+    def _ask(self, frame: messages.Message, conversation_id: str) -> None:
+        who = self.identity
+        message_id = new_message_id()
+        body = agent_message(
+            channel=frame.channel, sender=self._sender, payload=frame.payload, message_id=message_id,
+            intent=frame.intent, context=who.context, conversation_id=conversation_id,
+        )  # fmt: skip
+        key = self._key(frame.key)
+        question = Question(
+            channel=frame.channel, message_id=message_id, lane=f"{who.subject}/{conversation_id}", user=who.subject,
+            body=body, key=key, digest=digest_of(frame.channel, frame.intent, frame.payload) if key else "",
+            route=Route(
+                connection_id=self.connection_id, user_id=who.subject, conversation_id=conversation_id
+            ),
+        )  # fmt: skip
+        self.sent_to.add(frame.channel)
+        self._unanswered += 1
+        self._desk.inbox.send(question, partial(self._queued, frame, _now()))
+
+    def _append(self, frame: messages.Publish) -> None:
+        message_id = new_message_id()
+        intent = "" if frame.intent is UNSET else frame.intent
+        data = publication(
+            channel=frame.channel, sender=self._sender, payload=frame.payload, message_id=message_id, intent=intent
+        )
+        key = self._key(frame.key)
+        digest = digest_of(frame.channel, intent, frame.payload) if key else ""
+        self.sent_to.add(frame.channel)
+        self._unanswered += 1
+        self._desk.log.append(
+            frame.channel, Entry(data, message_id, key, digest), partial(self._appended, frame, _now())
+        )
+
+    def _queued(self, frame: messages.Message, began: float, outcome: Queued | Exception) -> None:
+        if isinstance(outcome, Exception):
+            self._failed(frame, outcome)
+        elif frame.id is not UNSET:
+            ack = Ack(
+                id=frame.id, channel=frame.channel, status="queued", message_id=outcome.message_id,
+                duplicate=outcome.duplicate,
+            )  # fmt: skip
+            self._send(wire(encode(ack)))
+        self._answered(began)
+
+    def _appended(self, frame: messages.Publish, began: float, outcome: Appended | Exception) -> None:
+        if isinstance(outcome, Exception):
+            self._failed(frame, outcome)
+        elif frame.id is not UNSET:
+            ack = Ack(
+                id=frame.id, channel=frame.channel, status="published", message_id=outcome.message_id,
+                offset=outcome.offset, epoch=outcome.epoch, duplicate=outcome.duplicate,
+            )  # fmt: skip
+            self._send(wire(encode(ack)))
+        self._answered(began)
+
+    def _failed(self, frame: ClientFrame, error: Exception) -> None:
+        if not isinstance(error, CityError):
+            _log.error("a message of %s failed", self.connection_id, exc_info=error)
+            error = Internal("something went wrong here; the log of this instance has the details")
+        self.refuse(error, _id(frame))
+
+    def _answered(self, began: float) -> None:
+        self._desk.counters.latency.observe(_now() - began)
+        self._unanswered -= 1
+        if self._waiting:
+            self._go_on()
+
+    def _key(self, key: str | UnsetType) -> str:
+        """An idempotency key belongs to its caller."""
+        return "" if key is UNSET else f"{self.identity.subject}/{key}"
+
+    @property
+    def _sender(self) -> Sender:
+        who = self.identity
+        return Sender(kind="user", id=who.subject) if who.is_user else Sender(kind="service", id=who.realm)
+
+    # Everything else
+
+    async def _subscribe(self, frame: messages.Subscribe) -> None:
+        wanted: dict[str, Position | None] = {}
+        refused: dict[str, CityError] = {}
+        for channel, since in frame.channels.items():
+            try:
+                self.allow("subscribe", channel)
+                wanted[channel] = Position(since.offset, since.epoch) if since else None
+            except CityError as error:
+                refused[channel] = error
+        await self.subscriptions.subscribe(wanted, self, _id(frame), refused)
+
+    def _unsubscribe(self, frame: messages.Unsubscribe) -> Coroutine[Any, Any, None]:
+        self.subscriptions.unsubscribe(frame.channels)
+        self.acknowledge(frame)
+        return self._desk.registry.update(self)
+
+    def _ping(self, frame: messages.Ping) -> None:
+        self._send(wire(encode({"type": "pong"} if frame.id is UNSET else {"type": "pong", "id": frame.id})))
+
+    async def _refresh(self, frame: messages.Refresh) -> None:
+        """Takes a new token of the same user; subscriptions that it does not allow end."""
+        identity = await self._desk.sessions.identify(frame.session_token)
+        if identity.subject != self.identity.subject:
+            raise Forbidden("the new token belongs to somebody else; open a connection with it instead")
+        if self.on_identity is not None:
+            self.on_identity(self, identity)
+        self._allowed.clear()
+        self._bucket = self._desk.limits.bucket(identity.subject, "messages")
+        for channel in self.channels:
+            try:
+                self.allow("subscribe", channel)
+            except CityError as error:
+                self.subscriptions.unsubscribe([channel])
+                ended = {"type": "unsubscribed", "channel": channel, "code": error.code, "message": error.message}
+                self._send(wire(encode(ended)))
+        self.acknowledge(frame)
+        await self._desk.registry.update(self)
+
+
+def _id(frame: ClientFrame) -> str:
+    return "" if frame.id is UNSET else frame.id
+
+
+def _delivery(frame: ClientFrame) -> str:
+    """The delivery that an agent's frame is about."""
+    found = getattr(frame, "delivery_id", "")
+    return found if isinstance(found, str) else ""

@@ -1,0 +1,194 @@
+"""The gateway: every socket of this instance, from its handshake to its close.
+
+It admits, welcomes, listens for the heartbeat of each and for revocations, and knows who is here. What a
+client's frames do is the connection's matter, who hears a publication the hub's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Mapping
+from time import monotonic
+from typing import Any, Literal
+
+from websockets.http11 import Request
+
+from foundations.errors import CityError, Internal, Unavailable
+from foundations.telemetry import log_event
+from smart_city.post_office.channels import connection_log, user_log
+from smart_city.post_office.envelopes import timestamp
+from smart_city.post_office.gateway.admission import Admission
+from smart_city.post_office.gateway.connection import Connection, Desk
+from smart_city.post_office.gateway.credentials import Credentials
+from smart_city.post_office.gateway.heartbeats import Heartbeats
+from smart_city.post_office.gateway.hub import Hub
+from smart_city.post_office.gateway.messages import PROTOCOL_VERSION, encode, wire
+from smart_city.post_office.gateway.outbox import Round
+from smart_city.post_office.gateway.socket import Socket
+from smart_city.vocabulary import Identity
+
+_log = logging.getLogger("smart_city.post_office.gateway")
+
+TOO_SLOW = 4009
+REVOKED = 4501
+POLICY_VIOLATION = 1008
+
+State = Literal["starting", "ready", "draining"]
+
+
+class Gateway:
+    """The door for sockets, and the list of who is inside."""
+
+    def __init__(
+        self, desk: Desk, hub: Hub, admission: Admission, credentials: Credentials, heartbeats: Heartbeats, *,
+        instance_id: str,
+        max_unsent_bytes: int, handshake_seconds: float, close_seconds: float,
+    ) -> None:  # fmt: skip
+        self.max_message_bytes = desk.max_message_bytes
+        self.max_unsent_bytes = max_unsent_bytes
+        self.close_seconds = close_seconds
+        self.state: State = "starting"
+        self.connections: dict[str, Connection] = {}
+        self._desk = desk
+        self._hub = hub
+        self._admission = admission
+        self._credentials = credentials
+        self._heartbeats = heartbeats
+        self._instance_id = instance_id
+        self._handshake_seconds = handshake_seconds
+        self._arriving = 0
+
+    def start(self) -> None:
+        """Opens the door; must be called on the loop that serves."""
+        self.round = Round(asyncio.get_running_loop())
+        self._heartbeats.start()
+        self.state = "ready"
+
+    def drain(self) -> None:
+        """Lets nobody in any more; uvicorn closes those who are inside."""
+        self.state = "draining"
+
+    # Arriving
+
+    def arrived(self, socket: Socket, request: Request) -> None:
+        """Admits a socket, or closes it with the code that says why not."""
+        try:
+            if self.state != "ready":
+                raise Unavailable("this instance is not serving", retry_after=1)
+            token = self._admission.token_of(request, connections=len(self.connections) + self._arriving)
+        except CityError as error:
+            self._refuse(socket, error)
+            return
+        self._arriving += 1
+        self._desk.tasks.spawn("admit a connection", self._admit(socket, token))
+
+    async def _admit(self, socket: Socket, token: str) -> None:
+        try:
+            async with asyncio.timeout(self._handshake_seconds):
+                began = monotonic()
+                identity = await self._desk.sessions.identify(token)
+                connection = await self._welcome(socket, identity)
+            if connection is not None and self._desk.sessions.revoked_since(identity, began):
+                socket.close(REVOKED, "the session or token was revoked")
+        except CityError as error:
+            self._refuse(socket, error)
+        except TimeoutError:
+            self._refuse(socket, Unavailable("the handshake took too long", retry_after=1))
+        except Exception:  # a connection is supervised here: the socket must not be left without an answer
+            _log.exception("a connection could not be admitted")
+            self._refuse(socket, Internal("something went wrong here"))
+        finally:
+            self._arriving -= 1
+
+    async def _welcome(self, socket: Socket, identity: Identity) -> Connection | None:
+        """Writes the connection into the registry, subscribes it to its own logs, and says welcome."""
+        connection = Connection(self._desk, socket, identity, f"c{secrets.token_hex(10)}")
+        own = {connection_log(connection.connection_id): True, user_log(identity.subject): False}
+        opened = await asyncio.gather(
+            *(self._hub.open(channel, is_fresh=fresh) for channel, fresh in own.items()), return_exceptions=True
+        )
+        feeds = [feed for feed in opened if not isinstance(feed, BaseException)]
+        try:
+            for failure in opened:
+                if isinstance(failure, BaseException):
+                    raise failure
+            await self._desk.registry.add(connection)
+        except BaseException:
+            for feed in feeds:
+                self._hub.close(feed)
+            raise
+        prepared = {feed.channel: (feed, None) for feed in feeds}
+        taken = connection.subscriptions.take(prepared, dict.fromkeys(prepared))
+        if socket.is_closing:
+            connection.subscriptions.end()
+            self._desk.registry.remove(connection)
+            return None
+        socket.outbox.send(self._welcome_frame(connection, {c: j.subscription.position for c, j in taken.items()}))
+        self._settle(connection)
+        connection.subscriptions.begin(taken)
+        socket.admitted(connection)
+        return connection
+
+    def _welcome_frame(self, connection: Connection, positions: Mapping[str, Any]) -> bytes:
+        return wire(
+            encode(
+                {
+                    "type": "system", "event": "welcome", "message": "Connected to WebSocket Gateway",
+                    "protocol": PROTOCOL_VERSION, "features": [], "connection_id": connection.connection_id,
+                    "user_id": connection.user_id, "instance_id": self._instance_id, "resumed": False,
+                    "heartbeat_seconds": self._heartbeats.seconds, "max_message_bytes": self.max_message_bytes,
+                    "channels": {c: {"offset": p.offset, "epoch": p.epoch} for c, p in positions.items()},
+                    "timestamp": timestamp(),
+                }
+            )
+        )  # fmt: skip
+
+    def _settle(self, connection: Connection) -> None:
+        connection.on_closed = self._left
+        connection.on_identity = self._credentials.replace
+        self.connections[connection.connection_id] = connection
+        self._credentials.add(connection)
+        self._heartbeats.add(connection)
+        self._desk.counters.connections_active += 1
+        self._desk.counters.connections_total += 1
+        self._told("WebSocket connected", connection)
+
+    def _refuse(self, socket: Socket, error: CityError) -> None:
+        self._desk.counters.errors += 1
+        reason = error.message
+        if error.retry_after is not None:
+            reason = f"retry_after={error.retry_after:g} {reason}"
+        log_event(_log, "WebSocket refused", code=error.code, reason=error.message)
+        socket.close(error.close_code or POLICY_VIOLATION, reason)
+
+    # Leaving
+
+    def _left(self, connection: Connection, code: int, reason: str) -> None:
+        del self.connections[connection.connection_id]
+        self._credentials.remove(connection)
+        self._heartbeats.remove(connection)
+        self._desk.registry.remove(connection)
+        self._desk.counters.connections_active -= 1
+        self._told("WebSocket disconnected", connection, code=code, reason=reason)
+
+    def _told(self, event: str, connection: Connection, **fields: object) -> None:
+        log_event(
+            _log, event, connection_id=connection.connection_id, user_id=connection.user_id,
+            active=len(self.connections), **fields,
+        )  # fmt: skip
+
+    def too_slow(self, socket: Socket) -> None:
+        """A reader that does not keep up is closed; what it misses is in the logs."""
+        socket.close(TOO_SLOW, f"more than {self.max_unsent_bytes} bytes wait for you; come back and recover")
+
+    def disconnect(self, code: int, *, connection_id: str = "", user_id: str = "") -> int:
+        """Closes one connection, or all of a user here; returns how many there were."""
+        found = [
+            connection for connection in self.connections.values()
+            if connection.connection_id == connection_id or connection.user_id == user_id
+        ]  # fmt: skip
+        for connection in found:
+            connection.socket.close(code, "disconnected by an operator")
+        return len(found)

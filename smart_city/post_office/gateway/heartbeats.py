@@ -1,0 +1,62 @@
+"""Heartbeats: a frame and a ping to every connection at its turn, and the end of those that no longer answer.
+
+The connections of an instance are spread evenly over the heartbeat's length, so that no moment has to serve all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+
+from foundations.supervision import Tasks
+from smart_city.post_office.envelopes import timestamp
+from smart_city.post_office.gateway.connection import Connection
+from smart_city.post_office.gateway.messages import HEARTBEAT
+from smart_city.post_office.registry import Registry
+
+SILENT = 4008
+MISSED = 2
+TURNS = 25
+"""Into so many turns a heartbeat is divided: one a second at the default of 25 seconds."""
+
+
+class Heartbeats:
+    """The heartbeat of every connection of this instance, ``seconds`` apart."""
+
+    def __init__(self, registry: Registry, tasks: Tasks, *, seconds: float) -> None:
+        self.seconds = seconds
+        self._registry = registry
+        self._tasks = tasks
+        self._turns: list[set[Connection]] = [set() for _ in range(TURNS)]
+        self._next = itertools.cycle(range(TURNS))
+        self._turn_of: dict[Connection, int] = {}
+
+    def start(self) -> None:
+        """Begins to beat."""
+        self._tasks.start("heartbeats", self._beat)
+
+    def add(self, connection: Connection) -> None:
+        """A new connection has its turn from now on."""
+        turn = self._turn_of[connection] = next(self._next)
+        self._turns[turn].add(connection)
+
+    def remove(self, connection: Connection) -> None:
+        """A connection is gone."""
+        self._turns[self._turn_of.pop(connection)].discard(connection)
+
+    async def _beat(self) -> None:
+        for turn in itertools.cycle(range(TURNS)):
+            await asyncio.sleep(self.seconds / TURNS)
+            for connection in list(self._turns[turn]):
+                self._visit(connection)
+
+    def _visit(self, connection: Connection) -> None:
+        if connection.unanswered_heartbeats >= MISSED:
+            connection.socket.close(SILENT, "two heartbeats without an answer")
+            return
+        if connection.unanswered_heartbeats == 0:
+            connection.last_heartbeat = timestamp()
+            self._registry.heard(connection)
+        connection.unanswered_heartbeats += 1
+        connection.socket.outbox.send(HEARTBEAT)
+        connection.socket.ping()

@@ -1,0 +1,228 @@
+"""One WebSocket: bytes in, whole text messages out, around websockets' sans-I/O `ServerProtocol`.
+
+It does the protocol's duties (RFC 6455: fragments, UTF-8, control frames, the closing handshake) and nothing of
+the city's: messages go to whoever `admitted` the socket. Outgoing data frames bypass the protocol object, since
+they are shared between connections.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Any, Protocol, cast
+
+from uvicorn.config import Config
+from uvicorn.server import ServerState
+from websockets.frames import CloseCode, Frame, Opcode
+from websockets.http11 import Request
+from websockets.protocol import SEND_EOF, State
+from websockets.server import ServerProtocol
+from websockets.typing import Subprotocol
+
+from smart_city.post_office.gateway.messages import SUBPROTOCOL
+from smart_city.post_office.gateway.outbox import Outbox, Round
+
+_quiet = logging.getLogger("smart_city.post_office.gateway.frames")
+
+
+class Door(Protocol):
+    """Where sockets arrive and leave: the gateway."""
+
+    round: Round
+    max_message_bytes: int
+    max_unsent_bytes: int
+    close_seconds: float
+
+    def arrived(self, socket: Socket, request: Request) -> None:
+        """A handshake is complete; admit the socket or close it."""
+        ...
+
+    def too_slow(self, socket: Socket) -> None:
+        """The socket's unsent bytes have passed the limit."""
+        ...
+
+
+class Listener(Protocol):
+    """Whoever a socket was admitted as: a connection."""
+
+    def received(self, text: bytes) -> None:
+        """One whole text message, known to be UTF-8."""
+        ...
+
+    def heard(self) -> None:
+        """Something arrived: the peer lives."""
+        ...
+
+    def closed(self, code: int, reason: str) -> None:
+        """The socket is gone; 1006 when it went without a closing handshake."""
+        ...
+
+
+class Socket(asyncio.Protocol):
+    """The asyncio protocol that uvicorn makes for each WebSocket upgrade; the door is in the app's state."""
+
+    def __init__(self, config: Config, server_state: ServerState, app_state: dict[str, Any]) -> None:
+        self._door = cast(Door, app_state["gateway"])
+        self._server_state = server_state
+        self._protocol = ServerProtocol(
+            max_size=self._door.max_message_bytes, logger=_quiet, select_subprotocol=_select_subprotocol
+        )
+        self._fragments: list[bytes] = []
+        self._listener: Listener | None = None
+        self._waiting: list[bytes] = []
+        self._closing: asyncio.TimerHandle | None = None
+        self._asked: tuple[int, str] | None = None
+        self._has_failed = False
+        self._is_paused = False
+        self.is_closing = False
+
+    # The transport's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.peer: tuple[str, int] | None = transport.get_extra_info("peername")
+        self.outbox = Outbox(
+            self.transport,
+            self._door.round,
+            limit=self._door.max_unsent_bytes,
+            on_too_slow=lambda: self._door.too_slow(self),
+        )
+        # uvicorn's set of protocols to shut down is typed with its own classes
+        self._server_state.connections.add(self)  # type: ignore[arg-type]
+
+    def data_received(self, data: bytes) -> None:
+        if self._listener is not None:
+            self._listener.heard()
+        self._protocol.receive_data(data)
+        for event in self._protocol.events_received():
+            if isinstance(event, Request):
+                self._handshake(event)
+            elif isinstance(event, Frame) and not (self.is_closing or self._has_failed):
+                self._frame(event)
+        self._answer()
+
+    def eof_received(self) -> None:
+        self._protocol.receive_eof()
+        self._answer()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.is_closing = True
+        self._server_state.connections.discard(self)  # type: ignore[arg-type]
+        if self._closing is not None:
+            self._closing.cancel()
+        self.outbox.shut()
+        if self._listener is not None:
+            code, reason = self._outcome()
+            self._listener.closed(code, reason)
+
+    def pause_writing(self) -> None:
+        self.outbox.pause()
+
+    def resume_writing(self) -> None:
+        self.outbox.resume()
+
+    def shutdown(self) -> None:
+        """uvicorn stops: the instance drains."""
+        self.close(CloseCode.SERVICE_RESTART, "this instance is draining; reconnect now")
+
+    # The city's side
+
+    def admitted(self, listener: Listener) -> None:
+        """From now on messages go to ``listener``, beginning with those that came during the admission."""
+        self._listener = listener
+        waiting, self._waiting = self._waiting, []
+        for text in waiting:
+            listener.received(text)
+
+    def close(self, code: int, reason: str = "") -> None:
+        """Sends what is queued, then begins the closing handshake; a peer that does not end it is cut off."""
+        if self.is_closing or self._protocol.state is not State.OPEN:
+            return
+        self._asked = (code, reason)
+        self.outbox.write()
+        self._protocol.send_close(code, reason.encode()[:123].decode(errors="ignore"))
+        self._answer()
+
+    def pause_reading(self) -> None:
+        """Takes nothing more from the peer until `resume_reading`."""
+        if not self._is_paused and not self.transport.is_closing():
+            self._is_paused = True
+            self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Takes from the peer again."""
+        if self._is_paused:
+            self._is_paused = False
+            if not self.transport.is_closing():
+                self.transport.resume_reading()
+
+    def ping(self) -> None:
+        """A protocol-level ping."""
+        if not self.is_closing and self._protocol.state is State.OPEN:
+            self._protocol.send_ping(b"")
+            self._answer()
+
+    # Between the two
+
+    def _handshake(self, request: Request) -> None:
+        response = self._protocol.accept(request)
+        self._protocol.send_response(response)
+        self._answer()
+        if response.status_code == 101:
+            self._door.arrived(self, request)
+
+    def _frame(self, frame: Frame) -> None:
+        if frame.opcode is Opcode.TEXT or frame.opcode is Opcode.CONT:
+            if frame.fin and not self._fragments:
+                self._message(bytes(frame.data))
+                return
+            self._fragments.append(bytes(frame.data))
+            if frame.fin:
+                whole, self._fragments = b"".join(self._fragments), []
+                self._message(whole)
+        elif frame.opcode is Opcode.BINARY:
+            self._fail(CloseCode.UNSUPPORTED_DATA, "binary frames need the msgpack subprotocol")
+
+    def _message(self, text: bytes) -> None:
+        if not text.isascii():
+            try:
+                text.decode()
+            except UnicodeDecodeError:
+                self._fail(CloseCode.INVALID_DATA, "a text message must be UTF-8")
+                return
+        if self._listener is not None:
+            self._listener.received(text)
+        elif sum(map(len, self._waiting)) + len(text) <= self._door.max_message_bytes:
+            self._waiting.append(text)
+        else:
+            self._fail(CloseCode.MESSAGE_TOO_BIG, "too much was sent before the welcome")
+
+    def _fail(self, code: CloseCode, reason: str) -> None:
+        self._has_failed = True
+        self._protocol.fail(code, reason)
+
+    def _answer(self) -> None:
+        """Writes what the protocol has to say, in order with what is queued."""
+        for data in self._protocol.data_to_send():
+            self.outbox.write()
+            if data != SEND_EOF:
+                self.transport.write(data)
+            elif self.transport.can_write_eof() and not self.transport.is_closing():
+                self.transport.write_eof()
+        if self._protocol.close_expected() and not self.is_closing:
+            self.is_closing = True
+            self.outbox.shut()
+            self._closing = asyncio.get_running_loop().call_later(self._door.close_seconds, self.transport.abort)
+            if self._protocol.close_rcvd is not None:
+                self.transport.close()
+
+    def _outcome(self) -> tuple[int, str]:
+        if self._asked is not None:
+            return self._asked
+        close = self._protocol.close_rcvd or self._protocol.close_sent
+        return (close.code, close.reason) if close else (CloseCode.ABNORMAL_CLOSURE, "")
+
+
+def _select_subprotocol(_: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:
+    return Subprotocol(SUBPROTOCOL) if SUBPROTOCOL in offered else None

@@ -1,0 +1,156 @@
+"""What one connection listens to: taking, moving and ending its subscriptions, and the acks that say where each starts.
+
+It asks no questions about rights; the connection has asked them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from foundations.errors import CityError, Internal, Overloaded
+from smart_city.post_office.channels import is_private
+from smart_city.post_office.gateway.feed import Feed, Subscriber, Subscription
+from smart_city.post_office.gateway.joining import Joined, Joining
+from smart_city.post_office.gateway.messages import encode, wire
+from smart_city.post_office.log import Page
+from smart_city.post_office.registry import Registered, Registry
+from smart_city.vocabulary import Position
+
+Prepared = tuple[Feed, Page | None]
+
+
+class Subscribing:
+    """The subscriptions of one connection."""
+
+    __slots__ = ("_arriving", "_held", "_joining", "_most", "_registry", "_subscriber", "has_ended")
+
+    def __init__(self, joining: Joining, registry: Registry, subscriber: Subscriber, *, most: int) -> None:
+        self._joining = joining
+        self._registry = registry
+        self._subscriber = subscriber
+        self._most = most
+        self._held: dict[str, tuple[Feed, Subscription]] = {}
+        self._arriving: set[str] = set()
+        self.has_ended = False
+
+    @property
+    def channels(self) -> Sequence[str]:
+        """What is listened to, private logs left out, and what is about to be."""
+        return sorted({channel for channel in self._held if not is_private(channel)} | self._arriving)
+
+    def __contains__(self, channel: str) -> bool:
+        return channel in self._held
+
+    def take(self, prepared: Mapping[str, Prepared], wanted: Mapping[str, Position | None]) -> dict[str, Joined]:
+        """Decides where each subscription starts and replaces an older one; `begin` follows the ack."""
+        taken = {}
+        for channel, (feed, page) in prepared.items():
+            joined = self._joining.decide(feed, page, self._subscriber, wanted[channel])
+            if channel in self._held:
+                self._joining.end(*self._held[channel])
+            self._held[channel] = (feed, joined.subscription)
+            taken[channel] = joined
+        return taken
+
+    def begin(self, taken: Mapping[str, Joined]) -> None:
+        """Starts sending; the ack with the positions has been queued before."""
+        for channel, joined in taken.items():
+            self._joining.begin(self._held[channel][0], joined)
+
+    async def subscribe(self, wanted: Mapping[str, Position | None], who: Registered, frame_id: str,
+                        refused: Mapping[str, CityError]) -> None:  # fmt: skip
+        """Subscribes to every channel that can be had and acknowledges all, the refused ones with their error."""
+        outcomes: dict[str, Any] = {channel: _told(error) for channel, error in refused.items()}
+        prepared = await self._prepare(wanted, outcomes)
+        try:
+            await self._register(prepared, who)
+        except CityError as error:
+            self._give_back(prepared)
+            outcomes |= {channel: _told(error) for channel in prepared}
+            prepared = {}
+        if self.has_ended:
+            self._give_back(prepared)
+            return
+        taken = self.take(prepared, wanted)
+        outcomes |= {channel: _position(joined) for channel, joined in taken.items()}
+        frame = {"type": "ack", "id": frame_id, "channels": outcomes}
+        if not frame_id:
+            del frame["id"]
+        self._subscriber.send(wire(encode(frame)))
+        self.begin(taken)
+
+    async def _register(self, prepared: Mapping[str, Prepared], who: Registered) -> None:
+        """Writes what is new into the keys that operators see, before it is acknowledged."""
+        new = [channel for channel in prepared if channel not in self._held and not is_private(channel)]
+        if not new:
+            return
+        self._arriving.update(new)
+        self._registry.count_in(new)
+        try:
+            await asyncio.gather(self._registry.listed(new), self._registry.update(who))
+        except CityError:
+            self._registry.count_out(new)
+            raise
+        finally:
+            self._arriving.clear()
+        if self.has_ended:
+            self._registry.count_out(new)
+
+    async def _prepare(self, wanted: Mapping[str, Position | None], outcomes: dict[str, Any]) -> dict[str, Prepared]:
+        room = self._most - len(self._held)
+        affordable: dict[str, Position | None] = {}
+        for channel, since in wanted.items():
+            room -= channel not in self._held
+            if room < 0:
+                outcomes[channel] = _told(Overloaded(f"a connection may have {self._most} subscriptions"))
+            else:
+                affordable[channel] = since
+        found = await asyncio.gather(
+            *(self._joining.prepare(channel, since) for channel, since in affordable.items()), return_exceptions=True
+        )
+        prepared = {}
+        for channel, result in zip(affordable, found, strict=True):
+            if isinstance(result, CityError):
+                outcomes[channel] = _told(result)
+            elif isinstance(result, BaseException):
+                raise Internal("a subscription failed") from result
+            else:
+                prepared[channel] = result
+        return prepared
+
+    def unsubscribe(self, channels: Iterable[str]) -> list[str]:
+        """Ends subscriptions; returns those that there were."""
+        ended = [channel for channel in dict.fromkeys(channels) if channel in self._held]
+        for channel in ended:
+            self._joining.end(*self._held.pop(channel))
+        public = [channel for channel in ended if not is_private(channel)]
+        if public:
+            self._registry.count_out(public)
+        return ended
+
+    def end(self) -> None:
+        """Ends all subscriptions: the connection is gone."""
+        self.has_ended = True
+        self.unsubscribe(list(self._held))
+
+    def _give_back(self, prepared: Mapping[str, Prepared]) -> None:
+        for feed, _ in prepared.values():
+            self._joining.give_back(feed)
+
+
+def _told(error: CityError) -> dict[str, Any]:
+    return {"error": {"code": error.code, "message": error.message}}
+
+
+def _position(joined: Joined) -> dict[str, Any]:
+    position = joined.subscription.position
+    told: dict[str, Any] = {"offset": position.offset, "epoch": position.epoch}
+    if joined.recovered is not None:
+        told["recovered"] = joined.recovered
+        if joined.recovered:
+            told["missed"] = joined.missed
+        else:
+            told["reason"] = joined.reason
+    return told

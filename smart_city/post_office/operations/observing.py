@@ -1,0 +1,279 @@
+"""Looking around: operations that tell of channels, connections, queues and history, and end connections."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Protocol
+
+from pydantic import Field
+
+from foundations.errors import InvalidArgument, NotFound
+from foundations.operations import Result, operation
+from smart_city.post_office.channels import Channels
+from smart_city.post_office.fleet import Fleet
+from smart_city.post_office.inbox import Inbox
+from smart_city.post_office.log import ChannelLog
+from smart_city.post_office.operations.publishing import ConnectionIdArgument, RealmArgument
+from smart_city.post_office.publications import end_of, publications_of
+from smart_city.post_office.registry import Registry
+from smart_city.vocabulary import ChannelName, Identity, JsonObject, Position, PositionText, UserId
+
+DISCONNECTED = 1000
+
+
+class Endpoint(Result):
+    """Where and how a browser connects."""
+
+    websocket_url: str
+    channels: list[str]
+    message_format: JsonObject
+
+
+class History(Result):
+    """Publications of a channel, oldest first, and the position after them: the next page's ``since``."""
+
+    channel: str
+    publications: list[JsonObject]
+    offset: int
+    epoch: str
+    recovered: bool | None = Field(None, description="given with since: whether nothing after it is missing")
+    reason: str | None = Field(None, description="why not: trimmed, unknown_epoch, diverged, future")
+
+
+class ConnectionCount(Result):
+    """Living connections, by where they are and what they listen to."""
+
+    global_: int = Field(serialization_alias="global", validation_alias="global")
+    by_channel: dict[str, int]
+    by_instance: dict[str, int]
+    users: int
+
+
+class ConnectionsOfChannel(Result):
+    """Ids of the connections that listen to a channel, and of those that have sent to it."""
+
+    channel: str
+    connections: list[str]
+
+
+class ConnectionFound(Result):
+    """One living connection."""
+
+    connection_id: str
+    user_id: str
+    instance_id: str
+    connected_at: str
+    last_heartbeat: str
+    channels: list[str]
+
+
+class Disconnected(Result):
+    """How many connections were closed."""
+
+    disconnected: int
+
+
+class ChannelListed(Result):
+    """One channel: its newest position, and how many listen."""
+
+    channel: str
+    kind: Literal["agent"]
+    kept: Literal["history"]
+    subscribers: int
+    offset: int
+    epoch: str
+
+
+class ChannelsListed(Result):
+    """The public channels that exist here."""
+
+    channels: list[ChannelListed]
+
+
+class QueueStanding(Result):
+    """How an agent's inbox stands."""
+
+    depth: int
+    capacity: int
+    oldest_age_seconds: float | None = None
+    consumers: int
+
+
+class QueueStatus(Result):
+    """Inboxes by channel."""
+
+    channels: dict[str, QueueStanding]
+
+
+class Tickets(Protocol):
+    """Who checks session tokens and exchanges them for single-use ones."""
+
+    async def identify(self, token: str) -> Identity: ...
+
+    async def ticket_for(self, token: str) -> str: ...
+
+
+class Observing:
+    """The operations of whoever wants to know what goes on."""
+
+    def __init__(
+        self, *, log: ChannelLog, inbox: Inbox, channels: Channels, registry: Registry, fleet: Fleet,
+        tickets: Tickets, websocket_url: str,
+    ) -> None:  # fmt: skip
+        self._log = log
+        self._inbox = inbox
+        self._channels = channels
+        self._registry = registry
+        self._fleet = fleet
+        self._tickets = tickets
+        self._websocket_url = websocket_url
+
+    @operation(
+        scope="traffic_cop.sessions", read_only=False, idempotent=True,
+        example={"session_token": "ses_…", "realm": "operator", "ticket": False},
+    )  # fmt: skip
+    async def get_websocket_endpoint(
+        self,
+        caller: Identity,
+        session_token: Annotated[str, Field(min_length=1, max_length=256)],
+        realm: RealmArgument = None,
+        ticket: Annotated[bool, Field(description="hand out a single-use token of a minute instead")] = False,
+    ) -> Endpoint:
+        """Says where a browser with this session connects, and what it may say there.
+
+        The URL carries the token passed in, or with `ticket` one that works once within a minute and may be seen
+        in a log. Errors: `unauthenticated` (not a living session), `forbidden` (another realm).
+        """
+        caller.acting_as(realm)
+        who = await self._tickets.identify(session_token) if not ticket else None
+        if who is not None and not who.is_user:
+            raise InvalidArgument("session_token is not the token of a session")
+        token = await self._tickets.ticket_for(session_token) if ticket else session_token
+        return Endpoint(
+            websocket_url=f"{self._websocket_url}?session_token={token}",
+            channels=list(self._channels.agents),
+            message_format={
+                "channel": " | ".join(self._channels.agents),
+                "intent": "chat | query | command",
+                "payload": {"message": "text", "conversation_id": "optional", "metadata": {}},
+            },
+        )
+
+    @operation(
+        scope="post_office.history", sessions=True, read_only=True, example={"channel": "guide", "limit": 20}
+    )
+    async def get_channel_history(
+        self,
+        caller: Identity,
+        channel: ChannelName,
+        since: Annotated[
+            PositionText | None, Field(description="OFFSET.EPOCH, exclusive; without it the newest ones")
+        ] = None,
+        limit: Annotated[int, Field(ge=1, le=500)] = 50,
+    ) -> History:
+        """Reads a page of a channel's log.
+
+        Without `since` the newest `limit` publications; with it those that follow. A position that is not good any
+        more gives `recovered: false`, a reason, and the newest position. Errors: `unknown_channel`, `forbidden`.
+        """
+        self._channels.check(caller, "history", channel)
+        if since is not None:
+            page = await self._log.read(channel, Position.parse(since), limit=limit)
+        else:
+            newest = (await self._log.read(channel, None)).newest
+            start = Position(max(0, newest.offset - limit))
+            page = await self._log.read(channel, start, limit=limit)
+            if page.reason == "trimmed":
+                page = await self._log.read(channel, Position(page.first_kept - 1), limit=limit)
+        end = end_of(page)
+        return History(
+            channel=channel, publications=publications_of(page), offset=end.offset, epoch=end.epoch,
+            recovered=page.recovered if since is not None else None, reason=page.reason or None if since else None,
+        )  # fmt: skip
+
+    @operation(scope="post_office.observe", read_only=True, example={})
+    async def get_connection_count(self, caller: Identity) -> ConnectionCount:
+        """Counts the living connections of all instances, by channel and by instance, and their users."""
+        answers = await self._fleet.ask("count", {})
+        by_channel: dict[str, int] = {}
+        users: set[int] = set()
+        for answer in answers:
+            users.update(answer["users"])
+            for channel, count in answer["channels"].items():
+                by_channel[channel] = by_channel.get(channel, 0) + count
+        by_instance = {answer["instance_id"]: answer["connections"] for answer in answers}
+        return ConnectionCount.model_validate(
+            {
+                "global": sum(by_instance.values()), "by_channel": by_channel,
+                "by_instance": by_instance, "users": len(users),
+            }
+        )  # fmt: skip
+
+    @operation(scope="post_office.observe", read_only=True, example={"channel": "guide"})
+    async def get_connections_by_channel(self, caller: Identity, channel: ChannelName) -> ConnectionsOfChannel:
+        """Lists the connections that listen to a channel and those that have sent to it, on all instances.
+
+        Errors: `unknown_channel`.
+        """
+        self._channels.kind(channel)
+        answers = await self._fleet.ask("connections_of_channel", {"channel": channel})
+        return ConnectionsOfChannel(channel=channel, connections=sorted(id_ for found in answers for id_ in found))
+
+    @operation(scope="post_office.observe", read_only=True, example={"connection_id": "c0123456789abcdef0123"})
+    async def get_connection(self, caller: Identity, connection_id: ConnectionIdArgument) -> ConnectionFound:
+        """Looks one connection up. Errors: `not_found` once it is closed."""
+        return ConnectionFound(**await self._registry.find(connection_id))
+
+    @operation(scope="post_office.admin", destructive=True, idempotent=True, example={"user_id": "mallory"})
+    async def disconnect(
+        self,
+        caller: Identity,
+        connection_id: ConnectionIdArgument | None = None,
+        user_id: UserId | None = None,
+        code: Annotated[int, Field(ge=1000, le=4999, description="the close code; 1000: do not come back")] = DISCONNECTED,
+    ) -> Disconnected:
+        """Closes one connection, or all connections of a user, on whichever instance they are.
+
+        Errors: `invalid_argument` (name one of the two), `not_found` (no such connection).
+        """
+        if (connection_id is None) == (user_id is None):
+            raise InvalidArgument("name either a connection_id or a user_id")
+        if code not in {1000, 1001, 1008, 1012, 1013} and code < 3000:
+            raise InvalidArgument(f"{code} is not a close code that a server may send")
+        about = {"connection_id": connection_id or "", "user_id": user_id or "", "code": code}
+        count = sum(await self._fleet.ask("disconnect", about))
+        if not count and connection_id:
+            raise NotFound(f"there is no connection {connection_id!r} (any more)")
+        return Disconnected(disconnected=count)
+
+    @operation(scope="post_office.observe", read_only=True, example={})
+    async def list_channels(self, caller: Identity) -> ChannelsListed:
+        """Lists the agent channels with their newest positions and how many connections listen to each."""
+        newest = await self._log.newest(self._channels.agents)
+        return ChannelsListed(
+            channels=[
+                ChannelListed(
+                    channel=channel, kind="agent", kept="history", subscribers=self._fleet.subscribers(channel),
+                    offset=newest[channel].offset, epoch=newest[channel].epoch,
+                )
+                for channel in self._channels.agents
+            ]
+        )  # fmt: skip
+
+    @operation(scope="post_office.observe", read_only=True, example={"channel": "guide"})
+    async def get_queue_status(self, caller: Identity, channel: ChannelName | None = None) -> QueueStatus:
+        """Says how the agents' inboxes stand: all, or the one of a channel.
+
+        Errors: `unknown_channel` (no agent channel of that name).
+        """
+        if channel is not None and not self._channels.is_agent(channel):
+            raise InvalidArgument(f"{channel} has no inbox; agent channels are {', '.join(self._channels.agents)}")
+        wanted = self._channels.agents if channel is None else (channel,)
+        return QueueStatus(channels={name: await self._standing(name) for name in wanted})
+
+    async def _standing(self, channel: str) -> QueueStanding:
+        status = await self._inbox.status(channel)
+        age = status.oldest_age_seconds
+        return QueueStanding(
+            depth=status.depth, capacity=status.capacity, consumers=status.consumers,
+            oldest_age_seconds=None if age is None else round(age, 3),
+        )  # fmt: skip

@@ -1,0 +1,312 @@
+"""Publishing: operations that put something on a channel, into an inbox, or into somebody's own log."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any, Literal, Protocol
+
+import msgspec
+from pydantic import Field
+
+from foundations.errors import CityError, InvalidArgument, NotFound
+from foundations.operations import Arguments, Result, operation
+from foundations.telemetry import current_traceparent
+from smart_city.post_office.channels import Channels, connection_log, user_log
+from smart_city.post_office.envelopes import Sender, agent_message, digest_of, new_message_id, publication
+from smart_city.post_office.fleet import Fleet
+from smart_city.post_office.inbox import Inbox
+from smart_city.post_office.log import Appended, ChannelLog, Entry, Gone
+from smart_city.post_office.questions import Question, Route
+from smart_city.post_office.registry import Registry
+from smart_city.vocabulary import (
+    ChannelName,
+    ConversationId,
+    IdempotencyKey,
+    Identity,
+    JsonObject,
+    Realm,
+    UserId,
+)
+
+MessageArgument = Annotated[JsonObject, Field(description="any JSON object; it becomes the payload")]
+RealmArgument = Annotated[
+    Realm | None, Field(description="the calling service's name; it is taken from the token, and must not differ")
+]
+KeyArgument = Annotated[
+    IdempotencyKey | None, Field(description="repeating a call with the same key within ten minutes does nothing more")
+]
+ConnectionIdArgument = Annotated[str, Field(pattern=r"^[A-Za-z0-9._~@|-]{1,128}$")]
+MOST_ITEMS = 1000
+
+
+class Published(Result):
+    """A publication that is safe in its channel's log."""
+
+    status: Literal["published"] = "published"
+    channel: str
+    message_id: str
+    offset: int
+    epoch: str
+    subscribers: int | None = Field(None, description="connections that listen, a few seconds old")
+    duplicate: bool | None = None
+
+
+class AgentAsked(Result):
+    """A question that is safe in an agent's inbox."""
+
+    status: Literal["queued"] = "queued"
+    channel: str
+    message_id: str
+    duplicate: bool | None = None
+
+
+class Refused(Result):
+    """Why one item of a batch was not published."""
+
+    code: str
+    message: str
+    retryable: bool
+
+
+class BatchItem(Arguments):
+    """One publication of a batch."""
+
+    channel: ChannelName
+    message: MessageArgument
+    key: KeyArgument = None
+
+
+class ItemOutcome(Result):
+    """What became of one item: its place in the log, or its error."""
+
+    status: Literal["published", "refused"]
+    channel: str
+    message_id: str | None = None
+    offset: int | None = None
+    epoch: str | None = None
+    duplicate: bool | None = None
+    error: Refused | None = None
+
+
+class BatchPublished(Result):
+    """One outcome for each item, in the order of the items."""
+
+    results: list[ItemOutcome]
+
+
+class Sent(Result):
+    """A message that is safe in somebody's own log."""
+
+    status: Literal["published"] = "published"
+    connected: bool = Field(description="whether anybody was there to get it at once")
+    message_id: str
+    offset: int
+    epoch: str
+    duplicate: bool | None = None
+
+
+class Bucket(Protocol):
+    """One subject's credit for messages."""
+
+    def spend(self, n: int = 1) -> bool: ...
+
+    async def refill(self, n: int = 1) -> None: ...
+
+
+class Limits(Protocol):
+    """Where credit is kept."""
+
+    def bucket(self, subject: str, limit: str) -> Bucket: ...
+
+
+class Publishing:
+    """The operations of services that have something to say."""
+
+    def __init__(
+        self, *, log: ChannelLog, inbox: Inbox, channels: Channels, registry: Registry, fleet: Fleet, limits: Limits
+    ) -> None:
+        self._log = log
+        self._inbox = inbox
+        self._channels = channels
+        self._registry = registry
+        self._fleet = fleet
+        self._limits = limits
+
+    @operation(
+        scope="post_office.publish",
+        example={"channel": "guide", "message": {"message": "The report is ready."}},
+    )
+    async def publish_to_agent_channel(
+        self,
+        caller: Identity,
+        channel: ChannelName,
+        message: MessageArgument,
+        realm: RealmArgument = None,
+        key: KeyArgument = None,
+    ) -> Published:
+        """Publishes a message to all subscribers of an agent channel.
+
+        It is logged before the call returns; agents' inboxes do not get it. Errors: `unknown_channel`,
+        `forbidden` (another realm), `conflict` (the key was used with another message), `rate_limited`,
+        `unavailable`.
+        """
+        self._check(caller, channel)
+        await self._spend(caller, 1)
+        appended = await self._append(caller, channel, message, caller.acting_as(realm), key or "")
+        return Published(
+            channel=channel, message_id=appended.message_id, offset=appended.offset, epoch=appended.epoch,
+            subscribers=self._fleet.subscribers(channel), duplicate=appended.duplicate or None,
+        )  # fmt: skip
+
+    @operation(
+        scope="post_office.publish",
+        example={
+            "channel": "pillar:content", "message": {"message": "Summarise today."}, "reply_to": "guide",
+            "conversation_id": "daily",
+        },
+    )  # fmt: skip
+    async def send_to_agent(
+        self,
+        caller: Identity,
+        channel: ChannelName,
+        message: MessageArgument,
+        reply_to: Annotated[ChannelName, Field(description="an agent channel, or user:ID, that gets the answer")],
+        realm: RealmArgument = None,
+        conversation_id: ConversationId | None = None,
+        key: KeyArgument = None,
+    ) -> AgentAsked:
+        """Asks an agent a question, through the channel's inbox.
+
+        The answer is a `message` of the agent with `in_reply_to` on a channel, or a `chat_response` in the log of
+        a user. Questions of one realm and conversation are answered in order. Errors: `unknown_channel`,
+        `forbidden`, `conflict`, `overloaded` (the inbox is full), `rate_limited`, `unavailable`.
+        """
+        if not self._channels.is_agent(channel):
+            raise InvalidArgument(f"{channel} is no agent channel; those are {', '.join(self._channels.agents)}")
+        acting = caller.acting_as(realm)
+        await self._spend(caller, 1)
+        payload = msgspec.json.encode(message)
+        message_id = new_message_id()
+        body = agent_message(
+            channel=channel, sender=Sender(kind="service", id=acting), payload=payload, message_id=message_id,
+            intent="chat", context={}, conversation_id=conversation_id or "", traceparent=current_traceparent.get(),
+        )  # fmt: skip
+        queued = await self._inbox.send_now(
+            Question(
+                channel=channel, message_id=message_id, lane=f"~{acting}/{conversation_id or ''}", user=f"~{acting}",
+                body=body, route=self._route(caller, reply_to, conversation_id or ""), key=_key(caller, key or ""),
+                digest=digest_of(channel, payload, reply_to, conversation_id or "") if key else "",
+            )
+        )  # fmt: skip
+        return AgentAsked(channel=channel, message_id=queued.message_id, duplicate=queued.duplicate or None)
+
+    @operation(
+        scope="post_office.publish",
+        example={"items": [{"channel": "guide", "message": {"n": 1}}, {"channel": "guide", "message": {"n": 2}}]},
+        deadline=30,
+    )
+    async def publish_batch(
+        self,
+        caller: Identity,
+        items: Annotated[list[BatchItem], Field(min_length=1, max_length=MOST_ITEMS)],
+        realm: RealmArgument = None,
+        key: KeyArgument = None,
+    ) -> BatchPublished:
+        """Publishes many messages at once.
+
+        They keep their order on each channel; it is not atomic, so every item has its own outcome. A key for the
+        whole batch stands for one of each item. Errors of the call itself: `rate_limited`, `forbidden`.
+        """
+        acting = caller.acting_as(realm)
+        await self._spend(caller, len(items))
+        outcomes = await asyncio.gather(
+            *(
+                self._item(caller, item, acting, item.key or (f"{key}/{index}" if key else ""))
+                for index, item in enumerate(items)
+            )
+        )
+        return BatchPublished(results=list(outcomes))
+
+    @operation(
+        scope="post_office.publish",
+        example={"connection_id": "c0123456789abcdef0123", "message": {"message": "only for you"}},
+    )
+    async def send_to_connection(
+        self, caller: Identity, connection_id: ConnectionIdArgument, message: MessageArgument, key: KeyArgument = None
+    ) -> Sent:
+        """Sends a message to one connection.
+
+        Errors: `not_found` (there is no such connection any more), `conflict`, `rate_limited`, `unavailable`.
+        """
+        await self._spend(caller, 1)
+        channel = connection_log(connection_id)
+        try:
+            appended = await self._append(caller, channel, message, caller.realm, key or "", owner=connection_id)
+        except Gone:
+            raise NotFound(f"there is no connection {connection_id!r} (any more)") from None
+        return _sent(appended, connected=True)
+
+    @operation(
+        scope="post_office.publish", example={"user_id": "alice", "message": {"message": "for all your screens"}}
+    )
+    async def send_to_user(
+        self, caller: Identity, user_id: UserId, message: MessageArgument, key: KeyArgument = None
+    ) -> Sent:
+        """Sends a message to all connections of a user; who is away finds it in the log of `user:ID`.
+
+        Errors: `conflict`, `rate_limited`, `unavailable`.
+        """
+        await self._spend(caller, 1)
+        connected = await self._registry.is_connected(user_id)
+        appended = await self._append(caller, user_log(user_id), message, caller.realm, key or "")
+        return _sent(appended, connected=connected)
+
+    async def _spend(self, caller: Identity, n: int) -> None:
+        bucket = self._limits.bucket(caller.subject, "messages")
+        if not bucket.spend(n):
+            await bucket.refill(n)
+
+    async def _item(self, caller: Identity, item: BatchItem, realm: str, key: str) -> ItemOutcome:
+        try:
+            self._check(caller, item.channel)
+            done = await self._append(caller, item.channel, item.message, realm, key)
+        except CityError as error:
+            refused = Refused(code=error.code, message=error.message, retryable=error.retryable)
+            return ItemOutcome(status="refused", channel=item.channel, error=refused)
+        return ItemOutcome(
+            status="published", channel=item.channel, message_id=done.message_id, offset=done.offset,
+            epoch=done.epoch, duplicate=done.duplicate or None,
+        )  # fmt: skip
+
+    async def _append(
+        self, caller: Identity, channel: str, message: dict[str, Any], realm: str, key: str, *, owner: str = ""
+    ) -> Appended:
+        payload = msgspec.json.encode(message)
+        message_id = new_message_id()
+        data = publication(
+            channel=channel, sender=Sender(kind="service", id=realm), payload=payload, message_id=message_id,
+            traceparent=current_traceparent.get(),
+        )  # fmt: skip
+        digest = digest_of(channel, realm, payload) if key else ""
+        return await self._log.append_now(channel, Entry(data, message_id, _key(caller, key), digest), owner=owner)
+
+    def _check(self, caller: Identity, channel: str) -> None:
+        self._channels.check(caller, "publish", channel)
+
+    def _route(self, caller: Identity, reply_to: str, conversation_id: str) -> Route:
+        if reply_to.startswith("user:"):
+            return Route(user_id=reply_to.removeprefix("user:"), conversation_id=conversation_id)
+        self._check(caller, reply_to)
+        return Route(channel=reply_to, conversation_id=conversation_id)
+
+
+def _key(caller: Identity, key: str) -> str:
+    """An idempotency key belongs to its caller."""
+    return f"{caller.subject}/{key}" if key else ""
+
+
+def _sent(appended: Appended, *, connected: bool) -> Sent:
+    return Sent(
+        connected=connected, message_id=appended.message_id, offset=appended.offset, epoch=appended.epoch,
+        duplicate=appended.duplicate or None,
+    )  # fmt: skip
