@@ -10,8 +10,8 @@ import asyncio
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import redis.asyncio
@@ -20,11 +20,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from foundations.errors import CityError, Overloaded, Unavailable
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from foundations.valkey.scripts import Script
+from foundations.valkey.scripts import Script
 
 Argument = bytes | str | int | float
 
@@ -33,7 +29,8 @@ MAX_CONNECTIONS = 64
 OLDEST_VALKEY = (9, 0)
 OLDEST_REDIS = (7, 4)
 
-_AWAY = (exceptions.ConnectionError, exceptions.TimeoutError, TimeoutError, OSError)
+_TIMED_OUT = (exceptions.TimeoutError, TimeoutError)
+_AWAY = (exceptions.ConnectionError, exceptions.TimeoutError, OSError)
 _REFUSED_FOR_NOW = (
     exceptions.ReadOnlyError,
     exceptions.MasterDownError,
@@ -100,25 +97,33 @@ class Valkey:
             Unavailable: no answer within the deadline; the script may have run or may still run.
             Overloaded: the store is full and nothing was changed.
         """
-        with _translated():
-            try:
-                async with asyncio.timeout(self.timeout):
-                    return await self._send("EVALSHA", script.sha, len(keys), *keys, *args)
-            except exceptions.NoScriptError:
-                async with asyncio.timeout(self.timeout):
-                    return await self._send("EVAL", script.source, len(keys), *keys, *args)
+        try:
+            return await self.command("EVALSHA", script.sha, len(keys), *keys, *args)
+        except exceptions.NoScriptError:
+            return await self.command("EVAL", script.source, len(keys), *keys, *args)
 
     async def command(self, *args: Argument) -> Any:
-        """Sends one plain command; errors as with `run`."""
-        with _translated():
+        """Sends one plain command; errors as with `run`. A defect of ours passes as redis-py's error."""
+        try:
             async with asyncio.timeout(self.timeout):
                 return await self._send(*args)
+        except (exceptions.RedisError, OSError) as error:
+            if isinstance(error, _TIMED_OUT):
+                await self._drop_idle_connections()
+            if (translated := _translated(error)) is None:
+                raise
+            raise translated from error
 
     async def ping(self) -> float:
         """How long the store takes to answer, in seconds."""
         began = time.perf_counter()
         await self.command("PING")
         return time.perf_counter() - began
+
+    async def _drop_idle_connections(self) -> None:
+        """One has gone deaf, so the idle ones may have, too, and each would cost somebody a deadline."""
+        with suppress(exceptions.RedisError, OSError):
+            await self.client.connection_pool.disconnect(inuse_connections=False)
 
     async def close(self) -> None:
         """Closes every connection of the pool."""
@@ -143,29 +148,18 @@ def _client(url: str, seconds: float) -> redis.asyncio.Redis:
     return redis.asyncio.Redis(connection_pool=pool)
 
 
-@contextmanager
-def _translated() -> Iterator[None]:
-    """The driver's errors in the platform's words. Whatever is not listed is a defect and passes as it is."""
-    try:
-        yield
-    except exceptions.OutOfMemoryError as error:
-        raise _full() from error
-    except _REFUSED_FOR_NOW as error:
-        raise Unavailable(f"Valkey takes no writes at the moment: {error}") from error
-    except _AWAY as error:
-        raise Unavailable(f"Valkey does not answer: {str(error) or 'timed out'}") from error
-    except exceptions.ResponseError as error:
-        if (translated := _refusal(str(error))) is not None:
-            raise translated from error
-        raise
+def _translated(error: Exception) -> CityError | None:
+    """The driver's error in the city's words; ``None`` for what is a defect of ours.
 
-
-def _refusal(text: str) -> CityError | None:
-    """What a refusal from inside a script means; there the error's code is only its first word."""
-    if text.startswith("OOM"):
+    From inside a script an error has no class of its own: its code is only its first word.
+    """
+    text = str(error)
+    if isinstance(error, exceptions.OutOfMemoryError) or text.startswith("OOM"):
         return _full()
-    if text.startswith(_REFUSED_FOR_NOW_CODES):
+    if isinstance(error, _REFUSED_FOR_NOW) or text.startswith(_REFUSED_FOR_NOW_CODES):
         return Unavailable(f"Valkey takes no writes at the moment: {text}")
+    if isinstance(error, _AWAY):
+        return Unavailable(f"Valkey does not answer: {text or 'timed out'}")
     return None
 
 
