@@ -1,0 +1,197 @@
+"""The agents' inboxes in Valkey: questions go in, lanes are served in order and round robin, within bounds.
+
+Every decision is made by a script, in the store's clock, so that all instances agree. What becomes of a
+question once it was taken is `deliveries`' work, and who takes here is `dispatch`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from foundations.errors import CityError, Conflict, Overloaded, Unavailable, UnknownChannel
+from foundations.supervision import Tasks
+from foundations.valkey.client import Valkey
+from smart_city.post_office.deliveries import Deliveries
+from smart_city.post_office.inbox_scripts import InboxScripts, groups_of, milliseconds
+from smart_city.post_office.questions import (
+    Delivery,
+    DeliveryId,
+    InboxLimits,
+    InboxStatus,
+    Question,
+    Queued,
+    Route,
+)
+from smart_city.post_office.rounds import Rounds, as_told, closing
+
+__all__ = ["Delivery", "Inbox", "InboxLimits", "InboxStatus", "Question", "Queued", "Route", "Taken"]
+
+_log = logging.getLogger(__name__)
+_route = msgspec.json.Decoder(Route)
+_encode = msgspec.json.Encoder().encode
+
+TAKEN_BYTES = 1024 * 1024
+RETRY_AFTER = 2.0
+
+Told = Queued | CityError
+Then = Callable[[Told], None]
+
+
+class Taken(NamedTuple):
+    """What a take brought: deliveries, each with the place of its holder among those named.
+
+    ``has_more``: another take would find something at once; else the next delayed lane is due in ``due_in``
+    seconds.
+    """
+
+    deliveries: Sequence[tuple[int, Delivery]]
+    has_more: bool
+    due_in: float | None
+
+
+class Inbox:
+    """The inboxes of the agent channels ``channels``, as one instance uses them."""
+
+    def __init__(
+        self, valkey: Valkey, tasks: Tasks, limits: InboxLimits, *, channels: Iterable[str], instance_id: str
+    ) -> None:
+        self.limits = limits
+        self.channels = tuple(channels)
+        self._writer = valkey.incarnation
+        self._scripts = InboxScripts(valkey)
+        self.deliveries = Deliveries(
+            self._scripts, tasks, limits,
+            channels=self.channels, reaper=f"{instance_id}|reaper/{valkey.incarnation}",
+        )  # fmt: skip
+        self._sequence = itertools.count(1)
+        self._rounds = {channel: self._rounds_of(channel, tasks) for channel in self.channels}
+
+    def send(self, question: Question, then: Then) -> None:
+        """Queues a question with the others of this turn; ``then`` is called exactly once.
+
+        It hears `Queued`, or `Overloaded` (the inbox or the user's share of it is full), `Conflict` (the key
+        was used with another body), `UnknownChannel`, or `Unavailable` (it may be in the inbox all the same).
+        """
+        rounds = self._rounds.get(question.channel)
+        if rounds is None:
+            return then(UnknownChannel(f"there is no inbox {question.channel!r}"))
+        try:
+            rounds.add((question, then), len(question.body))
+        except CityError as error:
+            then(error)
+
+    async def send_now(self, question: Question) -> Queued:
+        """Queues a question and waits for the answer; raises what `send` tells."""
+        answer: asyncio.Future[Queued] = asyncio.get_running_loop().create_future()
+        self.send(question, lambda told: _resolve(answer, told))
+        return await answer
+
+    async def take(self, channel: str, holders: Sequence[str], lease_seconds: float | None = None) -> Taken:
+        """One message for each of ``holders`` (`INSTANCE|consumer`), in turn, as far as there are any.
+
+        Raises:
+            Unavailable: no answer; what was taken comes back when its lease lapses.
+        """
+        lease = self.limits.lease_seconds if lease_seconds is None else lease_seconds
+        answer = await self._scripts.run("take", channel, milliseconds(lease), TAKEN_BYTES, *holders)
+        more, due, *flat = answer
+        deliveries = [
+            (place, _delivery(channel, message_id, serial, attempt, route, body))
+            for message_id, serial, attempt, place, route, body in groups_of(6, flat)
+        ]
+        return Taken(deliveries, bool(more), None if due < 0 else due / 1000)
+
+    async def count_consumers(self, channel: str, instance_id: str, consumers: int, seconds: float) -> None:
+        """Notes for ``seconds`` how many consumers an instance has."""
+        await self._scripts.run("consumers", channel, instance_id, consumers, milliseconds(seconds))
+
+    async def status(self, channel: str) -> InboxStatus:
+        """How an inbox stands."""
+        depth, size, dead, consumers, oldest = await self._scripts.run("status", channel)
+        return InboxStatus(
+            depth=depth, capacity=self.limits.count, bytes=size, dead_letters=dead, consumers=consumers,
+            oldest_age_seconds=None if oldest < 0 else oldest / 1000,
+        )  # fmt: skip
+
+    def _rounds_of(self, channel: str, tasks: Tasks) -> Rounds[tuple[Question, Then]]:
+        async def send(items: Sequence[tuple[Question, Then]]) -> None:
+            await self._enqueue(channel, items)
+
+        def drop(left: Sequence[tuple[Question, Then]]) -> None:
+            _tell((then, closing(channel)) for _, then in left)
+
+        return Rounds(f"questions to {channel}", tasks, send, drop)
+
+    async def _enqueue(self, channel: str, items: Sequence[tuple[Question, Then]]) -> None:
+        limits = self.limits
+        args: list[Any] = [
+            self._writer, next(self._sequence), limits.count, limits.bytes, milliseconds(limits.key_seconds)
+        ]  # fmt: skip
+        for q, _ in items:
+            args += (q.message_id, q.lane, q.user, _encode(q.route), q.key, q.digest, q.hops, q.serial)
+            args.append(q.body)
+        try:
+            words = await self._run_enqueue(channel, args)
+        except BaseException as error:
+            told = as_told(error, channel)
+            _tell((then, told) for _, then in items)
+            if not isinstance(error, Exception):
+                raise
+        else:
+            _tell((then, _told(q, word)) for (q, then), word in zip(items, words, strict=True))
+
+    async def _run_enqueue(self, channel: str, args: Sequence[Any]) -> Sequence[bytes]:
+        """Twice if need be: the script knows a round that it has seen, and a connection may just be old."""
+        try:
+            words: Sequence[bytes] = await self._scripts.run("enqueue", channel, *args)
+        except Unavailable:
+            words = await self._scripts.run("enqueue", channel, *args)
+        return words
+
+
+def _tell(news: Iterable[tuple[Then, Told]]) -> None:
+    for then, told in news:
+        try:
+            then(told)
+        except Exception:  # an asker's own failure must not keep the others of its round in the dark
+            _log.exception("whoever asked could not take the answer")
+
+
+def _told(question: Question, word: bytes) -> Told:
+    match word[:1]:
+        case b"q":
+            return Queued(question.message_id)
+        case b"d":
+            return Queued(word[1:].decode(), duplicate=True)
+        case b"c":
+            return Conflict("this key was used before with another message")
+        case b"s":
+            text = f"a tenth of the inbox {question.channel} is yours already"
+            return Overloaded(text, retry_after=RETRY_AFTER)
+        case _:
+            return Overloaded(f"the inbox {question.channel} is full", retry_after=RETRY_AFTER)
+
+
+def _delivery(
+    channel: str, message_id: bytes, serial: int, attempt: int, route: bytes, body: bytes
+) -> Delivery:
+    delivery = DeliveryId(channel, message_id.decode(), serial)
+    return Delivery(
+        delivery_id=str(delivery), channel=channel, message_id=delivery.message_id, attempt=attempt,
+        body=body, route=_route.decode(route),
+    )  # fmt: skip
+
+
+def _resolve(answer: asyncio.Future[Queued], told: Told) -> None:
+    if answer.done():
+        return
+    if isinstance(told, CityError):
+        answer.set_exception(told)
+    else:
+        answer.set_result(told)

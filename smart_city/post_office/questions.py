@@ -1,0 +1,156 @@
+"""The values of the agents' queue: a question on its way in, a delivery on its way out, and its end.
+
+Values only; `inbox` keeps them in Valkey, and `dispatch` and `answers` carry them.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from foundations.errors import StaleDelivery
+from smart_city.vocabulary import CHANNEL_PATTERN
+
+_DELIVERY = re.compile(rf"({CHANNEL_PATTERN[1:-1]})/([A-Za-z0-9_.-]{{1,64}})/([0-9]{{1,15}})", re.ASCII)
+
+MOST_HOPS = 8
+Ending = Literal["again", "dead", "free"]
+"""How a reclaimed delivery ends: tried again, dead, or tried again as if nobody had tried."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """Where the answer goes: to a channel as a message, else to the asking connection, else to its user."""
+
+    connection_id: str = ""
+    user_id: str = ""
+    channel: str = ""
+    conversation_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What is put into an inbox. ``body`` is the encoded message that the agent gets.
+
+    ``user`` is whose tenth it fills. ``serial`` counts its deliveries in the inboxes that it was forwarded
+    from: it never starts again, so that no delivery id and no key in the asker's log is used twice.
+    """
+
+    channel: str
+    message_id: str
+    lane: str
+    user: str
+    body: bytes
+    route: Route
+    key: str = ""
+    digest: str = ""
+    hops: int = 0
+    serial: int = 0
+
+
+class Queued(NamedTuple):
+    """A question is in the inbox; under an earlier id when its idempotency key was known."""
+
+    message_id: str
+    duplicate: bool = False
+
+
+class DeliveryId(NamedTuple):
+    """One attempt at one message, as text ``CHANNEL/MESSAGE_ID/SERIAL``."""
+
+    channel: str
+    message_id: str
+    serial: int
+
+    def __str__(self) -> str:
+        return f"{self.channel}/{self.message_id}/{self.serial}"
+
+    @classmethod
+    def parse(cls, text: str) -> DeliveryId:
+        """Reads a delivery id.
+
+        Raises:
+            StaleDelivery: it never was one.
+        """
+        if (found := _DELIVERY.fullmatch(text)) is None:
+            raise StaleDelivery(f"{text[:256]!r} is no delivery")
+        return cls(found[1], found[3], int(found[4]))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """One message for one agent, once. ``attempt`` counts from 1 in this inbox."""
+
+    delivery_id: str
+    channel: str
+    message_id: str
+    attempt: int
+    body: bytes
+    route: Route
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What is known of a good delivery: where its answer goes, and any answer in parts that is open."""
+
+    delivery: DeliveryId
+    route: Route
+    stream: str
+    agent: str
+    hops: int
+    lane: str
+    user: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reclaimed:
+    """A delivery taken from its holder, to be ended by whoever reclaimed it once the asker's log says so.
+
+    ``why`` is a word (`lapsed`, `closed`, `expired`, `hops`, …) or an agent's own reason. ``to`` names the
+    inbox that it was on its way to.
+    """
+
+    delivery: DeliveryId
+    attempt: int
+    ending: Ending
+    why: str
+    route: Route
+    stream: str
+    agent: str
+    hops: int
+    lane: str
+    to: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InboxStatus:
+    """How an inbox stands. ``depth`` counts what nobody has dealt with yet, taken or not."""
+
+    depth: int
+    capacity: int
+    bytes: int
+    dead_letters: int
+    consumers: int
+    oldest_age_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InboxLimits:
+    """The bounds of every inbox. Durations in seconds."""
+
+    count: int = 10_000
+    bytes: int = 64 * 1024 * 1024
+    lease_seconds: float = 30
+    tries: int = 5
+    age_seconds: float = 3600
+    key_seconds: float = 600
+    first_wait_seconds: float = 2
+    longest_wait_seconds: float = 60
+    answer_seconds: float = 5
+    """A delivery is held at least so long once its answer is on its way to the log."""
+    reclaim_seconds: float = 5
+    """A reaper that has not ended what it reclaimed by then is reaped itself."""
+    dead_count: int = 1000
+    dead_bytes: int = 16 * 1024 * 1024

@@ -1,0 +1,63 @@
+-- Puts one round of one writer into an inbox, each question at the end of its lane, or says why not.
+-- ARGV: writer, sequence, most messages, most bytes, life of a key (ms), then NINE for each question:
+-- id, lane, user, route, key, digest, hops, serial, body.
+-- Answers one word for each: q (queued), dID (known: its earlier id), c (conflict), f (full), s (the user's share).
+
+local writer, sequence = inbox .. ':writer:' .. ARGV[1], tonumber(ARGV[2])
+local most, most_bytes, key_life = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
+local share, share_bytes = math.max(1, math.floor(most / 10)), most_bytes / 10
+local WRITER_LIFE = 3600 * 1000
+
+-- A round that was sent again, because its answer was lost, is answered as before and does nothing.
+local last = call('HMGET', writer, 'sequence', 'answers')
+if last[1] and sequence == tonumber(last[1]) then return cjson.decode(last[2]) end
+if last[1] and sequence < tonumber(last[1]) then return {} end
+
+local function known(key, digest)
+  if key == '' then return nil end
+  local value = call('HGET', inbox .. ':keys', key)
+  if not value then return nil end
+  local space = string.find(value, ' ', 1, true)
+  if string.sub(value, 1, space - 1) ~= digest then return 'c' end
+  return 'd' .. string.sub(value, space + 1)
+end
+
+local function refusal(user, size)
+  local depth, bytes = unpack(call('HMGET', inbox .. ':meta', 'depth', 'bytes'))
+  if (depth or 0) + 1 > most or (bytes or 0) + size > most_bytes then return 'f' end
+  if user == '' then return nil end
+  local n, b = unpack(call('HMGET', inbox .. ':users', 'n:' .. user, 'b:' .. user))
+  if n and (n + 1 > share or b + size > share_bytes) then return 's' end
+  return nil
+end
+
+local function put(id, lane, user, route, key, digest, hops, serial, body)
+  call('HSET', message_key(id), 'v', 1, 'lane', lane, 'user', user, 'route', route, 'body', body, 'size', #body,
+    'hops', hops, 'serial', serial, 'before', serial, 'at', now, 'since', now, 'tries', 0)
+  count_for(user, 1, #body)
+  call('ZADD', inbox .. ':waiting', now, id)
+  if call('RPUSH', lane_key(lane), id) == 1 then make_ready(lane, 'RPUSH') end
+  if key ~= '' then
+    call('HSET', inbox .. ':keys', key, digest .. ' ' .. id)
+    call('HPEXPIRE', inbox .. ':keys', key_life, 'FIELDS', 1, key)
+  end
+  return 'q'
+end
+
+local function enqueue(id, lane, user, route, key, digest, hops, serial, body)
+  local answer = known(key, digest)
+  if answer then return answer end
+  local there, gone_to = unpack(call('HMGET', message_key(id), 'at', 'to'))
+  if there and not gone_to then return 'd' .. id end
+  answer = refusal(user, #body)
+  if answer then return answer end
+  if there then remove(id) end -- handed on from here, and back before that was noted here
+  return put(id, lane, user, route, key, digest, hops, serial, body)
+end
+
+local answers = {}
+for i = 6, #ARGV, 9 do answers[#answers + 1] = enqueue(unpack(ARGV, i, i + 8)) end
+call('HSET', writer, 'sequence', sequence, 'answers', cjson.encode(answers))
+call('PEXPIRE', writer, WRITER_LIFE)
+wake_takers()
+return answers

@@ -1,0 +1,75 @@
+-- Takes deliveries from their holders for the one who ends them, who first logs what their askers must hear.
+-- ARGV: mode, its argument, reaper, reclaim lease (ms), most tries, age (ms), at most so many, how, why.
+--
+--   lapsed    -                       leases that ended, and messages that nobody took within the age
+--   instance  INSTANCE                all that an instance has which is gone
+--   holder    INSTANCE|consumer       all that one consumer has
+--   one       ID SERIAL               a single delivery
+--
+-- `how` it will end: try (a failed try; the last one is its death), dead, free (again, and it was no try).
+-- A reaper that dies is reaped in turn; how a message ends is decided once and stays.
+-- Answers ELEVEN for each: id, serial, attempt here, ending, why, route, stream, agent, hops, lane, to.
+
+local mode, subject, reaper, lease = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+local most_tries, age, most, how, why = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8], ARGV[9]
+local answer, found = {}, 0
+
+local function ending_of(tries)
+  if how == 'try' then return tries + 1 >= most_tries and 'dead' or 'again' end
+  return how
+end
+
+local function claim(id, ending, reason)
+  local f = call('HMGET', message_key(id), 'holder', 'ending', 'why', 'serial', 'before', 'route', 'stream', 'agent',
+    'hops', 'lane', 'to', 'tries')
+  if f[1] then let_go(id, f[1]) end
+  if f[2] then ending, reason = f[2], f[3] end
+  ending = ending or ending_of(tonumber(f[12]))
+  call('HSET', message_key(id), 'holder', reaper, 'ending', ending, 'why', reason)
+  hold(id, reaper, lease)
+  found = found + 1
+  for _, value in ipairs({id, f[4], f[4] - f[5], ending, reason, f[6], f[7] or '', f[8] or '', f[9], f[10], f[11] or ''}) do
+    answer[#answer + 1] = value
+  end
+end
+
+-- An old message leaves its lane at once, so that whoever stands behind it need not wait for its end.
+local function expire(id)
+  local lane = call('HGET', message_key(id), 'lane')
+  call('ZREM', inbox .. ':waiting', id)
+  call('LREM', lane_key(lane), 1, id)
+  if call('EXISTS', lane_key(lane)) == 0 then
+    call('LREM', inbox .. ':ready', 1, lane)
+    call('ZREM', inbox .. ':delayed', lane)
+  end
+  call('HSET', message_key(id), 'lane', '')
+  claim(id, 'dead', 'expired')
+end
+
+local function claim_held_by(holder)
+  if holder == reaper then return end
+  for _, id in ipairs(call('SMEMBERS', held_key(holder))) do
+    if found >= most then return end
+    claim(id, nil, why)
+  end
+end
+
+if mode == 'lapsed' then
+  for _, id in ipairs(call('ZRANGEBYSCORE', inbox .. ':leases', '-inf', now, 'LIMIT', 0, most)) do
+    claim(id, nil, why)
+  end
+  for _, id in ipairs(call('ZRANGEBYSCORE', inbox .. ':waiting', '-inf', now - age, 'LIMIT', 0, most - found)) do
+    expire(id)
+  end
+elseif mode == 'instance' then
+  for _, holder in ipairs(call('SMEMBERS', inbox .. ':holders')) do
+    if string.sub(holder, 1, #subject + 1) == subject .. '|' then claim_held_by(holder) end
+  end
+elseif mode == 'holder' then
+  claim_held_by(subject)
+elseif mode == 'one' then
+  local id, serial = string.match(subject, '^(.*) (%d+)$')
+  local f = call('HMGET', message_key(id), 'serial', 'holder', 'ending', 'to')
+  if f[1] == serial and f[2] and not f[3] and not f[4] then claim(id, nil, why) end
+end
+return answer

@@ -1,0 +1,86 @@
+-- What the holder of a delivery says of it. ARGV: FIVE for each word: verb, id, serial, and two arguments.
+--
+--   check  lease            it is about to be answered: keeps the lease for at least so long
+--   open   stream, agent    an answer in parts begins under that message id
+--   extend lease            more time
+--   done                    dealt with; not while an answer in parts is open
+--   close                   dealt with, and so is any answer in parts; or it has arrived elsewhere
+--   leave  channel          it goes to another inbox: from now on only `close` and `stay` are heard
+--   stay                    it did not go
+--
+-- Answers for each: {stale}, or {ok} followed for check, open and leave by what is known of it, or {open} followed by
+-- the same when an open answer is in the way. A delivery is good while it is held, its serial is the last one, and
+-- nobody is ending it.
+
+local function say(word, m)
+  return {word, m.route, m.stream or '', m.agent or '', m.hops, m.lane, m.user, m.body or ''}
+end
+
+local function find(id, serial)
+  local f = call('HMGET', message_key(id), 'serial', 'holder', 'ending', 'route', 'stream', 'agent', 'hops', 'lane',
+    'user', 'to')
+  if f[1] ~= serial or not f[2] or f[3] then return nil end
+  return {holder = f[2], route = f[4], stream = f[5], agent = f[6], hops = f[7], lane = f[8], user = f[9], to = f[10]}
+end
+
+local function keep(id, milliseconds)
+  call('ZADD', inbox .. ':leases', 'XX', 'GT', now + milliseconds, id)
+end
+
+local verbs = {}
+
+function verbs.check(id, m, lease)
+  keep(id, lease)
+  return say('ok', m)
+end
+
+function verbs.open(id, m, stream, agent)
+  if m.stream then return say('open', m) end
+  call('HSET', message_key(id), 'stream', stream, 'agent', agent)
+  return say('ok', m)
+end
+
+function verbs.extend(id, m, lease)
+  keep(id, lease)
+  return {'ok'}
+end
+
+function verbs.done(id, m)
+  if m.stream then return say('open', m) end
+  remove(id)
+  return {'ok'}
+end
+
+function verbs.leave(id, m, channel)
+  call('HSET', message_key(id), 'to', channel)
+  m.body = call('HGET', message_key(id), 'body')
+  return say('ok', m)
+end
+
+local when_leaving = {}
+
+function verbs.close(id)
+  remove(id)
+  return {'ok'}
+end
+when_leaving.close = verbs.close
+
+function when_leaving.stay(id)
+  call('HDEL', message_key(id), 'to')
+  return {'ok'}
+end
+
+function when_leaving.leave(id, m, channel)
+  if m.to ~= channel then return {'stale'} end
+  return verbs.leave(id, m, channel)
+end
+
+local answers = {}
+for i = 1, #ARGV, 5 do
+  local verb, id, serial, first, second = unpack(ARGV, i, i + 4)
+  local m = find(id, serial)
+  local act = m and (m.to and when_leaving or verbs)[verb]
+  answers[#answers + 1] = act and act(id, m, first, second) or {'stale'}
+end
+wake_takers()
+return answers

@@ -1,0 +1,56 @@
+"""Questions and inboxes for tests, with short waits, on the real Valkey."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from dataclasses import replace
+
+from foundations.supervision import Tasks
+from foundations.valkey.client import Valkey
+from smart_city.post_office.envelopes import new_message_id
+from smart_city.post_office.inbox import Delivery, Inbox, InboxLimits, Question, Route, Taken
+from smart_city.post_office.questions import DeliveryId
+
+LIMITS = InboxLimits(first_wait_seconds=0.2, longest_wait_seconds=1.0)
+"""As in production, but a second failed try waits 0.2 s and the next 0.4 s."""
+CHANNELS = ("guide", "pillar:content")
+
+_numbers = itertools.count(1)
+
+
+def an_inbox(
+    valkey: Valkey, tasks: Tasks, limits: InboxLimits = LIMITS, *, instance_id: str = "one", **changed: float
+) -> Inbox:
+    """An inbox as one instance uses it; further names change its limits."""
+    changes = {name: int(value) if name in {"count", "bytes", "tries"} else value for name, value in changed.items()}
+    return Inbox(valkey, tasks, replace(limits, **changes), channels=CHANNELS, instance_id=instance_id)  # type: ignore[arg-type]
+
+
+def a_question(
+    text: str = "", *, user: str = "alice", conversation: str = "", channel: str = "guide", **more: object
+) -> Question:
+    """A question of a user, in the lane of a conversation."""
+    message_id = new_message_id()
+    text = text or f"question {next(_numbers)}"
+    values = {
+        "channel": channel, "message_id": message_id, "lane": f"{user}/{conversation}", "user": user,
+        "body": json.dumps({"message_id": message_id, "payload": {"message": text}}).encode(),
+        "route": Route(connection_id=f"c-{user}", user_id=user, conversation_id=conversation),
+    } | more  # fmt: skip
+    return Question(**values)  # type: ignore[arg-type]
+
+
+def text_of(delivery: Delivery) -> str:
+    """What was asked."""
+    return str(json.loads(delivery.body)["payload"]["message"])
+
+
+def id_of(delivery: Delivery) -> DeliveryId:
+    """The delivery's id, taken apart."""
+    return DeliveryId.parse(delivery.delivery_id)
+
+
+def texts(taken: Taken) -> list[str]:
+    """What was asked in each delivery of a take."""
+    return [text_of(delivery) for _, delivery in taken.deliveries]
