@@ -11,6 +11,7 @@ import logging
 import re
 import sys
 import traceback
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Literal, TextIO
@@ -85,7 +86,7 @@ class _CityHandler(logging.StreamHandler[TextIO]):
     """Marks the handler as ours, to be found again."""
 
 
-class _LineFormatter(logging.Formatter):
+class _LineFormatter(logging.Formatter, ABC):
     """What both formats share: the time, the fields, and redaction as the last step."""
 
     def __init__(self, instance_id: str) -> None:
@@ -98,8 +99,9 @@ class _LineFormatter(logging.Formatter):
             fields = {**fields, "trace_id": trace_id}
         return redacted(self._line(record, event, fields))
 
+    @abstractmethod
     def _line(self, record: logging.LogRecord, event: str, fields: Mapping[str, object]) -> str:
-        raise NotImplementedError
+        """The record in this format, not yet redacted."""
 
 
 class JsonFormatter(_LineFormatter):
