@@ -1,0 +1,237 @@
+"""Rate limits: token buckets in Valkey that hand out credit in slices, which are spent here without asking.
+
+A bucket belongs to a subject (a user's id, or ``~REALM``) under the name of a limit; all instances share
+it. Limits refuse, with the moment of return; they queue nothing and delay nobody.
+
+A slice is a tenth of a second's worth. A subject not heard of for a while gets one on account: only who
+is fast enough to use it up makes this instance ask Valkey, which settles the account too. So people at
+human speed cost no round trip at all, and what may go unaccounted is a fiftieth of the rate per instance
+(`_LASTS`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from time import monotonic
+from typing import NamedTuple
+
+from foundations.errors import Overloaded, RateLimited, Unavailable
+from foundations.valkey import Script, Valkey
+
+MAX_BUCKETS = 100_000
+"""Kept here. One that is dropped loses a slice of credit or of debt, nothing more."""
+_SLICE_SECONDS = 0.1
+_LASTS = 50
+"""Credit lasts fifty times as long as it took to accrue: five seconds for a tenth of a second's worth."""
+_AWAY_SHARE = 0.1
+"""Of its rate, that a subject keeps on each instance while Valkey is away."""
+_AWAY_SECONDS = 1.0
+"""After a failure nobody asks for so long."""
+_PATIENCE = 0.5
+"""Seconds after which a Valkey that does not answer counts as away."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """So many a second in the long run, so many at once."""
+
+    per_second: float
+    burst: int
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a bucket stands: what can be had at once, and else in how many seconds there is something again."""
+
+    remaining: int
+    retry_after: float
+
+
+class _Slip(NamedTuple):
+    """What Valkey gave: credit taken, the level left, and seconds until the least asked for can be had."""
+
+    taken: int
+    level: int
+    wait: float
+
+
+class Limits:
+    """All buckets. ``users`` and ``services`` have the rates by the names of limits."""
+
+    def __init__(
+        self,
+        valkey: Valkey,
+        *,
+        users: Mapping[str, Rate],
+        services: Mapping[str, Rate],
+        most: int = MAX_BUCKETS,
+    ) -> None:
+        self._bank = _Bank(valkey)
+        self._users = dict(users)
+        self._services = dict(services)
+        self._most = most
+        self._buckets: OrderedDict[tuple[str, str], Bucket] = OrderedDict()
+
+    def bucket(self, subject: str, limit: str) -> Bucket:
+        """The bucket of ``subject`` under the limit of this name; keep it, or ask again each time."""
+        key = (subject, limit)
+        bucket = self._buckets.get(key)
+        if bucket is None:
+            bucket = self._buckets[key] = Bucket(self._bank, subject, limit, self.rate(subject, limit))
+            if len(self._buckets) > self._most:
+                self._buckets.popitem(last=False)
+        else:
+            self._buckets.move_to_end(key)
+        return bucket
+
+    def rate(self, subject: str, limit: str) -> Rate:
+        """What ``subject`` is held to.
+
+        Raises:
+            KeyError: there is no limit of this name.
+        """
+        return (self._services if subject.startswith("~") else self._users)[limit]
+
+    async def peek(self, subject: str, limit: str) -> Standing:
+        """How ``subject`` stands, as seen from this instance; others may have a slice of its credit in hand.
+
+        Raises:
+            Unavailable: Valkey is away.
+        """
+        rate = self.rate(subject, limit)
+        slip = await self._bank.look(subject, limit, rate)
+        here = self._buckets.get((subject, limit))
+        remaining = min(rate.burst, slip.level + (here.balance if here else 0))
+        return Standing(max(0, remaining), 0.0 if remaining > 0 else max(slip.wait, 0.001))
+
+
+class _Bank:
+    """Where the credit comes from: one script call each time, and none for a moment after one has failed."""
+
+    def __init__(self, valkey: Valkey) -> None:
+        self._valkey = valkey
+        self._script = Script.read("smart_city.traffic_cop", "take_credit")
+        self._away_until = 0.0
+
+    async def take(self, bucket: Bucket, *, owed: int, least: int, most: int) -> _Slip | None:
+        """Settles ``owed`` and fetches credit for a bucket; None while Valkey is away."""
+        if monotonic() < self._away_until:
+            return None
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                return await self._run(bucket.subject, bucket.limit, bucket.rate, owed, least, most)
+        except (Unavailable, Overloaded, TimeoutError):
+            self._away_until = monotonic() + _AWAY_SECONDS
+            return None
+
+    async def look(self, subject: str, limit: str, rate: Rate) -> _Slip:
+        """How a bucket stands; nothing is taken."""
+        return await self._run(subject, limit, rate, 0, 0, 0)
+
+    async def _run(self, subject: str, limit: str, rate: Rate, owed: int, least: int, most: int) -> _Slip:
+        taken, level, milliseconds = await self._valkey.run(
+            self._script,
+            [self._valkey.key(f"limit:{limit}:{subject}")],
+            [rate.per_second, rate.burst, owed, least, most],
+        )
+        return _Slip(taken, level, milliseconds / 1000)
+
+
+class Bucket:
+    """The credit of one subject under one limit, as far as it lies on this instance."""
+
+    __slots__ = (
+        "_asking", "_bank", "_credit", "_dry_for", "_dry_until", "_gift_at", "_lapses_at", "_lasts", "_owed",
+        "_waiting", "limit", "rate", "slice", "subject",
+    )  # fmt: skip
+
+    def __init__(self, bank: _Bank, subject: str, limit: str, rate: Rate) -> None:
+        self.subject = subject
+        self.limit = limit
+        self.rate = rate
+        self.slice = max(1, min(int(rate.per_second * _SLICE_SECONDS), rate.burst))
+        self._bank = bank
+        self._credit = 0
+        self._owed = 0  # what was given on account and is not settled yet
+        self._lasts = self.slice / rate.per_second * _LASTS
+        self._lapses_at = 0.0
+        self._waiting = 0
+        self._asking: asyncio.Event | None = None
+        self._dry_for, self._dry_until = 0, 0.0
+        self._gift_at = 0.0
+
+    def spend(self, n: int = 1) -> bool:
+        """Takes ``n`` from the credit that lies here; false, and nothing taken, when there is too little."""
+        if (now := monotonic()) >= self._lapses_at:
+            self._credit = self._owed = self.slice
+            self._lapses_at = now + self._lasts
+        if self._credit < n:
+            return False
+        self._credit -= n
+        return True
+
+    async def refill(self, n: int = 1) -> None:
+        """Fetches a slice of credit and takes ``n``, or the whole burst where ``n`` is more than that.
+
+        Callers that come while one is asking share what it gets. While Valkey is away a tenth of the rate
+        goes on, and nobody waits.
+
+        Raises:
+            RateLimited: there is no credit; ``retry_after`` says when there is.
+        """
+        n = min(n, self.rate.burst)
+        self._waiting += n
+        try:
+            while not self.spend(n):
+                if self._asking is not None:
+                    await self._asking.wait()
+                else:
+                    await self._ask(n)
+        finally:
+            self._waiting -= n
+
+    @property
+    def balance(self) -> int:
+        """How much more this subject may spend than Valkey knows of (less, when negative)."""
+        return 0 if monotonic() >= self._lapses_at else self._credit - self._owed
+
+    async def _ask(self, n: int) -> None:
+        """Fetches credit for whoever waits, at least enough for ``n``."""
+        if (wait := self._dry_until - monotonic()) > 0 and n >= self._dry_for:
+            raise self._refusal(wait)
+        self._asking = asyncio.Event()
+        try:
+            owed, least = self._owed, n - self._credit
+            most = max(self.slice, self._waiting - self._credit)
+            slip = await self._bank.take(self, owed=owed, least=least, most=most)
+        finally:
+            self._asking.set()
+            self._asking = None
+        if slip is None:
+            self._live_alone()
+            return
+        self._owed = max(0, self._owed - owed)
+        self._credit += slip.taken
+        self._lapses_at = monotonic() + self._lasts
+        if not slip.taken:
+            self._dry_for, self._dry_until = n, monotonic() + slip.wait
+            raise self._refusal(slip.wait)
+
+    def _live_alone(self) -> None:
+        """Gives a slice as often as makes a small share of the rate.
+
+        Raises:
+            RateLimited: the last one is too fresh.
+        """
+        now = monotonic()
+        if now < self._gift_at:
+            raise self._refusal(self._gift_at - now)
+        self._credit += self.slice
+        self._gift_at = now + self.slice / (self.rate.per_second * _AWAY_SHARE)
+
+    def _refusal(self, wait: float) -> RateLimited:
+        told = f"{self.subject} is above the limit of {self.rate.per_second:g} {self.limit} a second"
+        return RateLimited(told, retry_after=round(max(wait, 0.001), 3))
