@@ -1,0 +1,178 @@
+"""The supervisor's child processes: started, briefed, heard, restarted with back-off, ended within a bound.
+
+Each lives in a process group of its own, which a terminal's Ctrl-C does not reach. Its control pipe brings
+one line, its briefing, and at end-of-file the news that it has no supervisor any more; on its report pipe it
+says ``ready``, or ``refused SENTENCE`` (`lifeline` is the other end). What children do is not known here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import random
+import signal
+from asyncio.subprocess import DEVNULL, Process
+from collections.abc import Mapping, Sequence
+
+from city_hall.refusals import StartRefused
+
+REFUSED = 3
+"""Exit status of a child that must not be started again."""
+FIRST_PAUSE = 0.25
+LONGEST_PAUSE = 20.0
+STEADY_SECONDS = 30.0
+"""A child that lived this long before it ended starts again with the first pause."""
+TRIES_BEFORE_READY = 3
+"""A child that never got ready is given up after so many tries."""
+LAST_WORDS_SECONDS = 1.0
+
+_log = logging.getLogger("smart_city.supervisor")
+
+
+class Child:
+    """One program, kept running by `keep` until `end`."""
+
+    def __init__(self, name: str, command: Sequence[str], *, files: Sequence[int] = ()) -> None:
+        """``command`` gets two more arguments, the descriptors of its control and its report pipe.
+
+        ``files`` are further descriptors that it inherits under their own numbers.
+        """
+        self.name = name
+        self.ready = asyncio.Event()
+        self._command = tuple(command)
+        self._files = tuple(files)
+        self._briefing: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._process: Process | None = None
+        self._control = self._report = -1
+        self._refusal = ""
+        self._is_ending = False
+
+    @property
+    def pid(self) -> int:
+        """Of the process that is this child now; 0 before the first."""
+        return self._process.pid if self._process else 0
+
+    def brief(self, environment: Mapping[str, str]) -> None:
+        """Says what the child and all its successors are to be, as environment variables.
+
+        A child may be started before: it then loads its modules while it waits. A later briefing is for those
+        that are started after it.
+        """
+        if self._briefing.done():
+            self._briefing = asyncio.get_running_loop().create_future()
+        self._briefing.set_result(json.dumps(dict(environment)).encode() + b"\n")
+
+    async def keep(self) -> None:
+        """Runs the child, again and again, until `end`.
+
+        Raises:
+            StartRefused: it said that it must not be started again, or never got ready.
+        """
+        pause, tries = FIRST_PAUSE, 0
+        clock = asyncio.get_running_loop().time
+        while not self._is_ending:
+            began = clock()
+            status = await self._live()
+            tries += 1
+            if self._is_ending:
+                return
+            if status == REFUSED:
+                raise StartRefused(self._refusal or f"{self.name} refused to start and did not say why.")
+            if not self.ready.is_set() and tries >= TRIES_BEFORE_READY:
+                raise StartRefused(
+                    f"{self.name} ended {tries} times before it was ready ({_ending(status)})."
+                )
+            if clock() - began >= STEADY_SECONDS:
+                pause = FIRST_PAUSE
+            _log.error("%s ended: %s; starting it again in %.1f s", self.name, _ending(status), pause)
+            await asyncio.sleep(pause * random.uniform(0.75, 1))  # noqa: S311  # spreads restarts
+            pause = min(pause * 2, LONGEST_PAUSE)
+
+    async def end(self, within: float) -> None:
+        """SIGTERM, then after ``within`` seconds SIGKILL; returns when the process is gone."""
+        self._is_ending = True
+        if self._process is None:
+            return
+        self._signal(signal.SIGTERM)
+        try:
+            async with asyncio.timeout(within):
+                await self._process.wait()
+        except TimeoutError:
+            _log.warning("%s did not end within %.0f s and is killed", self.name, within)
+            self.kill()
+            await self._process.wait()
+
+    def replace(self) -> None:
+        """SIGTERM; a successor is started."""
+        self._signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """SIGKILL, to it and whatever it started."""
+        self._is_ending = True
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process is not None and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, number)
+
+    async def _live(self) -> int:
+        """One process from its start to its end; its exit status."""
+        self._process = process = await self._start()
+        telling, hearing = asyncio.ensure_future(self._tell()), asyncio.ensure_future(self._hear())
+        try:
+            if self._is_ending:  # asked for while it was being started
+                self._signal(signal.SIGKILL)
+            status = await process.wait()
+            await asyncio.wait({hearing}, timeout=LAST_WORDS_SECONDS)
+            return status
+        finally:
+            self._signal(signal.SIGKILL)
+            telling.cancel()
+            hearing.cancel()
+            os.close(self._control)
+
+    async def _start(self) -> Process:
+        control, self._control = os.pipe()
+        self._report, report = os.pipe()
+        try:
+            return await asyncio.create_subprocess_exec(
+                *self._command, str(control), str(report),
+                stdin=DEVNULL, process_group=0, pass_fds=(control, report, *self._files),
+            )  # fmt: skip
+        except BaseException:
+            os.close(self._control)
+            os.close(self._report)
+            raise
+        finally:
+            os.close(control)
+            os.close(report)
+
+    async def _tell(self) -> None:
+        """Writes the briefing as soon as there is one; the child may have ended before."""
+        briefing = await asyncio.shield(self._briefing)
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self._control, briefing)
+
+    async def _hear(self) -> None:
+        """Takes in what the child reports until it ends."""
+        reader = asyncio.StreamReader()
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(self._report, "rb", buffering=0)
+        )
+        try:
+            while line := (await reader.readline()).decode(errors="replace"):
+                word, _, rest = line.strip().partition(" ")
+                if word == "ready":
+                    self.ready.set()
+                elif word == "refused":
+                    self._refusal = rest
+        finally:
+            transport.close()
+
+
+def _ending(status: int) -> str:
+    return f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"

@@ -1,0 +1,25 @@
+"""Why the platform does not start: one exception with a sentence for people, and what is turned into it.
+
+A refusal is about the machine or its configuration, and trying again changes nothing. A defect is none: it
+keeps its traceback.
+"""
+
+from __future__ import annotations
+
+
+class StartRefused(Exception):
+    """The platform cannot start like this; the text says what is wrong and what to do."""
+
+
+def refusal_of(error: BaseException) -> StartRefused | None:
+    """``error`` as a refusal, if it is one of those that a person has to settle."""
+    from foundations.lease import Held
+    from foundations.settings import WrongSetting
+    from foundations.valkey import NoServer, ServerFailed, ServerHung, UnusableDataDir, WrongStore
+
+    if isinstance(error, StartRefused):
+        return error
+    settled_by_people = (
+        Held, NoServer, ServerFailed, ServerHung, UnusableDataDir, WrongSetting, WrongStore,
+    )  # fmt: skip
+    return StartRefused(str(error)) if isinstance(error, settled_by_people) else None

@@ -1,0 +1,124 @@
+"""A worker: one gateway instance on the supervisor's socket, from its briefing to the end of its drain.
+
+It runs uvicorn and says when connections are taken. What is served is `app`'s, when it ends the supervisor's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import os
+import signal
+import socket
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from city_hall.children import REFUSED
+from city_hall.lifeline import Lifeline
+from city_hall.listener import BACKLOG
+from city_hall.refusals import refusal_of
+from foundations.settings import Settings
+from foundations.telemetry import configure_logging
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+_log = logging.getLogger("smart_city.worker")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """``LISTENER CONTROL REPORT``; loads the platform while the supervisor still prepares what it needs."""
+    from city_hall.app import create_app, websocket_protocol
+
+    return work(arguments, create_app, websocket_protocol)
+
+
+def work(
+    arguments: Sequence[str],
+    create_app: Callable[[Settings], FastAPI],
+    websocket_protocol: type[asyncio.Protocol] | str,
+) -> int:
+    """Waits for the briefing, then serves until a signal; the exit status."""
+    listener, control, report = map(int, arguments)
+    lifeline = Lifeline(control, report)
+    os.environ.update(lifeline.briefing())
+    try:
+        settings = Settings.read()
+        configure_logging(settings.log_format, settings.log_level, settings.instance_id)
+        with asyncio.Runner(loop_factory=_new_event_loop) as runner:
+            serving = _serve(
+                create_app, settings, socket.socket(fileno=listener), websocket_protocol, lifeline
+            )
+            runner.run(serving)
+    except Exception as error:
+        if (refusal := refusal_of(error)) is None:
+            _log.exception("the worker failed")
+            return 1
+        lifeline.refused(str(refusal))
+        return REFUSED
+    return 0
+
+
+async def _serve(
+    create_app: Callable[[Settings], FastAPI],
+    settings: Settings,
+    listener: socket.socket,
+    websocket_protocol: type[asyncio.Protocol] | str,
+    lifeline: Lifeline,
+) -> None:
+    """Opens the application before the first connection, and closes it after the last.
+
+    Its lifespan is entered here and not by uvicorn, which would log a traceback and exit where there is a
+    sentence for people.
+    """
+    app = create_app(settings)
+    server = _Server(_config(app, settings, websocket_protocol), lifeline.ready)
+    async with app.router.lifespan_context(app):
+        if not server.should_exit:
+            await server.serve(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """Tells when it listens, and ends in peace after a signal.
+
+    uvicorn raises the signal again once it has stopped, for the handler that was there before: `_stop`.
+    """
+
+    def __init__(self, config: uvicorn.Config, on_listening: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_listening = on_listening
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._stop)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_listening()
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        self.should_exit = True
+
+
+def _config(
+    app: FastAPI, settings: Settings, websocket_protocol: type[asyncio.Protocol] | str
+) -> uvicorn.Config:
+    """No concurrency limit: uvicorn's refuses health checks but not WebSockets; admission is ours."""
+    return uvicorn.Config(
+        app, ws=websocket_protocol, lifespan="off", log_config=None, access_log=False, server_header=False,
+        backlog=BACKLOG, proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=list(settings.trusted_proxies),
+        timeout_graceful_shutdown=math.ceil(settings.drain_seconds),
+    )  # fmt: skip
+
+
+def _new_event_loop() -> asyncio.AbstractEventLoop:
+    """uvloop where there is one."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+    return loop
