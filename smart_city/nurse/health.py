@@ -7,7 +7,7 @@ most twice a second however many ask at once.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sized
 from dataclasses import dataclass
 from time import monotonic
 from typing import Literal, Protocol
@@ -51,8 +51,8 @@ class Gateway(Protocol):
         ...
 
     @property
-    def connections(self) -> int:
-        """How many clients are connected now."""
+    def connections(self) -> Sized:
+        """The clients that are connected now."""
         ...
 
 
@@ -146,7 +146,7 @@ class Health:
             status="ready" if ready else "not_ready",
             instance_id=self._instance_id,
             dependencies={name: part.status for name, part in self._parts(probe).items()},
-            connections=self._gateway.connections,
+            connections=len(self._gateway.connections),
         )
 
     def _parts(self, probe: _Probe) -> dict[str, ServiceHealth]:

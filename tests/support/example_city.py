@@ -201,7 +201,7 @@ class Surroundings:
     error: CityError | None = None
     is_hearing: bool = True
     state: GatewayState = "ready"
-    connections: int = 3
+    connections: tuple[str, ...] = ("c1", "c2", "c3")
     pings: int = 0
 
     async def ping(self) -> float:

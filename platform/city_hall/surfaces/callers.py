@@ -6,6 +6,7 @@ It checks no rights on operations (invocation does) and keeps nothing: Traffic C
 from __future__ import annotations
 
 from typing import Protocol
+from urllib.parse import urlsplit
 
 from starlette.requests import HTTPConnection
 
@@ -77,4 +78,4 @@ class Door:
         origin = request.headers.get("origin")
         if origin is None or origin in self._origins:
             return True
-        return origin == f"{request.url.scheme}://{request.headers.get('host', '')}"
+        return urlsplit(origin).netloc == request.headers.get("host")
