@@ -1,0 +1,124 @@
+/** What stands in each channel's conversation, in reading order and bounded. Values for a page to draw. */
+
+import { Signal } from "./signal.js";
+
+/** @import { Answer } from "./answers.js" */
+/** @import { Body } from "./bodies.js" */
+/** @import { Message } from "./outgoing.js" */
+/** @import { Sender } from "./protocol.js" */
+
+/**
+ * @typedef {{ kind: "question", id: string, at: number, message: Message }} QuestionItem
+ * @typedef {{ kind: "answer", id: string, at: number, answer: Answer }} AnswerItem
+ * @typedef {{ kind: "publication", id: string, at: number, sender: Sender, body: Body }} PublicationItem
+ * @typedef {{ kind: "notice", id: string, at: number, tone: "gap" | "error", text: string }} NoticeItem
+ * @typedef {QuestionItem | AnswerItem | PublicationItem | NoticeItem} Item
+ * @typedef {{ channel: string, item: Item, isNew: boolean }} Change
+ */
+
+export const MOST_ITEMS = 400;
+
+export class Threads {
+  /** @type {Signal<Change>} */
+  changed = new Signal();
+
+  /** @type {Map<string, Item[]>} */
+  #threads = new Map();
+  #notices = 0;
+
+  /** @param {string} channel @returns {readonly Item[]} */
+  of(channel) {
+    return this.#threads.get(channel) ?? [];
+  }
+
+  /**
+   * Puts a message of one's own in, or tells that it got further.
+   *
+   * @param {Message} message
+   * @param {number} at
+   */
+  question(message, at) {
+    const known = this.#find(message.channel, message.key);
+    if (known) this.#adoptAnswer(message);
+    this.#put(message.channel, known ?? { kind: "question", id: message.key, at, message });
+  }
+
+  /** Puts an answer under its question, or tells that it grew. @param {Answer} answer */
+  answer(answer) {
+    const id = `answer:${answer.question}`;
+    const known = this.#find(answer.channel, id);
+    if (known?.kind === "answer") known.answer = answer;
+    this.#put(answer.channel, known ?? { kind: "answer", id, at: Date.parse(answer.at), answer });
+  }
+
+  /**
+   * @param {string} channel
+   * @param {Omit<PublicationItem, "kind">} publication one that came before is passed over
+   */
+  publication(channel, publication) {
+    if (!this.#find(channel, publication.id)) this.#put(channel, { kind: "publication", ...publication });
+  }
+
+  /**
+   * @param {string} channel
+   * @param {Pick<NoticeItem, "tone" | "text" | "at">} notice
+   */
+  notice(channel, notice) {
+    this.#notices += 1;
+    this.#put(channel, { kind: "notice", id: `notice:${this.#notices}`, ...notice });
+  }
+
+  /**
+   * @param {string} channel
+   * @param {string} id
+   */
+  remove(channel, id) {
+    const items = this.#threads.get(channel) ?? [];
+    const index = items.findIndex((item) => item.id === id);
+    if (index >= 0) this.changed.emit({ channel, item: items.splice(index, 1)[0], isNew: false });
+  }
+
+  /**
+   * @param {string} channel
+   * @param {string} id
+   */
+  #find(channel, id) {
+    return this.#threads.get(channel)?.find((item) => item.id === id);
+  }
+
+  /**
+   * @param {string} channel
+   * @param {Item} item
+   */
+  #put(channel, item) {
+    const items = this.#threads.get(channel) ?? [];
+    this.#threads.set(channel, items);
+    const isNew = !items.includes(item);
+    if (isNew) items.splice(placeOf(items, item), 0, item);
+    if (items.length > MOST_ITEMS) items.shift();
+    this.changed.emit({ channel, item, isNew });
+  }
+
+  /** An answer may be faster than the ack that tells which question it belongs to. @param {Message} message */
+  #adoptAnswer({ channel, key, messageId }) {
+    const items = this.#threads.get(channel) ?? [];
+    const index = items.findIndex((item) => item.kind === "answer" && item.answer.question === messageId);
+    const question = items.findIndex((item) => item.id === key);
+    if (index < 0 || index === question + 1) return;
+    const [answer] = items.splice(index, 1);
+    items.splice(items.findIndex((item) => item.id === key) + 1, 0, answer);
+  }
+}
+
+/**
+ * Answers stand right under their question; all else at the end.
+ *
+ * @param {Item[]} items
+ * @param {Item} item
+ */
+function placeOf(items, item) {
+  if (item.kind !== "answer") return items.length;
+  const asked = item.answer.question;
+  const question = items.findIndex((other) => other.kind === "question" && other.message.messageId === asked);
+  return question < 0 ? items.length : question + 1;
+}

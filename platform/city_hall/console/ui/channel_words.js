@@ -1,0 +1,67 @@
+/** How channels are called and introduced. A channel without words of its own gets a plain introduction. */
+
+import { FOR_YOU } from "../client/city.js";
+
+/**
+ * @typedef {{ title: string, about: string, opening: string, line: string, questions: string[] }} ChannelWords
+ * `line` is the colour of its line on the map
+ */
+
+/** @type {Record<string, ChannelWords>} */
+const KNOWN = {
+  guide: {
+    title: "Guide",
+    about: "Knows the city and passes questions on",
+    opening: "Where would you like to go?",
+    line: "guide",
+    questions: ["What is this platform?", "Which channels are there, and who is there?", "Is everything healthy?"],
+  },
+  "pillar:content": {
+    title: "Content",
+    about: "Finds what was said on its channel",
+    opening: "What are you looking for?",
+    line: "content",
+    questions: ["What was published here lately?", "Search for: welcome"],
+  },
+  "pillar:insights": {
+    title: "Insights",
+    about: "Counts messages and tells what they add up to",
+    opening: "What would you like to know?",
+    line: "insights",
+    questions: ["How many messages went through?", "Which channel is the busiest?"],
+  },
+  "pillar:operations": {
+    title: "Operations",
+    about: "Watches instances and queues",
+    opening: "What should we look after?",
+    line: "operations",
+    questions: ["Which instances are running?", "Is anything waiting in a queue?"],
+  },
+  "pillar:business_outcomes": {
+    title: "Business outcomes",
+    about: "Keeps count of what was achieved since the start",
+    opening: "What came of it all?",
+    line: "outcomes",
+    questions: ["What happened since the start?", "How many questions were answered?"],
+  },
+  [FOR_YOU]: {
+    title: "For you",
+    about: "Sent to you, not to a channel",
+    opening: "Nothing has been sent to you yet.",
+    line: "you",
+    questions: [],
+  },
+};
+
+/** @param {string} channel @returns {ChannelWords} */
+export function wordsFor(channel) {
+  return KNOWN[channel] ?? {
+    title: nameOf(channel), about: channel, opening: "What would you like to ask?", line: "other", questions: [],
+  };
+}
+
+/** A name for people: "pillar:night_life" becomes "Night life". @param {string} channel */
+function nameOf(channel) {
+  const name = channel.slice(channel.indexOf(":") + 1).replaceAll("_", " ");
+  return name.charAt(0).toUpperCase() + name.slice(1);
+}

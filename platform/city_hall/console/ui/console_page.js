@@ -1,0 +1,130 @@
+/** The console once one is in: the parts of the page put together around one city. */
+
+import { FOR_YOU } from "../client/city.js";
+import { Announcer } from "./announcer.js";
+import { ChannelList } from "./channel_list.js";
+import { Composer } from "./composer.js";
+import { FramesPanel } from "./frames_panel.js";
+import { Link } from "./link.js";
+import { ThreadView } from "./thread_view.js";
+import { wordsFor } from "./channel_words.js";
+import { h } from "./elements.js";
+import { icon } from "./icons.js";
+import { channelIn } from "./route.js";
+
+/** @import { City } from "../client/city.js" */
+/** @import { Change } from "../client/threads.js" */
+
+/**
+ * @typedef {{
+ *   city: City, channels: string[], signal: AbortSignal, signOut: () => void, staySignedIn: () => Promise<void>,
+ * }} Parts  `signal` ends the page's listening on the window
+ */
+
+export class ConsolePage {
+  #announcer = new Announcer();
+  #heading = h("h1");
+  #about = h("p", { class: "about" });
+  #who = h("span", { class: "who" });
+  #framesButton;
+  #parts;
+  #channels;
+  #thread;
+  #composer;
+  #frames;
+  element;
+
+  /** @param {Parts} parts */
+  constructor(parts) {
+    const { city, channels, signOut, staySignedIn } = parts;
+    this.#parts = parts;
+    this.#composer = new Composer(city);
+    this.#thread = new ThreadView(city, (text) => this.#composer.say(text));
+    this.#channels = new ChannelList(channels, city);
+    this.#frames = new FramesPanel(city.frames, () => this.#showFrames(false));
+    this.#framesButton = h("button", {
+      class: "small quiet frames-button", "aria-expanded": "false",
+      onclick: () => this.#showFrames(!this.element.hasAttribute("data-frames")),
+    }, icon("frames"), "Frames");
+    const link = new Link(city, this.#announcer, staySignedIn);
+    this.element = h("div", { class: "city" },
+      h("a", { class: "skip", href: "#message", onclick: (/** @type {Event} */ event) => this.#skip(event) },
+        "Skip to the message field"),
+      h("header", { class: "side" },
+        h("p", { class: "brand" }, "Smart City"),
+        this.#channels.element,
+        h("footer", {}, this.#who, h("button", { class: "small quiet", onclick: signOut }, "Sign out"))),
+      h("main", { class: "conversation" },
+        h("header", { class: "heading" },
+          h("div", { class: "words" }, this.#heading, this.#about), link.indicator, this.#framesButton),
+        h("div", { class: "strip-place" }, link.strip),
+        this.#thread.element, this.#composer.element),
+      this.#frames.element, this.#announcer.element);
+    this.#listen();
+    this.#show();
+  }
+
+  #listen() {
+    const { city, signal } = this.#parts;
+    addEventListener("hashchange", () => this.#show(), { signal });
+    addEventListener("online", () => city.connection.hurry(), { signal });
+    document.addEventListener("visibilitychange", () => this.#lookedAt(), { signal });
+    document.addEventListener("keydown", ({ key }) => key === "Escape" && this.#showFrames(false), { signal });
+    city.connection.changed.listen((state) => {
+      this.element.dataset.link = state.phase;
+      if (state.phase === "connected") this.#who.textContent = state.welcome.user_id;
+    });
+    city.threads.changed.listen((change) => {
+      this.#announce(change);
+      this.#title();
+    });
+  }
+
+  #show() {
+    const channel = channelIn(location.hash, [...this.#parts.channels, FOR_YOU]);
+    const { title, about, line } = wordsFor(channel);
+    this.element.dataset.line = line;
+    this.#heading.textContent = title;
+    this.#about.textContent = about;
+    this.#channels.show(channel);
+    this.#thread.show(channel);
+    this.#composer.element.hidden = channel === FOR_YOU;
+    this.#composer.show(channel);
+    this.#title();
+    if (matchMedia("(pointer: fine)").matches) this.#composer.focus();
+  }
+
+  /** @param {Change} change */
+  #announce({ item }) {
+    if (item.kind === "answer" && item.answer.state === "done") {
+      this.#announcer.say(`${item.answer.agent}: ${item.answer.text}`);
+    }
+    if (item.kind === "publication") this.#announcer.say(`${item.sender.name ?? item.sender.id}: ${item.body.text}`);
+    if (item.kind === "notice") this.#announcer.say(item.text);
+  }
+
+  #title() {
+    const { unread } = this.#channels;
+    document.title = `${unread > 0 ? `(${unread}) ` : ""}${this.#heading.textContent} · Smart City`;
+  }
+
+  #lookedAt() {
+    if (document.hidden) return;
+    this.#parts.city.connection.hurry();
+    this.#channels.lookedAt();
+    this.#title();
+  }
+
+  /** @param {boolean} isOpen */
+  #showFrames(isOpen) {
+    this.#frames.show(isOpen);
+    this.#framesButton.setAttribute("aria-expanded", String(isOpen));
+    this.element.toggleAttribute("data-frames", isOpen);
+  }
+
+  /** @param {Event} event */
+  #skip(event) {
+    event.preventDefault();
+    this.#composer.focus();
+  }
+}

@@ -1,0 +1,122 @@
+/** One entry of a conversation as an element that can be told it changed. What it says is decided elsewhere. */
+
+import { counted, refusalInWords } from "../client/words.js";
+import { clockTime, h } from "./elements.js";
+import { icon } from "./icons.js";
+import { Prose } from "./prose.js";
+
+/** @import { AnswerItem, Item, NoticeItem, PublicationItem, QuestionItem } from "../client/threads.js" */
+/** @import { Message } from "../client/outgoing.js" */
+
+/**
+ * @typedef {{ element: HTMLElement, update: () => void }} Drawn
+ * @typedef {{ sendAgain: (key: string) => void, discard: (message: Message) => void }} Actions
+ */
+
+/**
+ * @param {Item} item
+ * @param {Actions} actions
+ * @returns {Drawn}
+ */
+export function drawItem(item, actions) {
+  const drawn = item.kind === "question" ? question(item, actions)
+    : item.kind === "answer" ? answer(item)
+    : item.kind === "publication" ? publication(item)
+    : notice(item);
+  drawn.update();
+  return drawn;
+}
+
+/** @type {Record<string, { text: string, icon: "waiting" | "sent" | "safe" | "failed" }>} */
+const PROGRESS = {
+  waiting: { text: "Waiting for the connection", icon: "waiting" },
+  sent: { text: "Sent", icon: "sent" },
+  safe: { text: "Queued", icon: "safe" },
+  failed: { text: "Not sent", icon: "failed" },
+};
+
+/**
+ * @param {QuestionItem} item
+ * @param {Actions} actions
+ * @returns {Drawn}
+ */
+function question({ message, at }, actions) {
+  const progress = h("span", { class: "progress" });
+  const trouble = h("div", { class: "trouble" });
+  const element = h("article", { class: "item question", "aria-label": "You" },
+    h("p", { class: "said" }, message.text),
+    h("footer", {}, clockTime(at), progress),
+    trouble);
+  const update = () => {
+    const { text, icon: name } = PROGRESS[message.progress];
+    element.dataset.progress = message.progress;
+    progress.replaceChildren(icon(name), h("span", {}, message.status === "held" ? "Held" : text));
+    trouble.replaceChildren(...(message.progress === "failed" ? refusal(message, actions) : []));
+  };
+  return { element, update };
+}
+
+/**
+ * @param {Message} message
+ * @param {Actions} actions
+ */
+function refusal(message, actions) {
+  const sentence = message.refusal ? refusalInWords(message.refusal, message.retryAfter) : "";
+  return [
+    h("p", {}, sentence),
+    h("div", { class: "actions" },
+      h("button", { class: "small", onclick: () => actions.sendAgain(message.key) }, "Send again"),
+      h("button", { class: "small quiet", onclick: () => actions.discard(message) }, "Discard")),
+  ];
+}
+
+/** @param {AnswerItem} item @returns {Drawn} */
+function answer(item) {
+  const prose = new Prose();
+  const remark = h("p", { class: "remark" });
+  const data = h("pre", { class: "data", tabindex: "0" });
+  const element = h("article", { class: "item answer", "aria-label": item.answer.agent },
+    h("header", {}, h("span", { class: "name" }, item.answer.agent), clockTime(item.at)),
+    prose.element, data, remark);
+  const update = () => {
+    const { state, text, data: json } = item.answer;
+    element.dataset.state = state;
+    element.classList.toggle("silent", state === "writing" && !text);
+    element.toggleAttribute("aria-busy", state === "writing");
+    prose.show(text);
+    data.hidden = !json;
+    data.textContent = json;
+    remark.textContent = remarkOn(item.answer);
+    remark.hidden = !remark.textContent;
+  };
+  return { element, update };
+}
+
+/** @param {AnswerItem["answer"]} answer */
+function remarkOn({ state, refusal, attempt, hasGap }) {
+  const words = refusal ? refusalInWords(refusal) : "";
+  if (state === "retrying") return `${words} Trying again…`;
+  if (state === "failed") return `No answer: ${words}`;
+  if (state === "interrupted") return "The rest of this answer was lost on the way.";
+  if (hasGap) return "Some words are missing; the whole answer follows.";
+  if (attempt > 1) return `Answered after ${counted(attempt, "attempt")}.`;
+  return "";
+}
+
+/** @param {PublicationItem} item @returns {Drawn} */
+function publication({ sender, body, at }) {
+  const prose = new Prose();
+  prose.show(body.text);
+  const kind = { service: "service", agent: "agent", user: "person" }[sender.kind];
+  const element = h("article", { class: "item publication", "aria-label": `Published by ${sender.name ?? sender.id}` },
+    h("header", {},
+      h("span", { class: "name" }, sender.name ?? sender.id), h("span", { class: "kind" }, kind), clockTime(at)),
+    body.text && prose.element,
+    body.data && h("pre", { class: "data", tabindex: "0" }, body.data));
+  return { element, update: () => {} };
+}
+
+/** @param {NoticeItem} item @returns {Drawn} */
+function notice({ text, tone }) {
+  return { element: h("p", { class: `item notice ${tone}` }, text), update: () => {} };
+}
