@@ -1,0 +1,169 @@
+"""The channel log: every channel is a durable sequence of publications, read from a position.
+
+It is stored in Valkey under keys that share the channel as hash tag, and touched by scripts only, so that
+what is said of a position is true at one moment. How appends travel is `log_writer`'s matter, who listens the
+hub's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections.abc import Callable, Sequence
+
+from foundations.supervision import Tasks
+from foundations.valkey import Valkey
+from smart_city.post_office.log_calls import Outcome, Then, log_script, new_epoch, rounds_by_slot
+from smart_city.post_office.log_values import (
+    Appended,
+    Entry,
+    Gone,
+    LogLimits,
+    Page,
+    Reason,
+    Retention,
+    Stretch,
+    epoch_of,
+)
+from smart_city.post_office.log_writer import LogWriter, Patience
+from smart_city.vocabulary import Position
+
+__all__ = [
+    "Appended",
+    "ChannelLog",
+    "Entry",
+    "Gone",
+    "LogLimits",
+    "Page",
+    "Patience",
+    "Reason",
+    "Retention",
+    "Stretch",
+]
+
+PAGE_BYTES = 1024 * 1024
+
+
+class ChannelLog:
+    """The logs of all channels, as one instance writes and reads them.
+
+    ``on_appended`` hears what this instance has appended, before its senders do.
+    """
+
+    def __init__(
+        self,
+        valkey: Valkey,
+        tasks: Tasks,
+        limits: LogLimits,
+        on_appended: Callable[[Stretch], None],
+        *,
+        patience: Patience = Patience(),  # noqa: B008  # a frozen value
+    ) -> None:
+        self._valkey = valkey
+        self._limits = limits
+        self._writer = LogWriter(valkey, tasks, limits, on_appended, patience)
+        self._read = log_script("read")
+        self._newest = log_script("newest")
+
+    def append(self, channel: str, entry: Entry, then: Then, *, owner: str = "") -> None:
+        """Logs and publishes an entry, in order with the channel's others; ``then`` is told once the outcome.
+
+        An ``owner`` is the connection whose log this is and which must not have ended. ``then`` is told an
+        `Appended`, or an error: `Conflict` (the key was used with another digest), `Gone` (the owner has
+        ended), `Unavailable` (no answer from Valkey: it may be logged or not), `Overloaded` (Valkey is full),
+        `Internal`.
+        """
+        self._writer.append(channel, entry, then, owner=owner)
+
+    async def append_now(self, channel: str, entry: Entry, *, owner: str = "") -> Appended:
+        """Logs and publishes one entry.
+
+        Raises:
+            CityError: as `append` tells them.
+        """
+        told: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
+
+        def then(outcome: Outcome) -> None:
+            if told.done():  # whoever asked has gone
+                return
+            if isinstance(outcome, Appended):
+                told.set_result(outcome)
+            else:
+                told.set_exception(copy.copy(outcome))  # an error told to many would grow with each traceback
+
+        self._writer.append(channel, entry, then, owner=owner)
+        return await told
+
+    async def read(
+        self,
+        channel: str,
+        since: Position | None,
+        *,
+        limit: int = 512,
+        max_bytes: int = PAGE_BYTES,
+        create: bool = False,
+    ) -> Page:
+        """Judges a position and reads what came after it.
+
+        Up to ``limit`` entries of ``max_bytes`` together are read, but always one. Without a position it only
+        says where the log is. ``create`` begins a log that is not there, so that the
+        position got has an epoch; without it such a log is at ``(0, "")``.
+
+        Raises:
+            Unavailable: Valkey does not answer.
+        """
+        offset, epoch = ("", "") if since is None else since
+        chain_text, last, first_kept, reason, entries, streams = await self._valkey.run(
+            self._read,
+            [self._key(channel, part) for part in ("meta", "entries", "streams")],
+            [
+                new_epoch(), "create" if create else "", round(self._limits.of(channel).idle * 1000),
+                offset, epoch, limit, max_bytes,
+            ],
+        )  # fmt: skip
+        chain = _chain(chain_text.decode())
+        is_good = since is not None and not reason
+        return Page(
+            chain=chain, newest=Position(last, epoch_of(chain, last)), first_kept=first_kept,
+            since=since.offset if since is not None and is_good else last,
+            recovered=None if since is None else is_good, reason=reason.decode(),
+            entries=tuple(entries), streams=tuple(streams),
+        )  # fmt: skip
+
+    async def newest(self, channels: Sequence[str]) -> dict[str, Position]:
+        """The newest position of each log, ``(0, "")`` where there is none; asking keeps logs from expiring.
+
+        Raises:
+            Unavailable: Valkey does not answer.
+        """
+        found: dict[str, Position] = {}
+        for group in rounds_by_slot(channels):
+            answer = await self._valkey.run(
+                self._newest,
+                [self._key(channel, "meta") for channel in group],
+                [round(self._limits.of(channel).idle * 1000) for channel in group],
+            )
+            for channel, offset, epoch in zip(group, answer[::2], answer[1::2], strict=True):
+                found[channel] = Position(offset, epoch.decode())
+        return found
+
+    async def has_key(self, channel: str, key: str) -> bool:
+        """Whether something was logged under this idempotency key lately.
+
+        Raises:
+            Unavailable: Valkey does not answer.
+        """
+        return bool(await self._valkey.command("HEXISTS", self._key(channel, "keys"), key))
+
+    async def flush(self, timeout: float) -> int:  # noqa: ASYNC109  # nothing is raised
+        """Waits until every sender is told, at most ``timeout`` seconds; returns how many are not."""
+        return await self._writer.flush(timeout)
+
+    def _key(self, channel: str, part: str) -> str:
+        return self._valkey.key(f"log:{{{channel}}}:{part}")
+
+
+def _chain(text: str) -> tuple[tuple[str, int], ...]:
+    """Reads ``e2:99 e1:1``, newest first, into pairs, oldest first."""
+    links = [link.partition(":") for link in reversed(text.split())]
+    return tuple((epoch, int(first)) for epoch, _, first in links)

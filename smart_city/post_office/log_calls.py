@@ -1,0 +1,130 @@
+"""The calls of the log's scripts, in the words that the scripts use: what is sent, and what comes back.
+
+It neither waits nor retries; when a call is sent, and how often, is `log_writer`'s matter.
+"""
+
+from __future__ import annotations
+
+import base64
+import secrets
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from foundations.errors import Conflict
+from foundations.valkey import Script
+from smart_city.post_office.log_values import Appended, Entry, Gone, LogLimits, Stretch
+
+_PACKAGE = "smart_city.post_office"
+
+Outcome = Appended | Exception
+Then = Callable[[Outcome], None]
+
+
+class Post(NamedTuple):
+    """An entry on its way, and who is to be told what became of it."""
+
+    entry: Entry
+    then: Then
+    needs_owner: bool
+
+
+class AppendCall(NamedTuple):
+    """One call of the append script. Sent again under its sequence it is carried out no second time."""
+
+    posts: Mapping[str, list[Post]]
+    keys: list[str]
+    arguments: list[bytes | str | int]
+
+
+class _Aside(msgspec.Struct, array_like=True):
+    """An entry that was not appended: its index in the call, why, and for a duplicate the earlier answer."""
+
+    index: int
+    why: Literal["duplicate", "conflict", "gone"]
+    offset: int = 0
+    epoch: str = ""
+    message_id: str = ""
+
+    def outcome(self) -> Outcome:
+        if self.why == "duplicate":
+            return Appended(self.message_id, self.offset, self.epoch, True)
+        if self.why == "conflict":
+            return Conflict("this idempotency key was used before with another body")
+        return Gone("this connection has ended")
+
+
+class Answer(msgspec.Struct):
+    """What the script did to one log, in the letters that it shares with the bus; ``f`` is 0 for nothing.
+
+    With an ``error`` the log could not be written, and nothing was done.
+    """
+
+    v: int
+    e: str = ""
+    s: int = 0
+    f: int = 0
+    l: int = 0  # noqa: E741  # the script's own letter for the last offset
+    x: tuple[_Aside, ...] = ()
+    error: str = ""
+
+    def appended(self, posts: list[Post]) -> list[Post]:
+        """Those of a log's posts that are in it now, in order from ``f``."""
+        if not self.f:
+            return []
+        if not self.x:
+            return posts
+        aside = {each.index for each in self.x}
+        return [post for index, post in enumerate(posts) if index not in aside]
+
+    def stretch(self, channel: str, appended: list[Post]) -> Stretch:
+        """What was appended, as the hub takes it."""
+        entries = tuple([post.entry.data for post in appended])
+        return Stretch(channel, self.e, self.s, self.f, entries, self.l)
+
+
+read_answer = msgspec.json.Decoder(Answer).decode
+
+
+def append_call(
+    posts: Mapping[str, list[Post]], *, writer: str, sequence: int, prefix: str, limits: LogLimits
+) -> AppendCall:
+    """The call that appends these posts to their channels' logs."""
+    keys: list[str] = []
+    arguments: list[bytes | str | int] = [writer, sequence, new_epoch(), round(limits.idempotency * 1000)]
+    for channel, mine in posts.items():
+        log = f"{prefix}log:{{{channel}}}:"
+        keys += (log + "meta", log + "entries", log + "keys", f"{prefix}owner:{{{channel}}}")
+        is_plain = not any(post.needs_owner or post.entry.key for post in mine)
+        arguments += (limits.of(channel).terms, len(mine), "plain" if is_plain else "marked")
+        if is_plain:
+            arguments += [post.entry.data for post in mine]
+        else:
+            for post in mine:
+                arguments += _marked(post)
+    return AppendCall(posts, keys, arguments)
+
+
+def _marked(post: Post) -> tuple[bytes | str, ...]:
+    entry, owner = post.entry, "o" if post.needs_owner else ""
+    if entry.key:
+        return (owner + "k", entry.key, entry.digest, entry.message_id, entry.data)
+    return (owner, entry.data)
+
+
+def log_script(name: str) -> Script:
+    """One of the log's scripts, behind the opening that they share."""
+    opening, script = Script.read(_PACKAGE, "chain"), Script.read(_PACKAGE, name)
+    return Script.of(script.name, opening.source + script.source)
+
+
+def new_epoch() -> str:
+    """A name for an epoch, should one begin: eight letters and digits, 40 random bits."""
+    return base64.b32encode(secrets.token_bytes(5)).decode().lower()
+
+
+def rounds_by_slot(channels: Iterable[str]) -> list[deque[str]]:
+    """Groups channels whose logs one script call may touch: on a single server, all of them."""
+    return [deque(channels)]
