@@ -6,6 +6,7 @@ a reader only slices. Above 64 KiB the header has positions alone, and the reade
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import msgspec
@@ -46,6 +47,17 @@ class Delta:
         """Reads from a frame which answer it belongs to, and which part it is."""
         head = _part.decode(frame)
         return cls(head.message_id, head.part, frame)
+
+
+class Announcer:
+    """Tells of what this instance has appended, before its senders hear of it. Whoever listens must not wait."""
+
+    def __init__(self) -> None:
+        self.listeners: list[Callable[[Stretch], None]] = []
+
+    def __call__(self, stretch: Stretch) -> None:
+        for listener in self.listeners:
+            listener(stretch)
 
 
 def bus_channel(channel: str) -> str:

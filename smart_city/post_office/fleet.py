@@ -60,10 +60,10 @@ Responder = Callable[[Mapping[str, Any]], Any]
 
 
 class Fleet:
-    """This instance's place among the others."""
+    """This instance's place among the others. ``member`` is its name in this life: ``INSTANCE#INCARNATION``."""
 
     def __init__(
-        self, valkey: Valkey, subscriptions: Subscriptions, tasks: Tasks, *, instance_id: str,
+        self, valkey: Valkey, subscriptions: Subscriptions, tasks: Tasks, *, member: str,
         lease_seconds: float, figures: Callable[[], Figures],
     ) -> None:  # fmt: skip
         self._valkey = valkey
@@ -76,7 +76,7 @@ class Fleet:
         self._quiet_until = 0.0
         self._last_beat = 0.0
         self._open: dict[str, tuple[list[Any], asyncio.Event]] = {}
-        self.member = f"{instance_id}#{secrets.token_hex(4)}"
+        self.member = member
         self.living: dict[str, Figures] = {}
         self.responders: dict[str, Responder] = {}
         self.lapsed: list[Callable[[str], None]] = []
@@ -111,8 +111,10 @@ class Fleet:
         if now - self._last_beat > self._lease:
             self._quiet_until = now + self._lease
         claims = int(now >= self._quiet_until)
-        args = [self.member, msgspec.json.encode(self._figures()), round(self._lease * 1000), claims]
-        lapsed, living = await self._valkey.run(self._script, self._keys, args)
+        figures = msgspec.json.encode(self._figures())
+        lapsed, living = await self._valkey.run(
+            self._script, self._keys, [self.member, figures, round(self._lease * 1000), claims]
+        )
         self._last_beat = asyncio.get_running_loop().time()
         self.living = {
             member.decode(): msgspec.json.decode(figures, type=Figures)

@@ -31,9 +31,11 @@ class Registered(Protocol):
     """A connection, as far as the registry has to know it."""
 
     connection_id: str
-    user_id: str
     connected_at: str
     last_heartbeat: str
+
+    @property
+    def user_id(self) -> str: ...
 
     @property
     def channels(self) -> Sequence[str]: ...
@@ -218,7 +220,7 @@ class Registry:
         now = asyncio.get_running_loop().time()
         is_owning = now - self._owned_at > self._owner / 3000
         for chunk in _chunks(list(self._connections.values())):
-            args = [self._lease, *(c.connection_id for c in chunk)]
+            args: list[str | int] = [self._lease, *(c.connection_id for c in chunk)]
             alive = await self._valkey.run(self._renew, [user_key(c.user_id) for c in chunk], args)
             again = [
                 c for c, lives in zip(chunk, alive, strict=True)

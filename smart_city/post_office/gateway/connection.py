@@ -16,11 +16,14 @@ from time import perf_counter as _now
 from typing import Any, Protocol
 
 from msgspec import UNSET, UnsetType
+from websockets.frames import CloseCode
 
 from foundations.errors import CityError, DeadlineExceeded, Forbidden, Internal
 from foundations.supervision import Tasks
 from foundations.telemetry import Counters
+from smart_city.post_office.answers import Answers
 from smart_city.post_office.channels import Channels
+from smart_city.post_office.dispatch import Dispatcher
 from smart_city.post_office.envelopes import Sender, agent_message, digest_of, new_message_id, publication, timestamp
 from smart_city.post_office.gateway import messages
 from smart_city.post_office.gateway.consuming import Consuming
@@ -64,9 +67,13 @@ class Limits(Protocol):
 
 
 class Sessions(Protocol):
-    """Who finds the identity behind a token."""
+    """Who finds the identity behind a token, and knows whether it still stands."""
 
     async def identify(self, token: str) -> Identity: ...
+
+    async def still_valid(self, identities: Sequence[Identity]) -> list[bool]: ...
+
+    def revoked_since(self, identity: Identity, moment: float) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +89,8 @@ class Desk:
     limits: Limits
     counters: Counters
     tasks: Tasks
+    answers: Answers
+    dispatcher: Dispatcher
     max_subscriptions: int
     max_unanswered: int
     max_message_bytes: int
@@ -102,7 +111,9 @@ class Connection:
         self.on_closed: Callable[[Connection, int, str], None] | None = None
         self.on_identity: Callable[[Connection, Identity], None] | None = None
         self.subscriptions = Subscribing(desk.joining, desk.registry, socket.outbox, most=desk.max_subscriptions)
-        self.consuming = Consuming(desk, socket.outbox, self)
+        self.consuming = Consuming(
+            self, socket.outbox, answers=desk.answers, dispatcher=desk.dispatcher, channels=desk.channels
+        )
         self._desk = desk
         self._send = socket.outbox.send
         self._bucket = desk.limits.bucket(identity.subject, "messages")
@@ -145,7 +156,7 @@ class Connection:
         """The socket is gone: whatever hangs on it ends."""
         self._waiting.clear()
         self.subscriptions.end()
-        self.consuming.end()
+        self.consuming.end(counts=code != CloseCode.SERVICE_RESTART)
         if self.on_closed is not None:
             self.on_closed(self, code, reason)
 
@@ -176,18 +187,31 @@ class Connection:
 
     async def _finish(self, frame: ClientFrame, waiting: Coroutine[Any, Any, None]) -> None:
         """Carries out a frame that has to wait, then the ones behind it."""
+        await self._carry_out(frame, waiting)
+        self._is_busy = False
+        self._go_on()
+
+    def side_by_side(self, frame: ClientFrame, work: Coroutine[Any, Any, None]) -> None:
+        """Carries out a frame without holding back those behind it; only so many at once."""
+        self._unanswered += 1
+
+        async def carry_out() -> None:
+            await self._carry_out(frame, work)
+            self._answered()
+
+        self._desk.tasks.spawn(f"{frame.type} of {self.connection_id}", carry_out())
+
+    async def _carry_out(self, frame: ClientFrame, work: Coroutine[Any, Any, None]) -> None:
         try:
             async with asyncio.timeout(FRAME_SECONDS):
-                await waiting
+                await work
         except CityError as error:
             self.refuse(error, _id(frame), _delivery(frame))
         except TimeoutError:
-            self.refuse(DeadlineExceeded(f"{frame.type} took longer than {FRAME_SECONDS:g} seconds"), _id(frame))
-        except Exception:  # a connection is supervised here: one bad frame must not end it
-            _log.exception("the frame %s of %s failed", frame.type, self.connection_id)
-            self.refuse(Internal("something went wrong here; the log of this instance has the details"), _id(frame))
-        self._is_busy = False
-        self._go_on()
+            told = f"{frame.type} took longer than {FRAME_SECONDS:g} seconds"
+            self.refuse(DeadlineExceeded(told), _id(frame), _delivery(frame))
+        except Exception as error:  # a connection is supervised here: one bad frame must not end it
+            self._failed(frame, error)
 
     def _go_on(self) -> None:
         while self._waiting and not self._is_busy and self._unanswered < self._desk.max_unanswered:
@@ -266,7 +290,7 @@ class Connection:
                 duplicate=outcome.duplicate,
             )  # fmt: skip
             self._send(wire(encode(ack)))
-        self._answered(began)
+        self._acknowledged(began)
 
     def _appended(self, frame: messages.Publish, began: float, outcome: Appended | Exception) -> None:
         if isinstance(outcome, Exception):
@@ -277,16 +301,19 @@ class Connection:
                 offset=outcome.offset, epoch=outcome.epoch, duplicate=outcome.duplicate,
             )  # fmt: skip
             self._send(wire(encode(ack)))
-        self._answered(began)
+        self._acknowledged(began)
 
     def _failed(self, frame: ClientFrame, error: Exception) -> None:
         if not isinstance(error, CityError):
-            _log.error("a message of %s failed", self.connection_id, exc_info=error)
+            _log.error("the frame %s of %s failed", frame.type, self.connection_id, exc_info=error)
             error = Internal("something went wrong here; the log of this instance has the details")
-        self.refuse(error, _id(frame))
+        self.refuse(error, _id(frame), _delivery(frame))
 
-    def _answered(self, began: float) -> None:
+    def _acknowledged(self, began: float) -> None:
         self._desk.counters.latency.observe(_now() - began)
+        self._answered()
+
+    def _answered(self) -> None:
         self._unanswered -= 1
         if self._waiting:
             self._go_on()

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Mapping
+from hashlib import blake2b
 from time import monotonic
 from typing import Any, Literal
 
@@ -50,7 +51,7 @@ class Gateway:
         self.max_unsent_bytes = max_unsent_bytes
         self.close_seconds = close_seconds
         self.state: State = "starting"
-        self.connections: dict[str, Connection] = {}
+        self.present: dict[str, Connection] = {}
         self._desk = desk
         self._hub = hub
         self._admission = admission
@@ -70,6 +71,28 @@ class Gateway:
         """Lets nobody in any more; uvicorn closes those who are inside."""
         self.state = "draining"
 
+    # Who is here
+
+    @property
+    def connections(self) -> int:
+        """How many clients are connected now."""
+        return len(self.present)
+
+    def count(self) -> dict[str, Any]:
+        """This instance's part of a count of all connections; users as hashes, so that they can be united."""
+        users = {int.from_bytes(blake2b(c.user_id.encode(), digest_size=7).digest()) for c in self.present.values()}
+        return {
+            "instance_id": self._instance_id, "connections": len(self.present),
+            "channels": self._desk.registry.subscribers, "users": list(users),
+        }  # fmt: skip
+
+    def connections_on(self, channel: str) -> list[str]:
+        """Ids of those here who listen to a channel or have sent to it."""
+        return [
+            connection.connection_id for connection in self.present.values()
+            if channel in connection.subscriptions or channel in connection.sent_to
+        ]  # fmt: skip
+
     # Arriving
 
     def arrived(self, socket: Socket, request: Request) -> None:
@@ -77,7 +100,7 @@ class Gateway:
         try:
             if self.state != "ready":
                 raise Unavailable("this instance is not serving", retry_after=1)
-            token = self._admission.token_of(request, connections=len(self.connections) + self._arriving)
+            token = self._admission.token_of(request, connections=len(self.present) + self._arriving)
         except CityError as error:
             self._refuse(socket, error)
             return
@@ -148,7 +171,7 @@ class Gateway:
     def _settle(self, connection: Connection) -> None:
         connection.on_closed = self._left
         connection.on_identity = self._credentials.replace
-        self.connections[connection.connection_id] = connection
+        self.present[connection.connection_id] = connection
         self._credentials.add(connection)
         self._heartbeats.add(connection)
         self._desk.counters.connections_active += 1
@@ -166,18 +189,16 @@ class Gateway:
     # Leaving
 
     def _left(self, connection: Connection, code: int, reason: str) -> None:
-        del self.connections[connection.connection_id]
+        del self.present[connection.connection_id]
         self._credentials.remove(connection)
         self._heartbeats.remove(connection)
         self._desk.registry.remove(connection)
         self._desk.counters.connections_active -= 1
         self._told("WebSocket disconnected", connection, code=code, reason=reason)
 
-    def _told(self, event: str, connection: Connection, **fields: object) -> None:
-        log_event(
-            _log, event, connection_id=connection.connection_id, user_id=connection.user_id,
-            active=len(self.connections), **fields,
-        )  # fmt: skip
+    def _told(self, event: str, connection: Connection, **fields: str | int) -> None:
+        told = {"connection_id": connection.connection_id, "user_id": connection.user_id, "active": len(self.present)}
+        log_event(_log, event, **told, **fields)
 
     def too_slow(self, socket: Socket) -> None:
         """A reader that does not keep up is closed; what it misses is in the logs."""
@@ -186,7 +207,7 @@ class Gateway:
     def disconnect(self, code: int, *, connection_id: str = "", user_id: str = "") -> int:
         """Closes one connection, or all of a user here; returns how many there were."""
         found = [
-            connection for connection in self.connections.values()
+            connection for connection in self.present.values()
             if connection.connection_id == connection_id or connection.user_id == user_id
         ]  # fmt: skip
         for connection in found:

@@ -41,7 +41,16 @@ class Hub:
         self._tasks = tasks
         self._counters = counters
         self._feeds: dict[str, Feed] = {}
-        subscriptions.heard_again.append(self.check_tails)
+
+    def start(self, tail_check_seconds: float) -> None:
+        """Begins to compare every feed with its log now and then: the bus promises nothing."""
+
+        async def compare() -> None:
+            while True:
+                await asyncio.sleep(tail_check_seconds)
+                await self._check_tails(list(self._feeds))
+
+        self._tasks.start("compare feeds with their logs", compare)
 
     # Listening
 
@@ -171,7 +180,7 @@ class Hub:
         while self.is_heard(feed):
             feed.has_overrun = False
             try:
-                page = await self._log.read(feed.channel, feed.position, create=True)
+                page = await self._log.read(feed.channel, feed.position)
             except CityError as error:
                 _log.warning("the log of %s cannot be read, trying again: %s", feed.channel, error)
                 await asyncio.sleep(RETRY_SECONDS)

@@ -57,7 +57,7 @@ class Joining:
         if since is None or matches(since, feed.position):
             return feed, None
         try:
-            return feed, await self._log.read(channel, since, create=True)
+            return feed, await self._log.read(channel, since)
         except BaseException:
             self._hub.close(feed)
             raise
@@ -134,7 +134,7 @@ class Joining:
 
     async def _read_on(self, subscription: Subscription) -> Page | None:
         try:
-            return await self._log.read(subscription.channel, subscription.position, create=True)
+            return await self._log.read(subscription.channel, subscription.position)
         except CityError as error:
             _log.warning("a subscriber of %s cannot catch up yet: %s", subscription.channel, error)
             await asyncio.sleep(RETRY_SECONDS)

@@ -33,7 +33,7 @@ class ClientFrame(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     id: FrameId | UnsetType = UNSET
 
 
-class Message(ClientFrame):
+class Message(ClientFrame, frozen=True):
     """A message to the agents of a channel."""
 
     payload: Raw
@@ -49,19 +49,19 @@ class WirePosition(Struct, frozen=True, forbid_unknown_fields=True):
     epoch: Annotated[str, Meta(max_length=32)] = ""
 
 
-class Subscribe(ClientFrame):
+class Subscribe(ClientFrame, frozen=True):
     """Subscriptions to take or move, each from a position or from now."""
 
     channels: Annotated[dict[Channel, WirePosition | None], Meta(min_length=1, max_length=500)]
 
 
-class Unsubscribe(ClientFrame):
+class Unsubscribe(ClientFrame, frozen=True):
     """Subscriptions to end."""
 
     channels: Annotated[list[Channel], Meta(min_length=1, max_length=500)]
 
 
-class Publish(ClientFrame):
+class Publish(ClientFrame, frozen=True):
     """A publication to all subscribers of a channel."""
 
     channel: Channel
@@ -70,30 +70,30 @@ class Publish(ClientFrame):
     key: Key | UnsetType = UNSET
 
 
-class Refresh(ClientFrame):
+class Refresh(ClientFrame, frozen=True):
     """A new token of the same user, on the living connection."""
 
     session_token: Annotated[str, Meta(min_length=1, max_length=256)]
 
 
-class Ping(ClientFrame):
+class Ping(ClientFrame, frozen=True):
     """Asks for a pong."""
 
 
-class Consume(ClientFrame):
+class Consume(ClientFrame, frozen=True):
     """An agent takes messages of an inbox, at most ``max`` unacknowledged; 0 pauses."""
 
     channel: Channel
     max: Annotated[int, Meta(ge=0, le=1000)] = 64
 
 
-class Done(ClientFrame):
+class Done(ClientFrame, frozen=True):
     """Deliveries that are dealt with."""
 
     delivery_ids: Annotated[list[DeliveryId], Meta(min_length=1, max_length=1000)]
 
 
-class Failed(ClientFrame):
+class Failed(ClientFrame, frozen=True):
     """A delivery given back, to be tried again or not."""
 
     delivery_id: DeliveryId
@@ -101,13 +101,13 @@ class Failed(ClientFrame):
     retry: bool = True
 
 
-class Working(ClientFrame):
+class Working(ClientFrame, frozen=True):
     """More time for a delivery."""
 
     delivery_id: DeliveryId
 
 
-class Reply(ClientFrame):
+class Reply(ClientFrame, frozen=True):
     """An answer, whole or a part of one."""
 
     delivery_id: DeliveryId
@@ -116,7 +116,7 @@ class Reply(ClientFrame):
     stream: Literal["start", "delta", "end"] | UnsetType = UNSET
 
 
-class Forward(ClientFrame):
+class Forward(ClientFrame, frozen=True):
     """A delivery handed on to another inbox."""
 
     delivery_id: DeliveryId

@@ -10,10 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
-from uvicorn.config import Config
-from uvicorn.server import ServerState
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Request
 from websockets.protocol import SEND_EOF, State
@@ -60,11 +58,11 @@ class Listener(Protocol):
 
 
 class Socket(asyncio.Protocol):
-    """The asyncio protocol that uvicorn makes for each WebSocket upgrade; the door is in the app's state."""
+    """The asyncio protocol of one WebSocket upgrade. Of the ``open_sockets`` each is shut down at a drain."""
 
-    def __init__(self, config: Config, server_state: ServerState, app_state: dict[str, Any]) -> None:
-        self._door = cast(Door, app_state["gateway"])
-        self._server_state = server_state
+    def __init__(self, door: Door, open_sockets: set[Socket]) -> None:
+        self._door = door
+        self._open_sockets = open_sockets
         self._protocol = ServerProtocol(
             max_size=self._door.max_message_bytes, logger=_quiet, select_subprotocol=_select_subprotocol
         )
@@ -88,8 +86,7 @@ class Socket(asyncio.Protocol):
             limit=self._door.max_unsent_bytes,
             on_too_slow=lambda: self._door.too_slow(self),
         )
-        # uvicorn's set of protocols to shut down is typed with its own classes
-        self._server_state.connections.add(self)  # type: ignore[arg-type]
+        self._open_sockets.add(self)
 
     def data_received(self, data: bytes) -> None:
         if self._listener is not None:
@@ -108,7 +105,7 @@ class Socket(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_closing = True
-        self._server_state.connections.discard(self)  # type: ignore[arg-type]
+        self._open_sockets.discard(self)
         if self._closing is not None:
             self._closing.cancel()
         self.outbox.shut()
@@ -123,7 +120,7 @@ class Socket(asyncio.Protocol):
         self.outbox.resume()
 
     def shutdown(self) -> None:
-        """uvicorn stops: the instance drains."""
+        """The instance drains."""
         self.close(CloseCode.SERVICE_RESTART, "this instance is draining; reconnect now")
 
     # The city's side

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from foundations.errors import InvalidArgument, NotFound
 from foundations.operations import Result, operation
@@ -42,7 +42,9 @@ class History(Result):
 class ConnectionCount(Result):
     """Living connections, by where they are and what they listen to."""
 
-    global_: int = Field(serialization_alias="global", validation_alias="global")
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    global_: int = Field(alias="global")
     by_channel: dict[str, int]
     by_instance: dict[str, int]
     users: int

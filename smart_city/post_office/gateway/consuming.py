@@ -1,0 +1,167 @@
+"""An agent on a socket: it consumes inboxes, and what it says of its deliveries goes to the answers.
+
+Its frames run side by side, bounded; the answers keep the order of each delivery. Whether a delivery is still
+good is not known here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+from msgspec import UNSET, Raw
+
+from foundations.errors import Forbidden, InvalidMessage, UnknownChannel
+from smart_city.post_office.answers import Answers
+from smart_city.post_office.channels import Channels
+from smart_city.post_office.dispatch import Dispatcher
+from smart_city.post_office.gateway import messages
+from smart_city.post_office.gateway.messages import ClientFrame, check_object, encode, wire
+from smart_city.post_office.questions import Delivery
+from smart_city.vocabulary import Identity
+
+if TYPE_CHECKING:
+    from smart_city.post_office.gateway.outbox import Outbox
+
+SCOPE = "post_office.consume"
+
+
+class Agent(Protocol):
+    """The connection that the agent is on."""
+
+    connection_id: str
+    identity: Identity
+
+    def acknowledge(self, frame: ClientFrame) -> None: ...
+
+    def side_by_side(self, frame: ClientFrame, work: Coroutine[Any, Any, None]) -> None: ...
+
+
+class Consumer:
+    """What one socket takes of one inbox: at most ``most`` deliveries that it has not dealt with."""
+
+    __slots__ = ("_outbox", "channel", "held", "most", "name")
+
+    def __init__(self, channel: str, name: str, outbox: Outbox) -> None:
+        self.channel = channel
+        self.name = name
+        self.most = 0
+        self.held: set[str] = set()
+        self._outbox = outbox
+
+    @property
+    def room(self) -> int:
+        """How many more it takes now."""
+        return max(0, self.most - len(self.held))
+
+    def deliver(self, delivery: Delivery) -> None:
+        """Sends one message to the agent."""
+        self.held.add(delivery.delivery_id)
+        self._outbox.send(wire(delivery_frame(delivery)))
+
+
+class Consuming:
+    """The consumers of one connection, and the frames of its agent."""
+
+    def __init__(
+        self, agent: Agent, outbox: Outbox, *, answers: Answers, dispatcher: Dispatcher, channels: Channels
+    ) -> None:
+        self._agent = agent
+        self._outbox = outbox
+        self._answers = answers
+        self._dispatcher = dispatcher
+        self._channels = channels
+        self._consumers: dict[str, Consumer] = {}
+        self.handlers: Mapping[type[ClientFrame], Callable[[Any], None]] = {
+            messages.Consume: self._consume, messages.Done: self._done, messages.Failed: self._failed,
+            messages.Working: self._working, messages.Reply: self._reply, messages.Forward: self._forward,
+        }  # fmt: skip
+
+    def end(self, *, counts: bool = True) -> None:
+        """The socket is gone: what it held is handed back; that is no try when the instance drains."""
+        for channel, consumer in self._consumers.items():
+            self._dispatcher.detach(channel, consumer, counts=counts)
+        self._consumers.clear()
+
+    def check(self) -> None:
+        """Lets agents pass.
+
+        Raises:
+            Forbidden: this is none.
+        """
+        who = self._agent.identity
+        if who.kind != "operator" and (who.is_user or SCOPE not in who.scopes):
+            raise Forbidden(f"agents connect with a service token that has the scope {SCOPE}")
+
+    def _consume(self, frame: messages.Consume) -> None:
+        self.check()
+        if not self._channels.is_agent(frame.channel):
+            raise UnknownChannel(f"{frame.channel[:160]!r} has no inbox; those that have are {', '.join(self._channels.agents)}")
+        consumer = self._consumers.get(frame.channel)
+        if consumer is None:
+            consumer = Consumer(frame.channel, self._agent.connection_id, self._outbox)
+            self._consumers[frame.channel] = consumer
+            self._dispatcher.attach(frame.channel, consumer)
+        consumer.most = frame.max
+        self._agent.acknowledge(frame)
+        self._dispatcher.has_room(frame.channel)
+
+    def _done(self, frame: messages.Done) -> None:
+        self.check()
+        self._run(frame, self._answers.done(frame.delivery_ids), frame.delivery_ids)
+
+    def _failed(self, frame: messages.Failed) -> None:
+        self.check()
+        work = self._answers.failed(frame.delivery_id, frame.reason, frame.retry)
+        self._run(frame, work, [frame.delivery_id])
+
+    def _working(self, frame: messages.Working) -> None:
+        self.check()
+        self._run(frame, self._answers.working(frame.delivery_id), [])
+
+    def _forward(self, frame: messages.Forward) -> None:
+        self.check()
+        self._run(frame, self._answers.forward(frame.delivery_id, frame.channel), [frame.delivery_id])
+
+    def _reply(self, frame: messages.Reply) -> None:
+        self.check()
+        stream = "" if frame.stream is UNSET else frame.stream
+        if frame.payload is UNSET and stream not in {"start", "end"}:
+            raise InvalidMessage("Invalid message format: a reply needs a payload, unless it starts or ends a stream")
+        payload = Raw(b"{}") if frame.payload is UNSET else frame.payload
+        check_object(payload)
+        work = self._answers.reply(
+            frame.delivery_id, self._agent.identity.realm, payload,
+            intent="" if frame.intent is UNSET else frame.intent, stream=stream,
+        )  # fmt: skip
+        self._run(frame, work, [frame.delivery_id] if stream in {"", "end"} else [])
+
+    def _run(self, frame: ClientFrame, work: Coroutine[Any, Any, None], settles: list[str]) -> None:
+        """Carries out one frame beside the others; what it settles makes room, however it ends."""
+
+        async def settle() -> None:
+            try:
+                await work
+            finally:
+                self._release(settles)
+            self._agent.acknowledge(frame)
+
+        self._agent.side_by_side(frame, settle())
+
+    def _release(self, delivery_ids: list[str]) -> None:
+        for consumer in self._consumers.values():
+            before = len(consumer.held)
+            consumer.held.difference_update(delivery_ids)
+            if len(consumer.held) < before:
+                self._dispatcher.has_room(consumer.channel)
+
+
+def delivery_frame(delivery: Delivery) -> bytes:
+    """The ``delivery`` frame, around a message that is encoded already."""
+    head = encode(
+        {
+            "type": "delivery", "channel": delivery.channel, "delivery_id": delivery.delivery_id,
+            "attempt": delivery.attempt,
+        }
+    )  # fmt: skip
+    return b'%b,"message":%b}' % (head[:-1], delivery.body)
