@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import msgspec
 
 from foundations.errors import Overloaded, Unauthenticated
 from foundations.valkey import Script, Valkey
+from smart_city.traffic_cop.lookups import Lookups
 from smart_city.traffic_cop.tokens import Token, digest, new_token
 from smart_city.vocabulary import Identity
 
@@ -43,8 +44,9 @@ class ServiceToken(msgspec.Struct, frozen=True, kw_only=True):
 class ServiceTokens:
     """The store of service tokens. Every method raises `Unavailable` while Valkey is away."""
 
-    def __init__(self, valkey: Valkey) -> None:
+    def __init__(self, valkey: Valkey, lookups: Lookups) -> None:
         self._valkey = valkey
+        self._lookups = lookups
         self._index = valkey.key("service-tokens:{services}")
         self._stem = valkey.key("service-token:{services}:")
         self._issue = Script.read("smart_city.traffic_cop", "issue_service_token")
@@ -73,12 +75,12 @@ class ServiceTokens:
         return text, token
 
     async def by_token(self, token: Token) -> ServiceToken:
-        """The service token behind a text, in one command.
+        """The service token behind a text, in one read.
 
         Raises:
             Unauthenticated: there is none, or none any more.
         """
-        found = await self._valkey.command("GET", self._stem + token.digest)
+        found = await self._lookups.get(self._stem + token.digest)
         if found is None:
             raise Unauthenticated("this service token is unknown, has expired, or was revoked")
         return _token.decode(found)
@@ -92,12 +94,12 @@ class ServiceTokens:
         """Ends a token. Returns whether there was one."""
         return bool(await self._valkey.run(self._revoke, [self._index], [token_id, self._stem]))
 
-    async def standing(self, token_ids: Sequence[str]) -> set[str]:
+    async def standing(self, token_ids: Collection[str]) -> set[str]:
         """Those of the tokens that have not ended."""
-        if not token_ids:
+        if not (ids := list(set(token_ids))):
             return set()
-        found = await self._valkey.command("HMGET", self._index, *token_ids)
-        return {token_id for token_id, json in zip(token_ids, found, strict=True) if json is not None}
+        found = await self._valkey.command("HMGET", self._index, *ids)
+        return {token_id for token_id, json in zip(ids, found, strict=True) if json is not None}
 
 
 _token = msgspec.json.Decoder(ServiceToken)

@@ -12,14 +12,14 @@ here. The keys of one user share the slot of the user's shard (`tokens` says why
 from __future__ import annotations
 
 import time
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 
 from foundations.errors import FieldError, InvalidArgument, Overloaded, Unauthenticated
 from foundations.valkey import Script, Valkey
+from smart_city.traffic_cop.lookups import Lookups
 from smart_city.traffic_cop.tokens import (
     Kind,
     Token,
@@ -38,7 +38,6 @@ MAX_TOKENS = 256
 MAX_CONTEXT_BYTES = 16 * 1024
 """It is read at every handshake and handed to agents with every message."""
 _REVOKED_AT_ONCE = 500
-_ASKED_AT_ONCE = 500
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,14 +86,14 @@ class Sessions:
     Every method raises `Unavailable` while Valkey is away; whether anything was changed is then unknown.
     """
 
-    def __init__(self, valkey: Valkey, *, ticket_seconds: float = 60.0) -> None:
+    def __init__(self, valkey: Valkey, lookups: Lookups, *, ticket_seconds: float = 60.0) -> None:
         self._valkey = valkey
+        self._lookups = lookups
         self._ticket_seconds = ticket_seconds
         package = "smart_city.traffic_cop"
         self._issue_token = Script.read(package, "issue_token")
         self._revoke_sessions = Script.read(package, "revoke_sessions")
         self._list_sessions = Script.read(package, "list_sessions")
-        self._still_there = Script.read(package, "still_there")
 
     async def create(
         self,
@@ -140,13 +139,16 @@ class Sessions:
         return await self._issue("tkt", session, lifetime, is_new=False)
 
     async def by_token(self, token: Token) -> Session:
-        """The session that a token opens, in one command; a ticket is used up by it.
+        """The session that a token opens, in one read; a ticket is used up by it.
 
         Raises:
             Unauthenticated: it opens none, or none any more.
         """
-        command = "GETDEL" if token.kind == "tkt" else "GET"
-        found = await self._valkey.command(command, self._key("token", token.shard, token.digest))
+        key = self._key("token", token.shard, token.digest)
+        if token.kind == "tkt":
+            found = await self._valkey.command("GETDEL", key)
+        else:
+            found = await self._lookups.get(key)
         if found is None:
             raise _ended()
         return _session.decode(found)
@@ -156,7 +158,7 @@ class Sessions:
         shard = shard_of_session(session_id)
         if shard is None:
             return None
-        found = await self._valkey.command("GET", self._key("session", shard, session_id))
+        found = await self._lookups.get(self._key("session", shard, session_id))
         return None if found is None else _session.decode(found)
 
     async def of_user(self, user_id: str, limit: int) -> Listed:
@@ -188,21 +190,13 @@ class Sessions:
             ended += stood
         return ended
 
-    async def standing(self, session_ids: Sequence[str]) -> set[str]:
+    async def standing(self, session_ids: Collection[str]) -> set[str]:
         """Those of the sessions that have not ended."""
-        shards = defaultdict(list)
-        for session_id in set(session_ids):
-            if shard := shard_of_session(session_id):
-                shards[shard].append(session_id)
-        there: set[str] = set()
-        for shard, ids in shards.items():
-            for start in range(0, len(ids), _ASKED_AT_ONCE):
-                asked = ids[start : start + _ASKED_AT_ONCE]
-                flags = await self._valkey.run(
-                    self._still_there, [self._key("session", shard, session_id) for session_id in asked], []
-                )
-                there.update(session_id for session_id, flag in zip(asked, flags, strict=True) if flag)
-        return there
+        ids = [session_id for session_id in set(session_ids) if shard_of_session(session_id)]
+        there = await self._lookups.exist(
+            [self._key("session", session_id[:2], session_id) for session_id in ids]
+        )
+        return {session_id for session_id, is_there in zip(ids, there, strict=True) if is_there}
 
     async def _issue(self, kind: Kind, session: Session, lifetime: float, *, is_new: bool) -> str:
         milliseconds = round(lifetime * 1000)
