@@ -24,7 +24,8 @@ from foundations.settings import Settings
 
 ENVELOPE_BYTES = 64 * 1024
 """What a body may hold beside the largest message: the names and values of the other arguments."""
-_BODY_SECONDS = 30.0
+BODY_SECONDS = 30.0
+"""How long a body may take to arrive."""
 _LONG_SECONDS = 15.0
 """An operation that may take longer than this waits for something, and is given up when its caller leaves:
 what it would have taken for somebody who is gone stays for others."""
@@ -115,13 +116,13 @@ async def _body(request: Request, limit: int) -> bytes:
         raise TooLarge(f"the body is larger than {limit} bytes")
     body = bytearray()
     try:
-        async with asyncio.timeout(_BODY_SECONDS):
+        async with asyncio.timeout(BODY_SECONDS):
             async for chunk in request.stream():
                 body += chunk
                 if len(body) > limit:
                     raise TooLarge(f"the body is larger than {limit} bytes")
     except TimeoutError:
-        raise DeadlineExceeded(f"the body did not arrive within {_BODY_SECONDS:g} seconds") from None
+        raise DeadlineExceeded(f"the body did not arrive within {BODY_SECONDS:g} seconds") from None
     return bytes(body)
 
 

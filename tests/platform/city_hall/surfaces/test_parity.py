@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
+import pytest_asyncio
 from city_hall.surfaces.catalogue import Catalogue, Entry
 
 from foundations.operations import operations_of
@@ -14,10 +15,11 @@ from tests.support.http_server import serving
 
 ENTRIES = list(Catalogue(operations_of(ExampleService(), "example")))
 every_operation = pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.operation.tool_name)
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 both_eras = pytest.mark.parametrize("mode", parity.MODES)
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def url() -> AsyncIterator[str]:
     city = ExampleCity()
     city.service.release.set()
