@@ -2,7 +2,7 @@
 
 Each lives in a process group of its own, which a terminal's Ctrl-C does not reach. Its control pipe brings
 one line, its briefing, and at end-of-file the news that it has no supervisor any more; on its report pipe it
-says ``ready``, or ``refused SENTENCE`` (`lifeline` is the other end). What children do is not known here.
+says ``ready``, or ``failed SENTENCE`` (`lifeline` is the other end). What children do is not known here.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Child:
         self._briefing: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._process: Process | None = None
         self._control = self._report = -1
-        self._refusal = ""
+        self._last_words = ""
         self._is_ending = False
 
     @property
@@ -80,11 +80,10 @@ class Child:
             if self._is_ending:
                 return
             if status == REFUSED:
-                raise StartRefused(self._refusal or f"{self.name} refused to start and did not say why.")
+                raise StartRefused(self._last_words or f"{self.name} refused to start, and did not say why.")
             if not self.ready.is_set() and tries >= TRIES_BEFORE_READY:
-                raise StartRefused(
-                    f"{self.name} ended {tries} times before it was ready ({_ending(status)})."
-                )
+                why = self._last_words or _ending(status)
+                raise StartRefused(f"{self.name} ended {tries} times before it was ready: {why}.")
             if clock() - began >= STEADY_SECONDS:
                 pause = FIRST_PAUSE
             _log.error("%s ended: %s; starting it again in %.1f s", self.name, _ending(status), pause)
@@ -168,8 +167,8 @@ class Child:
                 word, _, rest = line.strip().partition(" ")
                 if word == "ready":
                     self.ready.set()
-                elif word == "refused":
-                    self._refusal = rest
+                elif word == "failed":
+                    self._last_words = rest
         finally:
             transport.close()
 

@@ -41,9 +41,9 @@ class Lifeline:
         """Reports that the child does its work from now on."""
         self._say("ready")
 
-    def refused(self, sentence: str) -> None:
-        """Reports why the child cannot start, and that starting it again would not help."""
-        self._say("refused " + sentence.replace("\n", " "))
+    def failed(self, sentence: str) -> None:
+        """Reports why the child is about to end. Whether it is started again its exit status says."""
+        self._say("failed " + " ".join(sentence.split()))
 
     def _say(self, line: str) -> None:
         os.write(self._report, line.encode() + b"\n")

@@ -21,6 +21,7 @@ from city_hall.children import REFUSED
 from city_hall.lifeline import Lifeline
 from city_hall.listener import BACKLOG
 from city_hall.refusals import refusal_of
+from foundations.errors import CityError
 from foundations.settings import Settings
 from foundations.telemetry import configure_logging
 
@@ -55,12 +56,18 @@ def work(
             )
             runner.run(serving)
     except Exception as error:
-        if (refusal := refusal_of(error)) is None:
-            _log.exception("the worker failed")
-            return 1
-        lifeline.refused(str(refusal))
-        return REFUSED
+        return _failed(error, lifeline)
     return 0
+
+
+def _failed(error: Exception, lifeline: Lifeline) -> int:
+    """Tells the supervisor why, and whether another try may help; a defect's traceback goes to the log."""
+    if (refusal := refusal_of(error)) is not None:
+        lifeline.failed(str(refusal))
+        return REFUSED
+    _log.error("The worker failed: %s", error, exc_info=not isinstance(error, CityError))
+    lifeline.failed(str(error) or type(error).__name__)
+    return 1
 
 
 async def _serve(

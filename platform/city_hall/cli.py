@@ -1,0 +1,133 @@
+"""``smart-city``: opens the city (``serve``), and talks to an open one (`client_commands`).
+
+It parses, words and exits; what runs the platform is `supervisor`, what speaks to it `remote`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from city_hall import client_commands
+from city_hall.remote import REFUSED, USAGE, complain
+
+if TYPE_CHECKING:
+    from city_hall.supervisor import Opened
+    from foundations.settings import Settings
+
+INTERRUPTED = 130
+EXAMPLE = """publish guide '{"message": "The doors are open."}'"""
+
+app = typer.Typer(
+    name="smart-city", no_args_is_help=True, add_completion=False, rich_markup_mode="rich",
+    pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]},
+)  # fmt: skip
+
+
+@app.callback()
+def smart_city() -> None:
+    """A gateway between people and AI agents.
+
+    [b]smart-city serve[/b] opens the city on this machine. All other commands talk
+    to an open one, with --token, or with the operator's token in its data dir.
+
+    [dim]Exit codes: 0 done, 1 the platform said no, 2 wrong usage, 3 nothing answers.[/dim]
+    """
+
+
+@app.command(rich_help_panel="Run it")
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.", show_default="8000")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Processes that share the port.")] = 1,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Where it keeps what it knows.", show_default=".smart-city")
+    ] = None,
+    valkey_port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Opens its own Valkey on this loopback port, too.")
+    ] = None,
+    has_demo: Annotated[bool, typer.Option("--demo/--no-demo", help="With the demo agents.")] = True,
+) -> None:
+    """Runs the platform until Ctrl-C.
+
+    Without SMART_CITY_VALKEY_URL it starts a Valkey of its own; a second one on
+    the same data dir joins the first one's. Whatever can be set is a variable
+    SMART_CITY_…, and these options win over them.
+
+    \b
+    smart-city serve
+    smart-city serve --port 9000 --workers 2
+    SMART_CITY_VALKEY_URL=redis://valkey:6379 smart-city serve --host 0.0.0.0
+    """
+    from city_hall.refusals import StartRefused
+    from city_hall.supervisor import Plan, Supervisor
+    from foundations.settings import Settings, WrongSetting
+    from foundations.telemetry import configure_logging
+
+    given = {"host": host, "port": port, "data_dir": data_dir}
+    try:
+        settings = Settings.read(**{name: value for name, value in given.items() if value is not None})
+    except WrongSetting as wrong:
+        raise complain(str(wrong), USAGE) from None
+    if valkey_port and settings.valkey_url != "embedded":
+        raise typer.BadParameter("there is no Valkey of its own: SMART_CITY_VALKEY_URL names another")
+    configure_logging(settings.log_format, settings.log_level, "supervisor")
+    plan = Plan(workers=workers, valkey_port=valkey_port or 0, has_demo=has_demo)
+    try:
+        asyncio.run(Supervisor(settings, plan, lambda opened: _announce(opened, settings)).run())
+    except StartRefused as refusal:
+        raise complain(str(refusal), REFUSED) from None
+
+
+client_commands.add_to(app, "Talk to it")
+
+
+def main() -> None:
+    """The command's entry point."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+
+
+def _announce(opened: Opened, settings: Settings) -> None:
+    """Says where the console is, one command to try, and how to stop."""
+    rows = Table.grid(padding=(0, 2))
+    rows.add_row("[dim]Console[/dim]", f"[b cyan]{opened.url}/[/b cyan]")
+    rows.add_row("[dim]Try[/dim]", _example(opened.url, settings))
+    rows.add_row("[dim]Stop[/dim]", "Ctrl-C")
+    if not opened.has_guides:
+        rows.add_row("[dim]Note[/dim]", "no demo agents; other agents may come")
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"\n[b]Smart City is open[/b] [dim]after {opened.seconds:.1f} s[/dim]\n")
+    console.print(rows)
+    console.print()
+
+
+def _example(url: str, settings: Settings) -> str:
+    """A command that works as it stands here: found by the shell, with what is not the default."""
+    found = shutil.which("smart-city")
+    here = Path(sys.executable).with_name("smart-city")
+    program = "smart-city" if found and Path(found).samefile(here) else _shortest(here)
+    options = [] if url == client_commands.LOCAL else ["--url", url]
+    if settings.valkey_url == "embedded" and settings.data_dir != client_commands.HERE:
+        options += ["--data-dir", _shortest(settings.data_dir)]
+    return " ".join([shlex.quote(program), EXAMPLE, *map(shlex.quote, options)])
+
+
+def _shortest(path: Path) -> str:
+    """Relative to where the user is, if it lies below."""
+    try:
+        return str(path.absolute().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path.absolute())
