@@ -12,10 +12,10 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from city_hall import worker
-from city_hall.refusals import StartRefused
 from fastapi import FastAPI
 
+from city_hall import worker
+from city_hall.refusals import StartRefused
 from foundations.settings import Settings
 
 
