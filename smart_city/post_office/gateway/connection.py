@@ -112,8 +112,9 @@ class Connection:
         self.on_identity: Callable[[Connection, Identity], None] | None = None
         self.subscriptions = Subscribing(desk.joining, desk.registry, socket.outbox, most=desk.max_subscriptions)
         self.consuming = Consuming(
-            self, socket.outbox, answers=desk.answers, dispatcher=desk.dispatcher, channels=desk.channels
-        )
+            self, socket.outbox, answers=desk.answers, dispatcher=desk.dispatcher, channels=desk.channels,
+            lease_seconds=desk.inbox.limits.lease_seconds,
+        )  # fmt: skip
         self._desk = desk
         self._send = socket.outbox.send
         self._bucket = desk.limits.bucket(identity.subject, "messages")

@@ -6,7 +6,8 @@ good is not known here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec import UNSET, Raw
@@ -38,39 +39,60 @@ class Agent(Protocol):
 
 
 class Consumer:
-    """What one socket takes of one inbox: at most ``most`` deliveries that it has not dealt with."""
+    """What one socket takes of one inbox: at most ``most`` deliveries that it has not dealt with.
 
-    __slots__ = ("_outbox", "channel", "held", "most", "name")
+    A delivery whose lease has lapsed goes to another, and counts no more.
+    """
 
-    def __init__(self, channel: str, name: str, outbox: Outbox) -> None:
+    __slots__ = ("_held", "_lease", "_outbox", "channel", "most", "name")
+
+    def __init__(self, channel: str, name: str, outbox: Outbox, lease_seconds: float) -> None:
         self.channel = channel
         self.name = name
         self.most = 0
-        self.held: set[str] = set()
+        self._lease = lease_seconds
+        self._held: dict[str, float] = {}
         self._outbox = outbox
 
     @property
     def room(self) -> int:
         """How many more it takes now."""
-        return max(0, self.most - len(self.held))
+        if len(self._held) >= self.most:
+            now = monotonic()
+            self._held = {delivery_id: end for delivery_id, end in self._held.items() if end > now}
+        return max(0, self.most - len(self._held))
 
     def deliver(self, delivery: Delivery) -> None:
         """Sends one message to the agent."""
-        self.held.add(delivery.delivery_id)
+        self.extend(delivery.delivery_id)
         self._outbox.send(wire(delivery_frame(delivery)))
+
+    def holds(self, delivery_id: str) -> bool:
+        """Whether the delivery counts here."""
+        return delivery_id in self._held
+
+    def extend(self, delivery_id: str) -> None:
+        """A delivery counts for the length of a lease from now on."""
+        self._held[delivery_id] = monotonic() + self._lease
+
+    def release(self, delivery_ids: Iterable[str]) -> bool:
+        """Deliveries are dealt with; whether that makes room."""
+        return any([self._held.pop(delivery_id, None) is not None for delivery_id in delivery_ids])
 
 
 class Consuming:
     """The consumers of one connection, and the frames of its agent."""
 
     def __init__(
-        self, agent: Agent, outbox: Outbox, *, answers: Answers, dispatcher: Dispatcher, channels: Channels
-    ) -> None:
+        self, agent: Agent, outbox: Outbox, *, answers: Answers, dispatcher: Dispatcher, channels: Channels,
+        lease_seconds: float,
+    ) -> None:  # fmt: skip
         self._agent = agent
         self._outbox = outbox
         self._answers = answers
         self._dispatcher = dispatcher
         self._channels = channels
+        self._lease = lease_seconds
         self._consumers: dict[str, Consumer] = {}
         self.handlers: Mapping[type[ClientFrame], Callable[[Any], None]] = {
             messages.Consume: self._consume, messages.Done: self._done, messages.Failed: self._failed,
@@ -96,10 +118,11 @@ class Consuming:
     def _consume(self, frame: messages.Consume) -> None:
         self.check()
         if not self._channels.is_agent(frame.channel):
-            raise UnknownChannel(f"{frame.channel[:160]!r} has no inbox; those that have are {', '.join(self._channels.agents)}")
+            known = ", ".join(self._channels.agents)
+            raise UnknownChannel(f"{frame.channel[:160]!r} has no inbox; those that have are {known}")
         consumer = self._consumers.get(frame.channel)
         if consumer is None:
-            consumer = Consumer(frame.channel, self._agent.connection_id, self._outbox)
+            consumer = Consumer(frame.channel, self._agent.connection_id, self._outbox, self._lease)
             self._consumers[frame.channel] = consumer
             self._dispatcher.attach(frame.channel, consumer)
         consumer.most = frame.max
@@ -117,7 +140,13 @@ class Consuming:
 
     def _working(self, frame: messages.Working) -> None:
         self.check()
-        self._run(frame, self._answers.working(frame.delivery_id), [])
+        self._run(frame, self._extend(frame.delivery_id), [])
+
+    async def _extend(self, delivery_id: str) -> None:
+        await self._answers.working(delivery_id)
+        for consumer in self._consumers.values():
+            if consumer.holds(delivery_id):
+                consumer.extend(delivery_id)
 
     def _forward(self, frame: messages.Forward) -> None:
         self.check()
@@ -150,9 +179,7 @@ class Consuming:
 
     def _release(self, delivery_ids: list[str]) -> None:
         for consumer in self._consumers.values():
-            before = len(consumer.held)
-            consumer.held.difference_update(delivery_ids)
-            if len(consumer.held) < before:
+            if consumer.release(delivery_ids):
                 self._dispatcher.has_room(consumer.channel)
 
 

@@ -176,7 +176,10 @@ class Gateway:
         self._heartbeats.add(connection)
         self._desk.counters.connections_active += 1
         self._desk.counters.connections_total += 1
-        self._told("WebSocket connected", connection)
+        log_event(
+            _log, "WebSocket connected", connection_id=connection.connection_id, user_id=connection.user_id,
+            active=len(self.present),
+        )  # fmt: skip
 
     def _refuse(self, socket: Socket, error: CityError) -> None:
         self._desk.counters.errors += 1
@@ -194,11 +197,10 @@ class Gateway:
         self._heartbeats.remove(connection)
         self._desk.registry.remove(connection)
         self._desk.counters.connections_active -= 1
-        self._told("WebSocket disconnected", connection, code=code, reason=reason)
-
-    def _told(self, event: str, connection: Connection, **fields: str | int) -> None:
-        told = {"connection_id": connection.connection_id, "user_id": connection.user_id, "active": len(self.present)}
-        log_event(_log, event, **told, **fields)
+        log_event(
+            _log, "WebSocket disconnected", connection_id=connection.connection_id, user_id=connection.user_id,
+            active=len(self.present), code=code, reason=reason,
+        )  # fmt: skip
 
     def too_slow(self, socket: Socket) -> None:
         """A reader that does not keep up is closed; what it misses is in the logs."""

@@ -1,0 +1,80 @@
+"""The application of one instance: every surface bound to the one invocation, and the gateway's sockets.
+
+It only composes; the parts are built in `container`, opened and closed by `lifecycle`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import Any, cast
+
+from fastapi import FastAPI
+from uvicorn.config import Config
+from uvicorn.server import ServerState
+
+from city_hall.container import City
+from city_hall.lifecycle import opened
+from city_hall.surfaces.connections import bind_connections
+from city_hall.surfaces.console import console_router
+from city_hall.surfaces.docs import bind_docs
+from city_hall.surfaces.health import bind_health, bind_metrics, bind_upgrade_notice
+from city_hall.surfaces.http import bind_operations
+from city_hall.surfaces.mcp import McpSurface, bind_mcp
+from city_hall.surfaces.openapi import bind_openapi
+from city_hall.surfaces.problems import bind_problems
+from foundations.settings import Settings
+from smart_city.post_office.gateway.gateway import Gateway
+from smart_city.post_office.gateway.socket import Socket
+
+VERSION = version("smart-city")
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application; its lifespan opens the city, and closes it again."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with opened(settings) as city:
+            mcp = _bind(app, city, settings)
+            async with mcp.run():
+                yield
+
+    app = FastAPI(
+        title="Smart City", version=VERSION, lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None,
+        summary="A gateway between people and AI agents: every channel is a durable log, every operation is "
+        "declared once.",
+    )  # fmt: skip
+    bind_problems(app)
+    return app
+
+
+def _bind(app: FastAPI, city: City, settings: Settings) -> McpSurface:
+    catalogue, invocation = city.catalogue(), city.invocation()
+    identify = city.identities().identify
+    gateway = app.state.gateway = city.gateway()
+    bind_health(app, city.health(), identify, settings, VERSION)
+    bind_metrics(app, city.exposition(), identify, settings)
+    bind_operations(app, catalogue, identify, invocation, settings)
+    bind_connections(app, city.registry(), identify, invocation, settings)
+    bind_upgrade_notice(app)
+    bind_docs(app, catalogue, identify, settings)
+    bind_openapi(app)
+    app.include_router(console_router(settings, city.front_desk()))
+    surface = McpSurface(catalogue, identify, invocation, settings, VERSION)
+    bind_mcp(app, surface)
+    gateway.start()
+    return surface
+
+
+class CitySocket(Socket):
+    """A socket as uvicorn makes it: the gateway is the application's."""
+
+    def __init__(self, config: Config, server_state: ServerState, app_state: dict[str, Any]) -> None:
+        gateway: Gateway = cast(FastAPI, config.app).state.gateway
+        # uvicorn types the set with its own protocol classes, and calls only their `shutdown`
+        super().__init__(gateway, cast("set[Socket]", server_state.connections))
+
+
+websocket_protocol = CitySocket

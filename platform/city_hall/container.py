@@ -1,0 +1,250 @@
+"""The container: how every part of one instance is built, and from what.
+
+Singletons only, nothing resolved while serving; each factory function states its types, so that a part that
+does not fit a Protocol is found by the type checker and not at night.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from datetime import UTC, datetime
+
+from dependency_injector import containers, providers
+
+from city_hall.front_desk import FrontDesk
+from city_hall.surfaces.catalogue import Catalogue
+from foundations.invocation import Invocation
+from foundations.lease import Lease
+from foundations.operations import operations_of
+from foundations.settings import Settings
+from foundations.supervision import Tasks
+from foundations.telemetry import Counters, Exposition
+from foundations.valkey import Subscriptions, Valkey
+from smart_city.nurse.health import Health
+from smart_city.post_office.answers import Answers
+from smart_city.post_office.bus import Announcer
+from smart_city.post_office.channels import Channels
+from smart_city.post_office.consumers import Consumers
+from smart_city.post_office.dispatch import Dispatcher
+from smart_city.post_office.fleet import Figures, Fleet
+from smart_city.post_office.gateway.admission import Admission
+from smart_city.post_office.gateway.connection import Desk
+from smart_city.post_office.gateway.credentials import Credentials
+from smart_city.post_office.gateway.gateway import Gateway
+from smart_city.post_office.gateway.heartbeats import Heartbeats
+from smart_city.post_office.gateway.hub import Hub
+from smart_city.post_office.gateway.joining import Joining
+from smart_city.post_office.inbox import Inbox, InboxLimits
+from smart_city.post_office.log import ChannelLog, LogLimits
+from smart_city.post_office.operations import Agents, Observing, Publishing
+from smart_city.post_office.registry import Leftovers, Registry
+from smart_city.post_office.succession import Succession
+from smart_city.traffic_cop.identities import Identities
+from smart_city.traffic_cop.limits import Limits, Rate
+from smart_city.traffic_cop.operations import TrafficCop
+from smart_city.traffic_cop.service_tokens import ServiceTokens
+from smart_city.traffic_cop.sessions import Sessions
+
+
+def _limits(settings: Settings, valkey: Valkey) -> Limits:
+    calls = Rate(settings.calls_per_second, settings.calls_burst)
+    user = Rate(settings.user_messages_per_second, settings.user_messages_burst)
+    service = Rate(settings.service_messages_per_second, settings.service_messages_burst)
+    return Limits(
+        valkey, users={"messages": user, "calls": calls}, services={"messages": service, "calls": calls}
+    )
+
+
+def _log(settings: Settings, valkey: Valkey, tasks: Tasks, announcer: Announcer) -> ChannelLog:
+    limits = LogLimits.within(
+        count=settings.history_count, size=settings.history_bytes, age=settings.history_age_seconds,
+        resume_window=settings.resume_window_seconds, idempotency=settings.idempotency_seconds,
+    )  # fmt: skip
+    return ChannelLog(valkey, tasks, limits, announcer)
+
+
+def _inbox(settings: Settings, valkey: Valkey, tasks: Tasks, channels: Channels, member: str) -> Inbox:
+    limits = InboxLimits(
+        count=settings.inbox_count, bytes=settings.inbox_bytes, lease_seconds=settings.inbox_lease_seconds,
+        tries=settings.inbox_tries, age_seconds=settings.inbox_age_seconds,
+        key_seconds=settings.idempotency_seconds,
+    )  # fmt: skip
+    return Inbox(valkey, tasks, limits, channels=channels.agents, instance_id=member)
+
+
+def _fleet(
+    settings: Settings, valkey: Valkey, subscriptions: Subscriptions, tasks: Tasks, counters: Counters,
+    registry: Registry, member: str,
+) -> Fleet:  # fmt: skip
+    host, pid, started_at = socket.gethostname(), os.getpid(), f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+    def figures() -> Figures:
+        return Figures(
+            instance_id=settings.instance_id, host=host, pid=pid, started_at=started_at,
+            connections=counters.connections_active, channels=registry.subscribers,
+            published=counters.appended, questions=counters.deliveries, answers=counters.answers,
+        )  # fmt: skip
+
+    return Fleet(
+        valkey,
+        subscriptions,
+        tasks,
+        member=member,
+        lease_seconds=settings.instance_lease_seconds,
+        figures=figures,
+    )
+
+
+def _registry(settings: Settings, valkey: Valkey, tasks: Tasks, member: str) -> Registry:
+    return Registry(
+        valkey, tasks, instance_id=settings.instance_id, member=member,
+        lease_seconds=settings.instance_lease_seconds, owner_seconds=settings.resume_window_seconds,
+        most_per_user=settings.max_connections_per_user,
+    )  # fmt: skip
+
+
+def _succession(
+    settings: Settings, valkey: Valkey, log: ChannelLog, dispatcher: Dispatcher, tasks: Tasks
+) -> Succession:
+    unheard = settings.heartbeat_seconds + 2 * settings.instance_lease_seconds
+    return Succession(Leftovers(valkey), log, dispatcher, tasks, unheard_seconds=unheard)
+
+
+def _agents(
+    consumers: Consumers, log: ChannelLog, hub: Hub, answers: Answers, dispatcher: Dispatcher, channels: Channels
+) -> Agents:
+    return Agents(
+        consumers=consumers, log=log, hub=hub, answers=answers, dispatcher=dispatcher, channels=channels
+    )
+
+
+def _desk(
+    settings: Settings, log: ChannelLog, inbox: Inbox, joining: Joining, registry: Registry, channels: Channels,
+    identities: Identities, limits: Limits, counters: Counters, tasks: Tasks, dispatcher: Dispatcher,
+    answers: Answers,
+) -> Desk:  # fmt: skip
+    return Desk(
+        log=log, inbox=inbox, joining=joining, registry=registry, channels=channels, sessions=identities,
+        limits=limits, counters=counters, tasks=tasks, dispatcher=dispatcher, answers=answers,
+        max_subscriptions=settings.max_subscriptions, max_unanswered=settings.max_unanswered,
+        max_message_bytes=settings.max_message_bytes,
+    )  # fmt: skip
+
+
+def _gateway(
+    settings: Settings, desk: Desk, hub: Hub, credentials: Credentials, heartbeats: Heartbeats
+) -> Gateway:
+    admission = Admission(settings.allowed_origins, settings.max_connections)
+    return Gateway(
+        desk, hub, admission, credentials, heartbeats, instance_id=settings.instance_id,
+        max_unsent_bytes=settings.max_unsent_bytes, handshake_seconds=settings.handshake_seconds,
+        close_seconds=settings.close_seconds,
+    )  # fmt: skip
+
+
+def _health(settings: Settings, valkey: Valkey, subscriptions: Subscriptions, gateway: Gateway) -> Health:
+    return Health(instance_id=settings.instance_id, store=valkey, bus=subscriptions, gateway=gateway)
+
+
+def _identities(settings: Settings, sessions: Sessions, service_tokens: ServiceTokens) -> Identities:
+    return Identities(
+        sessions, service_tokens, operator_token=settings.operator_token.get_secret_value(),
+        cache_seconds=settings.identity_cache_seconds,
+    )  # fmt: skip
+
+
+def _publishing(
+    log: ChannelLog, inbox: Inbox, channels: Channels, registry: Registry, fleet: Fleet, limits: Limits
+) -> Publishing:
+    return Publishing(log=log, inbox=inbox, channels=channels, registry=registry, fleet=fleet, limits=limits)
+
+
+def _observing(
+    settings: Settings, log: ChannelLog, inbox: Inbox, channels: Channels, registry: Registry, fleet: Fleet,
+    identities: Identities,
+) -> Observing:  # fmt: skip
+    return Observing(
+        log=log, inbox=inbox, channels=channels, registry=registry, fleet=fleet, tickets=identities,
+        websocket_url=settings.public_ws_url,
+    )  # fmt: skip
+
+
+def _catalogue(
+    traffic_cop: TrafficCop, publishing: Publishing, agents: Agents, observing: Observing
+) -> Catalogue:
+    return Catalogue(
+        (
+            *operations_of(publishing, "post_office"),
+            *operations_of(agents, "post_office"),
+            *operations_of(observing, "post_office"),
+            *operations_of(traffic_cop, "traffic_cop"),
+        )
+    )
+
+
+class City(containers.DeclarativeContainer):
+    """One instance. Settings, store and tasks come from outside; everything else is built from them once."""
+
+    settings: providers.Provider[Settings] = providers.Dependency(instance_of=Settings)
+    valkey: providers.Provider[Valkey] = providers.Dependency(instance_of=Valkey)
+    tasks: providers.Provider[Tasks] = providers.Dependency(instance_of=Tasks)
+
+    member = providers.Singleton(lambda settings: f"{settings.instance_id}#{secrets.token_hex(4)}", settings)
+    counters = providers.Singleton(Counters)
+    exposition = providers.Singleton(Exposition, counters)
+    subscriptions = providers.Singleton(Subscriptions, valkey, tasks)
+    instance_lease = providers.Singleton(
+        lambda valkey, settings, tasks: Lease(
+            valkey, f"instance {settings.instance_id}", seconds=settings.instance_lease_seconds, tasks=tasks
+        ),
+        valkey, settings, tasks,
+    )  # fmt: skip
+
+    # Traffic Cop
+    sessions = providers.Singleton(
+        lambda valkey, settings: Sessions(valkey, ticket_seconds=settings.ticket_seconds), valkey, settings
+    )
+    service_tokens = providers.Singleton(ServiceTokens, valkey)
+    identities = providers.Singleton(_identities, settings, sessions, service_tokens)
+    limits = providers.Singleton(_limits, settings, valkey)
+    traffic_cop = providers.Singleton(
+        lambda valkey, sessions, service_tokens, limits, settings: TrafficCop(
+            valkey, sessions, service_tokens, limits, session_seconds=settings.session_seconds
+        ),
+        valkey, sessions, service_tokens, limits, settings,
+    )  # fmt: skip
+    front_desk = providers.Singleton(FrontDesk, traffic_cop)
+
+    # Post Office
+    channels = providers.Singleton(lambda settings: Channels(settings.pillars), settings)
+    announcer = providers.Singleton(Announcer)
+    log = providers.Singleton(_log, settings, valkey, tasks, announcer)
+    inbox = providers.Singleton(_inbox, settings, valkey, tasks, channels, member)
+    registry = providers.Singleton(_registry, settings, valkey, tasks, member)
+    fleet = providers.Singleton(_fleet, settings, valkey, subscriptions, tasks, counters, registry, member)
+    answers = providers.Singleton(Answers, log, inbox, valkey)
+    dispatcher = providers.Singleton(Dispatcher, inbox, answers, subscriptions, tasks)
+    succession = providers.Singleton(_succession, settings, valkey, log, dispatcher, tasks)
+    hub = providers.Singleton(Hub, log, subscriptions, tasks, counters)
+    joining = providers.Singleton(Joining, hub, log, tasks, counters)
+    desk = providers.Singleton(
+        _desk, settings, log, inbox, joining, registry, channels, identities, limits, counters, tasks, dispatcher,
+        answers,
+    )  # fmt: skip
+    credentials = providers.Singleton(Credentials, identities, tasks)
+    heartbeats = providers.Singleton(
+        lambda registry, tasks, settings: Heartbeats(registry, tasks, seconds=settings.heartbeat_seconds),
+        registry, tasks, settings,
+    )  # fmt: skip
+    gateway = providers.Singleton(_gateway, settings, desk, hub, credentials, heartbeats)
+    consumers = providers.Singleton(Consumers, valkey)
+
+    # What the city may be asked
+    publishing = providers.Singleton(_publishing, log, inbox, channels, registry, fleet, limits)
+    agents = providers.Singleton(_agents, consumers, log, hub, answers, dispatcher, channels)
+    observing = providers.Singleton(_observing, settings, log, inbox, channels, registry, fleet, identities)
+    catalogue = providers.Singleton(_catalogue, traffic_cop, publishing, agents, observing)
+    invocation = providers.Singleton(Invocation, limits, counters)
+    health = providers.Singleton(_health, settings, valkey, subscriptions, gateway)

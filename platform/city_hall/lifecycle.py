@@ -1,0 +1,122 @@
+"""The life of one instance: opened in the order of need, closed in the reverse, whatever fails in between.
+
+It knows in which order the parts begin and end, and which of them hear what; how each is built is `container`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from dependency_injector import providers
+
+from city_hall.container import City
+from foundations.errors import CityError, Unavailable
+from foundations.settings import Settings, connections_possible
+from foundations.supervision import Tasks
+from foundations.valkey import Valkey
+
+_log = logging.getLogger("smart_city.lifecycle")
+
+IDENTITIES_BUS = "bus:identities"
+STORE_PATIENCE_SECONDS = 15.0
+
+
+@asynccontextmanager
+async def opened(settings: Settings) -> AsyncIterator[City]:
+    """The city of one instance, ready to serve; on leaving it hands back what it held.
+
+    Raises:
+        Held: another living process has this instance's name.
+        WrongStore: the store cannot be trusted with what is kept.
+        Unavailable: the store does not answer.
+    """
+    async with AsyncExitStack() as stack:
+        possible = connections_possible(settings.max_connections)
+        if possible < settings.max_connections:
+            _log.warning("SMART_CITY_MAX_CONNECTIONS is lowered to %d by the limit of open files", possible)
+        valkey = await _connected(settings)
+        stack.push_async_callback(valkey.close)
+        tasks = Tasks("city")
+        stack.push_async_callback(tasks.close)
+        city = City(
+            settings=providers.Object(settings.model_copy(update={"max_connections": possible})),
+            valkey=providers.Object(valkey),
+            tasks=providers.Object(tasks),
+        )
+        await _begin(city, stack)
+        yield city
+
+
+async def _connected(settings: Settings) -> Valkey:
+    """The store; one that is just being started is waited for."""
+    loop = asyncio.get_running_loop()
+    give_up = loop.time() + STORE_PATIENCE_SECONDS
+    while True:
+        try:
+            return await Valkey.connect(
+                settings.valkey_url,
+                prefix=settings.valkey_key_prefix,
+                timeout=settings.valkey_timeout_seconds,
+            )
+        except Unavailable as error:
+            if loop.time() > give_up:
+                raise
+            _log.warning("waiting for the store: %s", error)
+            await asyncio.sleep(0.2)
+
+
+async def _begin(city: City, stack: AsyncExitStack) -> None:
+    """Starts the parts in the order of need; each is pushed onto the stack that ends it."""
+    lease = city.instance_lease()
+    await lease.acquire()
+    stack.push_async_callback(lease.release)
+    subscriptions = city.subscriptions()
+    await subscriptions.start()
+    stack.push_async_callback(subscriptions.close)
+    await _wire(city)
+    fleet, registry, log = city.fleet(), city.registry(), city.log()
+    await fleet.start()
+    stack.push_async_callback(_quietly, "leave the fleet", fleet.leave)
+    registry.start()
+    stack.push_async_callback(_quietly, "empty the registry", registry.release)
+    stack.push_async_callback(log.flush, city.settings().drain_seconds)
+    dispatcher = city.dispatcher()
+    await dispatcher.start()
+    stack.push_async_callback(dispatcher.close)
+    city.hub().start(city.settings().tail_check_seconds)
+    stack.callback(city.gateway().drain)
+
+
+async def _wire(city: City) -> None:
+    """Who hears what: needs run one way, so the parts know nothing of one another."""
+    gateway, hub, fleet = city.gateway(), city.hub(), city.fleet()
+    subscriptions, identities, credentials = city.subscriptions(), city.identities(), city.credentials()
+    city.announcer().listeners.append(hub.accept)
+    subscriptions.heard_again += [hub.check_tails, credentials.check]
+
+    def revoked(payload: bytes) -> None:
+        identities.forget(payload)
+        credentials.hear(payload)
+
+    await subscriptions.listen(IDENTITIES_BUS, revoked)
+    fleet.lapsed += [city.succession().lapsed, lambda _: hub.check_tails()]
+    fleet.responders |= {
+        "count": lambda _: gateway.count(),
+        "connections_of_channel": lambda about: gateway.connections_on(about["channel"]),
+        "disconnect": lambda about: gateway.disconnect(
+            about["code"], connection_id=about["connection_id"], user_id=about["user_id"]
+        ),
+    }
+
+
+async def _quietly(what: str, end: Callable[[], object]) -> None:
+    """Ends a part; with the store away, what it would have taken out goes with its lease."""
+    try:
+        ending = end()
+        if asyncio.iscoroutine(ending):
+            await ending
+    except CityError as error:
+        _log.warning("could not %s: %s", what, error)

@@ -1,0 +1,79 @@
+"""Succession: what becomes of the things that a dead instance held.
+
+Its deliveries go to other agents, its connections' claims on their logs end, and what those logs got for clients
+that could no longer hear it moves to the users' own logs, so that no answer is lost on the way.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+from msgspec import Raw, Struct
+
+from foundations.errors import CityError
+from foundations.supervision import Tasks
+from smart_city.post_office.channels import connection_log, user_log
+from smart_city.post_office.dispatch import Dispatcher
+from smart_city.post_office.log import ChannelLog, Entry
+from smart_city.post_office.registry import Leftovers
+from smart_city.vocabulary import Position
+
+_log = logging.getLogger(__name__)
+
+
+class _Answer(Struct):
+    type: str
+    message_id: str
+    timestamp: str
+
+
+_head = msgspec.json.Decoder(_Answer)
+_fields = msgspec.json.Decoder(dict[str, Raw])
+
+
+class Succession:
+    """Takes over from instances that are gone. Every step may be repeated by another instance."""
+
+    def __init__(
+        self, leftovers: Leftovers, log: ChannelLog, dispatcher: Dispatcher, tasks: Tasks, *, unheard_seconds: float
+    ) -> None:
+        self._leftovers = leftovers
+        self._log = log
+        self._dispatcher = dispatcher
+        self._tasks = tasks
+        self._unheard = timedelta(seconds=unheard_seconds)
+
+    def lapsed(self, member: str) -> None:
+        """The lease of an instance has run out, and this instance was the one to notice."""
+        self._dispatcher.lapsed(member)
+        self._tasks.spawn(f"take over from {member}", self._take_over(member))
+
+    async def _take_over(self, member: str) -> None:
+        try:
+            for connection_id, user_id in await self._leftovers.of(member):
+                await self._move(connection_id, user_id)
+        except CityError as error:
+            _log.warning("what %s left behind is not all taken over: %s", member, error)
+
+    async def _move(self, connection_id: str, user_id: str) -> None:
+        """Copies the answers that a client may not have heard to its user's log, under the same message ids."""
+        source, target = connection_log(connection_id), user_log(user_id)
+        since = (datetime.now(UTC) - self._unheard).isoformat()
+        position = Position(0)
+        page = await self._log.read(source, position)
+        if page.reason == "trimmed":
+            page = await self._log.read(source, Position(page.first_kept - 1))
+        while page.entries:
+            for data in page.entries:
+                answer = _head.decode(data)
+                if answer.type == "chat_response" and answer.timestamp >= since:
+                    key = f"moved/{connection_id}/{answer.message_id}/{len(data)}"
+                    await self._log.append_now(target, Entry(_readdressed(data, target), answer.message_id, key))
+            page = await self._log.read(source, Position(page.since + len(page.entries)))
+
+
+def _readdressed(data: bytes, log: str) -> bytes:
+    """The same frame, in another log."""
+    return msgspec.json.encode(_fields.decode(data) | {"log": Raw(msgspec.json.encode(log))})
