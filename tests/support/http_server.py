@@ -16,24 +16,24 @@ from tests.support.waiting import until
 @asynccontextmanager
 async def serving(app: FastAPI) -> AsyncIterator[str]:
     """Serves ``app`` and gives its address, ``http://127.0.0.1:PORT``; stops it gracefully."""
-    listener = _listener()
+    bound = listener()
     config = uvicorn.Config(app, log_config=None, lifespan="on", timeout_graceful_shutdown=2)
     server = uvicorn.Server(config)
-    task = asyncio.create_task(server.serve(sockets=[listener]))
+    task = asyncio.create_task(server.serve(sockets=[bound]))
     try:
         await until(lambda: server.started or task.done(), "the server serves", seconds=10)
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        yield f"http://127.0.0.1:{bound.getsockname()[1]}"
     finally:
         server.should_exit = True
         async with asyncio.timeout(10):
             await task
-        listener.close()
+        bound.close()
 
 
-def _listener() -> socket.socket:
+def listener() -> socket.socket:
     """Names its protocol: only then does asyncio switch Nagle's delay off, which costs 40 ms a response."""
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind(("127.0.0.1", 0))
-    listener.listen()
-    return listener
+    bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    bound.bind(("127.0.0.1", 0))
+    bound.listen()
+    return bound

@@ -1,0 +1,133 @@
+"""The real platform inside a test's own event loop: one or more instances on free ports over a real Valkey.
+
+Everything is as in production but the process around it; `tests/journeys` starts that too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx2
+import pytest
+import uvicorn
+from city_hall.app import CitySocket, create_app
+from fastapi import FastAPI
+
+from foundations.settings import Settings
+from tests.support.http_server import listener
+from tests.support.valkey import ValkeyServer
+from tests.support.waiting import until
+from tests.support.wire_client import WireClient
+
+OPERATOR_TOKEN = "op_" + "t" * 43
+_names = itertools.count(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One running instance."""
+
+    app: FastAPI
+    settings: Settings
+    url: str
+    http: httpx2.AsyncClient
+
+    @property
+    def ws_url(self) -> str:
+        return "ws" + self.url.removeprefix("http") + "/ws"
+
+    async def call(self, operation: str, arguments: dict[str, Any] | None = None, **headers: str) -> httpx2.Response:
+        """Calls ``service.operation`` as the operator, unless another ``Authorization`` is given."""
+        service, _, name = operation.partition(".")
+        given = {"Authorization": f"Bearer {OPERATOR_TOKEN}"} | {k.replace("_", "-"): v for k, v in headers.items()}
+        return await self.http.post(f"/soa/{service.replace('_', '-')}/{name}", json=arguments or {}, headers=given)
+
+    async def done(self, operation: str, arguments: dict[str, Any] | None = None, **headers: str) -> dict[str, Any]:
+        """The result of a call that must succeed."""
+        response = await self.call(operation, arguments, **headers)
+        assert response.status_code == 200, response.text
+        answer: dict[str, Any] = response.json()
+        return answer
+
+    async def session(self, user_id: str, **arguments: Any) -> str:
+        """A new session's token."""
+        created = await self.done("traffic_cop.create_session", {"user_id": user_id, **arguments})
+        return str(created["session_token"])
+
+    async def service(self, realm: str, *scopes: str) -> str:
+        """A new service token."""
+        created = await self.done("traffic_cop.create_service_token", {"realm": realm, "scopes": list(scopes)})
+        return str(created["service_token"])
+
+    @asynccontextmanager
+    async def connected(self, token: str, **options: Any) -> AsyncIterator[WireClient]:
+        """A plain WebSocket client of this instance, after its welcome."""
+        async with WireClient.connected(self.ws_url, token, **options) as client:
+            yield client
+
+
+def unique(name: str) -> str:
+    """A user's name that no other test has: the keys of connections carry no prefix."""
+    return f"{name}-{secrets.token_hex(4)}"
+
+
+class Platform:
+    """The instances of one test; they share a store and a key prefix."""
+
+    def __init__(self, server: ValkeyServer, stack: AsyncExitStack) -> None:
+        self.server = server
+        self.prefix = f"test-{secrets.token_hex(4)}:"
+        self._stack = stack
+
+    async def start(self, **settings: Any) -> Instance:
+        """One more instance, with these settings."""
+        return await self._stack.enter_async_context(self.instance(**settings))
+
+    @asynccontextmanager
+    async def instance(self, **settings: Any) -> AsyncIterator[Instance]:
+        """One more instance, until the block is left."""
+        socket = listener()
+        port = socket.getsockname()[1]
+        read = Settings.read(
+            **{
+                "valkey_url": self.server.url, "valkey_key_prefix": self.prefix, "port": port,
+                "instance_id": f"{self.prefix[:-1]}-{next(_names)}", "operator_token": OPERATOR_TOKEN,
+                "drain_seconds": 1, **settings,
+            }
+        )  # fmt: skip
+        app = create_app(read)
+        config = uvicorn.Config(
+            app, ws=CitySocket, log_config=None, lifespan="off", access_log=False, timeout_graceful_shutdown=2
+        )
+        async with app.router.lifespan_context(app):
+            uvicorn_server = uvicorn.Server(config)
+            task = asyncio.create_task(uvicorn_server.serve(sockets=[socket]))
+            await until(lambda: uvicorn_server.started or task.done(), "the instance serves", seconds=10)
+            url = f"http://127.0.0.1:{port}"
+            try:
+                async with httpx2.AsyncClient(base_url=url, timeout=10) as http:
+                    yield Instance(app, read, url, http)
+            finally:
+                uvicorn_server.should_exit = True
+                async with asyncio.timeout(10):
+                    await task
+                socket.close()
+
+
+@pytest.fixture
+async def platform(valkey_server: ValkeyServer) -> AsyncIterator[Platform]:
+    """A place to start instances in."""
+    async with AsyncExitStack() as stack:
+        yield Platform(valkey_server, stack)
+
+
+@pytest.fixture
+async def city(platform: Platform) -> Instance:
+    """One instance with default settings."""
+    return await platform.start()

@@ -1,0 +1,107 @@
+"""A plain WebSocket client that speaks the protocol's frames and nothing more: what it gets, it shows in order."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+Frame = dict[str, Any]
+SECONDS = 5.0
+
+
+class WireClient:
+    """One connection. Heartbeats are left out of what it shows."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self.socket = socket
+        self.welcome: Frame = {}
+        self._early: deque[Frame] = deque()
+        self._ids = itertools.count(1)
+
+    @classmethod
+    @asynccontextmanager
+    async def connected(cls, url: str, token: str, **options: Any) -> AsyncIterator[WireClient]:
+        """Connects with a bearer token and waits for the welcome."""
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        async with connect(url, additional_headers=headers, max_size=None, **options) as socket:
+            client = cls(socket)
+            client.welcome = await client.next()
+            yield client
+
+    @property
+    def id(self) -> str:
+        """The connection's id."""
+        return str(self.welcome["connection_id"])
+
+    async def send(self, **frame: Any) -> None:
+        """Sends one frame."""
+        await self.socket.send(json.dumps(frame))
+
+    async def next(self, seconds: float = SECONDS) -> Frame:
+        """The next frame that is no heartbeat."""
+        if self._early:
+            return self._early.popleft()
+        async with asyncio.timeout(seconds):
+            while True:
+                frame: Frame = json.loads(await self.socket.recv())
+                if frame["type"] != "heartbeat":
+                    return frame
+
+    async def until(self, wanted: Callable[[Frame], bool], seconds: float = SECONDS) -> Frame:
+        """The next frame that fits; others before it are shown later, in their order."""
+        skipped: list[Frame] = []
+        try:
+            async with asyncio.timeout(seconds):
+                while not wanted(frame := await self.next(seconds)):
+                    skipped.append(frame)
+        finally:
+            self._early.extendleft(reversed(skipped))
+        return frame
+
+    async def of(self, type_: str, seconds: float = SECONDS) -> Frame:
+        """The next frame of a type."""
+        return await self.until(lambda frame: frame["type"] == type_, seconds)
+
+    async def ask(self, **frame: Any) -> Frame:
+        """Sends a frame with an id and gives the ack or error that answers it."""
+        name = frame.setdefault("id", f"f{next(self._ids)}")
+        await self.send(**frame)
+        return await self.until(lambda answer: answer.get("id") == name)
+
+    async def subscribe(self, *channels: str, **since: Any) -> Frame:
+        """Subscribes from now on, or to one channel from a position; gives the ack's channels."""
+        wanted = {channel: since or None for channel in channels}
+        ack = await self.ask(type="subscribe", channels=wanted)
+        assert ack["type"] == "ack", ack
+        outcome: Frame = ack["channels"]
+        return outcome
+
+    async def messages(self, count: int, channel: str = "") -> list[Frame]:
+        """The next publications, of one channel if it is named."""
+        return [
+            await self.until(lambda f: f["type"] == "message" and f["channel"] in {channel or f["channel"]})
+            for _ in range(count)
+        ]
+
+    async def close_code(self, seconds: float = SECONDS) -> int:
+        """Reads until the server closes; the code it gave."""
+        try:
+            async with asyncio.timeout(seconds):
+                while True:
+                    await self.socket.recv()
+        except ConnectionClosed as closed:
+            return closed.rcvd.code if closed.rcvd else 1006
+
+    async def nothing_but_pong(self) -> None:
+        """Shows that nothing waits: what is sent in order would arrive before the answer to a ping."""
+        pong = await self.ask(type="ping")
+        assert pong["type"] == "pong"
+        assert not self._early, list(self._early)
