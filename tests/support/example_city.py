@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
+from fastapi import FastAPI
+from pydantic import BaseModel, ConfigDict, Field
+
 from city_hall.surfaces.catalogue import Catalogue
 from city_hall.surfaces.connections import bind_connections
 from city_hall.surfaces.docs import bind_docs
@@ -18,9 +21,6 @@ from city_hall.surfaces.http import bind_operations
 from city_hall.surfaces.mcp import McpSurface, bind_mcp
 from city_hall.surfaces.openapi import bind_openapi
 from city_hall.surfaces.problems import bind_problems
-from fastapi import FastAPI
-from pydantic import BaseModel, ConfigDict, Field
-
 from foundations.errors import ERRORS, CityError, RateLimited, Unauthenticated, Unavailable
 from foundations.invocation import Invocation
 from foundations.operations import Caller, Result, operation, operations_of

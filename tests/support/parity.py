@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx2
-from city_hall.surfaces.catalogue import Entry
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # it has no stubs
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
+
+from city_hall.surfaces.catalogue import Entry
 
 MODES = ("auto", "legacy")
 """The sessionless protocol era, and the one with a handshake."""

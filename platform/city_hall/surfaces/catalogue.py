@@ -59,7 +59,8 @@ class Catalogue:
 def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
     """``schema`` with every reference replaced by what it names."""
     definitions = schema.pop("$defs", {})
-    return {key: _resolved(value, definitions, ()) for key, value in schema.items()}
+    whole: dict[str, Any] = _resolved(schema, definitions, ())
+    return whole
 
 
 def _resolved(node: Any, definitions: Mapping[str, Any], within: tuple[str, ...]) -> Any:

@@ -11,10 +11,10 @@ from urllib.parse import urlsplit
 
 import httpx2
 import pytest
-from city_hall.surfaces import http as http_surface
-from city_hall.surfaces.problems import Problem
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # it has no stubs
 
+from city_hall.surfaces import http as http_surface
+from city_hall.surfaces.problems import Problem
 from foundations.errors import ERRORS, CityError, Unavailable
 from tests.support.example_city import ALICE, AWAY, NOBODY, OPERATOR, PUBLISHER, ExampleCity
 from tests.support.http_server import serving

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
-from city_hall.surfaces.catalogue import Catalogue, Entry
 
+from city_hall.surfaces.catalogue import Catalogue, Entry
 from foundations.operations import operations_of
 from tests.support import parity
 from tests.support.example_city import NOBODY, OPERATOR, ExampleCity, ExampleService
