@@ -10,10 +10,12 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from foundations.supervision import Tasks
-from foundations.valkey import Valkey
+from foundations.valkey import Script, Valkey
 from smart_city.post_office.log_calls import Outcome, Then, log_script, new_epoch, rounds_by_slot
+from smart_city.post_office.log_patience import Patience
 from smart_city.post_office.log_values import (
     Appended,
     Entry,
@@ -25,7 +27,7 @@ from smart_city.post_office.log_values import (
     Stretch,
     epoch_of,
 )
-from smart_city.post_office.log_writer import LogWriter, Patience
+from smart_city.post_office.log_writer import LogWriter
 from smart_city.vocabulary import Position
 
 __all__ = [
@@ -61,6 +63,7 @@ class ChannelLog:
     ) -> None:
         self._valkey = valkey
         self._limits = limits
+        self._patience = patience
         self._writer = LogWriter(valkey, tasks, limits, on_appended, patience)
         self._read = log_script("read")
         self._newest = log_script("newest")
@@ -113,7 +116,7 @@ class ChannelLog:
             Unavailable: Valkey does not answer.
         """
         offset, epoch = ("", "") if since is None else since
-        chain_text, last, first_kept, reason, entries, streams = await self._valkey.run(
+        chain_text, last, first_kept, reason, entries, streams = await self._run(
             self._read,
             [self._key(channel, part) for part in ("meta", "entries", "streams")],
             [
@@ -138,7 +141,7 @@ class ChannelLog:
         """
         found: dict[str, Position] = {}
         for group in rounds_by_slot(channels):
-            answer = await self._valkey.run(
+            answer = await self._run(
                 self._newest,
                 [self._key(channel, "meta") for channel in group],
                 [round(self._limits.of(channel).idle * 1000) for channel in group],
@@ -153,11 +156,15 @@ class ChannelLog:
         Raises:
             Unavailable: Valkey does not answer.
         """
-        return bool(await self._valkey.command("HEXISTS", self._key(channel, "keys"), key))
+        keys = self._key(channel, "keys")
+        return bool(await self._patience.until_answered(lambda: self._valkey.command("HEXISTS", keys, key)))
 
     async def flush(self, timeout: float) -> int:  # noqa: ASYNC109  # nothing is raised
         """Waits until every sender is told, at most ``timeout`` seconds; returns how many are not."""
         return await self._writer.flush(timeout)
+
+    async def _run(self, script: Script, keys: Sequence[str], arguments: Sequence[str | int]) -> Any:
+        return await self._patience.until_answered(lambda: self._valkey.run(script, keys, arguments))
 
     def _key(self, channel: str, part: str) -> str:
         return self._valkey.key(f"log:{{{channel}}}:{part}")

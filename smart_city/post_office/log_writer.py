@@ -29,6 +29,7 @@ from smart_city.post_office.log_calls import (
     read_answer,
     rounds_by_slot,
 )
+from smart_city.post_office.log_patience import Patience
 from smart_city.post_office.log_values import Appended, Entry, LogLimits, Stretch
 
 _log = logging.getLogger(__name__)
@@ -38,17 +39,6 @@ BYTES_A_CALL = 1024 * 1024
 """A script holds up everybody else's commands: 512 small entries take a millisecond."""
 CALLS_AT_ONCE = 8
 """So that this side prepares and settles calls while Valkey works on others."""
-FIRST_PAUSE = 0.01
-LONGEST_PAUSE = 0.1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
-    """How long an append is sent before it is given up, and how much may wait meanwhile."""
-
-    seconds: float = 1.5
-    entries: int = 20_000
-    bytes: int = 32 * 1024 * 1024
 
 
 @dataclass(slots=True)
@@ -178,7 +168,10 @@ class LogWriter:
 
     async def _deliver(self, sequence: int, call: AppendCall) -> None:
         try:
-            answers = [read_answer(text) for text in await self._answered(call)]
+            texts = await self._patience.until_answered(
+                lambda: self._valkey.run(self._script, call.keys, call.arguments)
+            )
+            answers = [read_answer(text) for text in texts]
         except Unavailable as error:
             self._give_up(call, error)
         except CityError as error:
@@ -186,26 +179,6 @@ class LogWriter:
         else:
             self._settle(call, answers)
         self._land(sequence, call)
-
-    async def _answered(self, call: AppendCall) -> list[bytes]:
-        """Sends the call until it is answered.
-
-        Raises:
-            Unavailable: no answer for as long as we have patience; whether it was carried out is not known.
-            Overloaded: the store is full, nothing was appended.
-        """
-        clock = asyncio.get_running_loop().time
-        deadline, pause = clock() + self._patience.seconds, FIRST_PAUSE
-        while True:
-            try:
-                async with asyncio.timeout_at(deadline):
-                    answers: list[bytes] = await self._valkey.run(self._script, call.keys, call.arguments)
-                    return answers
-            except (Unavailable, TimeoutError) as error:
-                if clock() + pause >= deadline:
-                    raise Unavailable("Valkey did not say whether this was logged", retry_after=1) from error
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, LONGEST_PAUSE)
 
     def _settle(self, call: AppendCall, answers: list[Answer]) -> None:
         for (channel, posts), answer in zip(call.posts.items(), answers, strict=True):
