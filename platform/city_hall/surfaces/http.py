@@ -129,7 +129,7 @@ async def _body(request: Request, limit: int) -> bytes:
 async def _while_connected(request: Request, called: Coroutine[Any, Any, Result]) -> Result:
     """The call's result, unless the caller leaves first; then the call is cancelled and waited for."""
     work = asyncio.create_task(called)
-    gone = asyncio.create_task(_disconnected(request))
+    gone = asyncio.ensure_future(request.receive())  # after the body, only http.disconnect is left to come
     try:
         await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
         if work.done():
@@ -139,8 +139,3 @@ async def _while_connected(request: Request, called: Coroutine[Any, Any, Result]
         work.cancel()
         gone.cancel()
         await asyncio.wait({work, gone})
-
-
-async def _disconnected(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass

@@ -14,9 +14,12 @@ import pytest
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # it has no stubs
 
 from city_hall.surfaces import http as http_surface
+from city_hall.surfaces.catalogue import Catalogue
+from city_hall.surfaces.http import bind_operations
 from city_hall.surfaces.problems import Problem
 from foundations.errors import ERRORS, CityError, Unavailable
-from tests.support.example_city import ALICE, AWAY, NOBODY, OPERATOR, PUBLISHER, ExampleCity
+from foundations.operations import Caller, Result, operation, operations_of
+from tests.support.example_city import ALICE, AWAY, NOBODY, OPERATOR, PUBLISHER, ExampleCity, identify
 from tests.support.http_server import serving
 
 BY_SOCKET_ONLY = {"invalid_message", "unknown_type"}
@@ -86,6 +89,26 @@ async def test_the_callers_own_connections_are_shown_to_the_caller(http: httpx2.
     response = await http.get("/api/connections/info", headers=bearer(ALICE))
     assert response.json()["connections"] == [{"connection_id": "c1", "user_id": "alice"}]
     problem_of(await http.get("/api/connections/info"), "unauthenticated")
+
+
+class Connections:
+    """The one operation that has a plain address, too."""
+
+    @operation(scope="post_office.observe", read_only=True, example={})
+    async def get_connection_count(self, caller: Caller) -> Result:
+        """Counts connections."""
+        return Result()
+
+
+async def test_connection_stats_are_the_operation_that_counts_them() -> None:
+    city = ExampleCity()
+    counted = Catalogue(operations_of(Connections(), "post_office"))
+    bind_operations(city.app, counted, identify, city.invocation, city.settings)
+    async with serving(city.app) as url, httpx2.AsyncClient(base_url=url) as http:
+        problem_of(await http.get("/api/connections/stats"), "unauthenticated")
+        problem_of(await http.get("/api/connections/stats", headers=bearer(NOBODY)), "forbidden")
+        response = await http.get("/api/connections/stats", headers=bearer(PUBLISHER))
+        assert response.json() == {"success": True}
 
 
 async def test_a_long_poll_whose_caller_leaves_is_given_up(
