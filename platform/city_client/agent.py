@@ -113,13 +113,14 @@ async def run_agents(
 
 async def _until(stop: asyncio.Event, client: CityClient, consumers: Sequence[Consumer]) -> None:
     """Waits for the stop, or for the first thing that makes going on pointless."""
-    stopped, closed = asyncio.create_task(stop.wait()), asyncio.create_task(client.wait_closed())
-    refused = [consumer.refused for consumer in consumers]
+    stopped: asyncio.Future[Any] = asyncio.create_task(stop.wait())
+    closed = asyncio.create_task(client.wait_closed())
+    defeats: list[asyncio.Future[Any]] = [closed, *(consumer.refused for consumer in consumers)]
     try:
-        await asyncio.wait([stopped, closed, *refused], return_when=asyncio.FIRST_COMPLETED)
-        for end in (closed, *refused):
-            if end.done():
-                end.result()
+        await asyncio.wait([stopped, *defeats], return_when=asyncio.FIRST_COMPLETED)
+        for defeat in defeats:
+            if defeat.done():
+                defeat.result()
     finally:
         stopped.cancel()
         closed.cancel()

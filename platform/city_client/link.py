@@ -69,7 +69,7 @@ class Link:
                 raise Ended(status, "the handshake was refused with this HTTP status") from None
             raise Unreachable(f"{address.http} answers with HTTP {status}") from None
         except (OSError, InvalidHandshake) as error:  # TimeoutError is an OSError
-            raise Unreachable(f"{address.http}: {error or 'no answer in time'}") from None
+            raise Unreachable(f"{address.http}: {str(error) or 'no answer in time'}") from None
 
     def next_id(self) -> str:
         """A frame id that this socket has not used yet."""

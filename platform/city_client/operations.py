@@ -94,7 +94,7 @@ class Operations:
         try:
             return await self._http.request(method, path, content=content, headers=headers)
         except httpx.TransportError as error:
-            raise Unreachable(f"{self._url}: {error or type(error).__name__}") from None
+            raise Unreachable(f"{self._url}: {str(error) or type(error).__name__}") from None
 
 
 def _json(response: httpx.Response) -> Payload:

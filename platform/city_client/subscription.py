@@ -92,6 +92,11 @@ class Subscription:
     def is_full(self) -> bool:
         return len(self._buffer) >= self._max_count or self._bytes >= self._max_bytes
 
+    @property
+    def unread(self) -> int:
+        """How many publications wait in the buffer."""
+        return len(self._buffer)
+
     def put(self, publication: Publication) -> None:
         """Adds a publication; the caller has asked `is_full` before."""
         self._buffer.append(publication)

@@ -75,7 +75,7 @@ class Subscriptions:
         Raises:
             ValueError: a reader of this client listens to one of them already.
         """
-        if taken := [name for name in channels if (held := self._held.get(name)) and held.reader]:
+        if taken := [name for name in channels if name in self._held and self._held[name].reader is not None]:
             raise ValueError(f"already listening to {', '.join(taken)}: one reader per channel and client")
         reader = Subscription(channels, leave=self._close, has_room=self._has_room)
         for name, position in channels.items():
@@ -86,9 +86,8 @@ class Subscriptions:
 
     async def settled(self, reader: Subscription) -> None:
         """Waits until every channel of the reader is live; raises what the platform refused."""
-        for name in reader.channels:
-            if held := self._held.get(name):
-                await asyncio.shield(held.settled)
+        for settled in [held.settled for _, held in self._of(reader)]:
+            await asyncio.shield(settled)
 
     def welcomed(self, welcome: Frame) -> None:
         """A new socket: nothing is subscribed, but for what the welcome says."""
@@ -230,6 +229,8 @@ class Subscriptions:
         held.settle(refused)
         self._tell(Unsubscribed(name, refused.code, refused.message))
         if held.reader is not None:
+            for _, other in self._of(held.reader):
+                other.settle(refused)
             self._close(held.reader)
             held.reader.end(refused)
 

@@ -58,6 +58,15 @@ class Visit:
         assert frame.get("type", "message") == kind, frame
         return frame
 
+    async def heard_after(self, passed_over: str, kind: str) -> Any:
+        """The next frame that is not of the kind passed over."""
+        while True:
+            async with asyncio.timeout(SECONDS):
+                frame = json.loads(await self.socket.recv())
+            if frame.get("type") != passed_over:
+                assert frame.get("type", "message") == kind, frame
+                return frame
+
     async def subscribed(self, **standings: Any) -> Any:
         """Hears a subscribe and answers it, with ``{"offset", "epoch"}`` by channel (``__`` for a colon)."""
         frame = await self.heard("subscribe")
@@ -81,7 +90,9 @@ class Visit:
             },
         )
 
-    async def deliver(self, delivery_id: str = "guide/m1/1", *, message: str = "hello", **fields: Any) -> None:
+    async def deliver(
+        self, delivery_id: str = "guide/m1/1", *, message: str = "hello", **fields: Any
+    ) -> None:
         inner = {
             "channel": "guide",
             "sender": {"kind": "user", "id": "alice"},

@@ -9,16 +9,27 @@ from city_client.assembly import Assembly
 from city_client.frames import Frame, Problem
 
 
-def frame(stream: str, text: str = "", *, message_id: str = "a1", part: int = 0, snapshot: bool = False) -> Frame:
+def frame(
+    stream: str, text: str = "", *, message_id: str = "a1", part: int = 0, snapshot: bool = False
+) -> Frame:
     payload = {"message": text} if text else {}
     return Frame(
-        type="chat_response", stream=stream, payload=payload, message_id=message_id, part=part, snapshot=snapshot
+        type="chat_response",
+        stream=stream,
+        payload=payload,
+        message_id=message_id,
+        part=part,
+        snapshot=snapshot,
     )
 
 
 def failure(message_id: str = "a1", *, retrying: bool) -> Frame:
     return Frame(
-        type="chat_response", stream="error", message_id=message_id, retrying=retrying, error=Problem("stopped", "no")
+        type="chat_response",
+        stream="error",
+        message_id=message_id,
+        retrying=retrying,
+        error=Problem("stopped", "no"),
     )
 
 

@@ -30,7 +30,9 @@ async def test_a_message_is_repeated_under_the_same_key_on_the_next_connection(
     first = await visit.heard("message")
     visit.cut()
     visit = await peer.visit(connection_id="c2")
-    second = await visit.acknowledge("message", channel="guide", status="queued", message_id="m", duplicate=True)
+    second = await visit.acknowledge(
+        "message", channel="guide", status="queued", message_id="m", duplicate=True
+    )
     assert len(first["key"]) >= 16
     assert {**first, "id": ""} == {**second, "id": ""}
     assert (await sending).duplicate
