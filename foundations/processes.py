@@ -23,21 +23,22 @@ class Process:
 
     pid: int
     started: str
+    """In the system's own unit; empty for one that was dead when it was looked at."""
 
     @classmethod
-    def of(cls, pid: int) -> Process | None:
-        """The living process of this number, if there is one."""
-        started = _started(pid)
-        return cls(pid, started) if started else None
+    def of(cls, pid: int) -> Process:
+        """The process that has this number now."""
+        return cls(pid, _started(pid))
 
     @classmethod
     def this(cls) -> Process:
         """The process that asks."""
-        return cls(os.getpid(), _started(os.getpid()) or "")
+        return cls.of(os.getpid())
 
     @property
     def is_alive(self) -> bool:
-        return _started(self.pid) == self.started
+        """Whether it lives. A hung process does, a zombie does not."""
+        return bool(self.started) and _started(self.pid) == self.started
 
 
 def machine() -> str:

@@ -4,7 +4,8 @@ It speaks Valkey's words (keys, scripts, shard channels) and deliberately knows 
 """
 
 from foundations.valkey.client import Valkey, WrongStore
-from foundations.valkey.embedded import EmbeddedServer, NoServer, ServerFailed, ServerHung, UnusableDataDir
+from foundations.valkey.embedded import EmbeddedServer, ServerFailed, ServerHung, UnusableDataDir
+from foundations.valkey.launch import NoServer
 from foundations.valkey.scripts import Script
 from foundations.valkey.subscriptions import Subscriptions
 

@@ -72,6 +72,7 @@ class Valkey:
         """
         valkey = cls(_client(url, timeout), url=url, prefix=prefix, timeout=timeout)
         try:
+            await valkey.command("PING")  # unlike INFO it is refused by a store that still loads its data
             _check(await valkey.command("INFO"))
         except exceptions.ResponseError as error:
             await valkey.close()

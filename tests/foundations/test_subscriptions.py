@@ -6,13 +6,14 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
 from foundations.errors import Unavailable
 from foundations.supervision import Tasks
 from foundations.valkey import Subscriptions, Valkey, subscriptions
-from tests.support.proxy import Proxy
+from tests.support.proxy import Certificate, Proxy
 from tests.support.valkey import ValkeyServer
 from tests.support.waiting import until
 
@@ -28,10 +29,12 @@ async def bus(valkey: Valkey, tasks: Tasks) -> AsyncIterator[Subscriptions]:
 
 
 @asynccontextmanager
-async def own_server(*, canary_seconds: float = 0.1) -> AsyncIterator[tuple[ValkeyServer, Valkey, Subscriptions]]:
+async def own_server(
+    *, canary_seconds: float = 0.1, **flags: str
+) -> AsyncIterator[tuple[ValkeyServer, Valkey, Subscriptions]]:
     """A bus on a server that the test may hang, kill and restart."""
     owner = Tasks("own")
-    with ValkeyServer(appendonly="no") as server:
+    with ValkeyServer(appendonly="no", **flags) as server:
         valkey = await Valkey.connect(server.url, timeout=0.3)
         bus = Subscriptions(valkey, owner, canary_seconds=canary_seconds)
         await bus.start()
@@ -183,7 +186,8 @@ async def test_a_killed_connection_is_replaced_and_every_channel_confirmed_again
     async with own_server() as (_, valkey, bus):
         heard, again = Heard(), Heard()
         bus.heard_again.append(again.confirm)
-        await asyncio.gather(*(bus.listen(f"c:{number}", heard.hear, heard.confirm) for number in range(1000)))
+        channels = [f"c:{number}" for number in range(1000)]
+        await asyncio.gather(*(bus.listen(channel, heard.hear, heard.confirm) for channel in channels))
         assert (bus.is_hearing, heard.confirmations, again.confirmations) == (True, 1000, 0)
         assert await valkey.command("CLIENT", "KILL", "TYPE", "pubsub") == 1
         await until(lambda: again.confirmations == 1, "hearing again")
@@ -267,9 +271,53 @@ async def test_a_channel_whose_slot_moved_away_and_came_back_is_confirmed_again(
 
 
 async def until_slots_are_served(valkey: Valkey) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(10):
         while b"cluster_state:ok" not in bytes(await valkey.command("CLUSTER", "INFO")):
-            await asyncio.sleep(0.01)
+            pass
+
+
+async def test_a_refused_connection_is_tried_again_until_it_is_let_in() -> None:
+    async with own_server() as (_, valkey, bus):
+        await valkey.command("CONFIG", "SET", "requirepass", "changed")
+        await valkey.command("CLIENT", "KILL", "TYPE", "pubsub")
+        await until(lambda: not bus.is_hearing, "noticed")
+        await valkey.command("CONFIG", "SET", "requirepass", "")
+        await until(lambda: bus.is_hearing, "hearing again")
+
+
+async def test_a_refused_canary_is_a_lost_connection() -> None:
+    async with own_server() as (_, valkey, bus):
+        again = Heard()
+        bus.heard_again.append(again.confirm)
+        await valkey.command("ACL", "SETUSER", "default", "-spublish")
+        await until(lambda: again.confirmations > 0, "connected anew")
+        await valkey.command("ACL", "SETUSER", "default", "+spublish")
+        await until(lambda: bus.is_hearing, "hearing again")
+
+
+async def test_a_bus_has_the_clients_password(tasks: Tasks) -> None:
+    with ValkeyServer(tcp=True, requirepass="right", appendonly="no") as server:
+        valkey = await Valkey.connect(f"redis://:right@127.0.0.1:{server.port}")
+        bus = Subscriptions(valkey, tasks)
+        await bus.start()
+        assert bus.is_hearing
+        await bus.close()
+        await valkey.close()
+
+
+async def test_client_and_bus_speak_tls_and_check_the_certificate(tasks: Tasks, tmp_path: Path) -> None:
+    certificate = Certificate.for_loopback(tmp_path)
+    with ValkeyServer(tcp=True, appendonly="no") as server:
+        async with Proxy(server.port, tls=certificate.context()) as proxy:
+            trusting = f"rediss://127.0.0.1:{proxy.port}?ssl_ca_certs={certificate.file}"
+            valkey = await Valkey.connect(trusting)
+            bus = Subscriptions(valkey, tasks)
+            await bus.start()
+            assert bus.is_hearing
+            await bus.close()
+            await valkey.close()
+            with pytest.raises(Unavailable, match="certificate"):
+                await Valkey.connect(f"rediss://127.0.0.1:{proxy.port}")
 
 
 async def test_a_bus_whose_valkey_is_away_does_not_start(

@@ -58,7 +58,7 @@ def marked_processes(mark: str) -> Iterator[tuple[Process, str]]:
             if wanted not in environment or int(folder.name) == os.getpid():
                 continue
             command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-            if (process := Process.of(int(folder.name))) is not None:
+            if (process := Process.of(int(folder.name))).is_alive:
                 yield process, command
 
 

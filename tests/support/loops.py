@@ -1,4 +1,7 @@
-"""Tests run on asyncio's own event loop; those marked ``on_both_loops`` a second time on uvloop, as in production."""
+"""Tests run on asyncio's own event loop, and those marked ``on_both_loops`` on production's uvloop, too.
+
+It chooses loops and nothing else.
+"""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ import pytest
 
 from foundations.supervision import Tasks
 from foundations.valkey.client import Valkey
-from foundations.valkey.embedded import find_server
+from foundations.valkey.launch import find_server
 
 READY_SECONDS = 10.0
 
@@ -71,8 +71,9 @@ class ValkeyServer:
         self._process = subprocess.Popen([find_server(), *words], stdin=subprocess.DEVNULL)
         deadline = time.monotonic() + READY_SECONDS
         while not self._answers():
-            assert self._process.poll() is None, f"Valkey ended: {self.log()}"
-            assert time.monotonic() < deadline, f"Valkey did not answer: {self.log()}"
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.kill()
+                raise AssertionError(f"Valkey did not answer: {self.log()}")
         return self
 
     def stop(self) -> None:
@@ -123,7 +124,7 @@ class ValkeyServer:
             client.settimeout(0.5)
             client.connect(str(self.socket))
             client.sendall(b"PING\r\n")
-            return client.recv(64).startswith(b"+PONG")
+            return client.recv(64).startswith((b"+PONG", b"-NOAUTH"))
         return False
 
 
