@@ -75,7 +75,7 @@ class ReaderOfALog(RuleBasedStateMachine):
 
     @property
     def newest(self) -> Position:
-        return Position(self.log[-1][0].offset if self.log else self.chain[-1][1], self.chain[-1][0])
+        return Position(self.log[-1][0].offset if self.log else self.first_kept - 1, self.chain[-1][0])
 
     @rule()
     def publish(self) -> None:
@@ -87,8 +87,7 @@ class ReaderOfALog(RuleBasedStateMachine):
         """A new epoch, at the offset after what survived."""
         survived = len(self.log) - min(lost, len(self.log))
         self.log = self.log[:survived]
-        offset = self.log[-1][0].offset if self.log else max(0, self.first_kept - 1)
-        self.chain.append((f"e{len(self.chain)}", offset))
+        self.chain.append((f"e{len(self.chain)}", self.newest.offset))
         self.sent = None
 
     @rule(count=st.integers(1, 3))
