@@ -16,7 +16,7 @@ from starlette.responses import Response
 
 from city_hall.surfaces.callers import Door, Identify
 from city_hall.surfaces.catalogue import Catalogue, Entry
-from city_hall.surfaces.openapi import describe
+from city_hall.surfaces.openapi import DocumentedRoute, describe
 from foundations.errors import DeadlineExceeded, TooLarge
 from foundations.invocation import Invocation
 from foundations.operations import Result
@@ -39,15 +39,14 @@ _Endpoint = Callable[[Request], Awaitable[Response]]
 def bind_operations(
     app: FastAPI, catalogue: Catalogue, identify: Identify, invocation: Invocation, settings: Settings
 ) -> None:
-    """Gives every operation its route, and documents it."""
+    """Gives every operation its route."""
     surface = _Operations(Door(identify, settings), invocation, settings.max_message_bytes + ENVELOPE_BYTES)
     for entry in catalogue:
-        operation = entry.operation
-        app.add_api_route(
-            operation.path, surface.endpoint(entry), methods=["POST"], name=operation.tool_name,
-            operation_id=operation.tool_name, summary=operation.summary, description=operation.description,
-            tags=[operation.service], response_class=Response, openapi_extra=describe(entry),
-        )  # fmt: skip
+        app.router.routes.append(
+            DocumentedRoute(
+                entry.operation.path, surface.endpoint(entry), method="POST", described=describe(entry)
+            )
+        )
     for path, tool in ALIASES.items():
         if (named := catalogue.tool(tool)) is not None:
             bind_plain(app, path, named, identify, invocation, settings)
@@ -58,11 +57,10 @@ def bind_plain(
 ) -> None:
     """Gives an operation without arguments a plain address, for what can only GET."""
     surface = _Operations(Door(identify, settings), invocation, max_bytes=0)
-    app.add_api_route(
-        path, surface.plain_endpoint(entry), methods=["GET"], response_class=Response,
-        summary=entry.operation.summary, tags=[entry.operation.service],
-        openapi_extra=describe(entry, body=False),
-    )  # fmt: skip
+    described = describe(entry, body=False)
+    app.router.routes.append(
+        DocumentedRoute(path, surface.plain_endpoint(entry), method="GET", described=described)
+    )
 
 
 def success(result: Result) -> Response:
