@@ -1,7 +1,7 @@
-"""A gateway whose every frame the test writes: the console's real files and front desk, and a `/ws` on strings.
+"""A gateway whose every frame the test writes: the console's real files and front desk, and a scripted `/ws`.
 
-It shows the console what a real platform shows too seldom to wait for. It knows no channels and keeps nothing,
-so it proves nothing about the gateway.
+It shows the console what a real platform shows too seldom to wait for. It knows no channels, keeps nothing, and
+proves nothing about the gateway.
 """
 
 from __future__ import annotations
@@ -77,15 +77,15 @@ class Peer:
         self.connection_id = connection_id
         own = {f"connection:{connection_id}": position(0, ""), f"user:{self.user_id}": position(0, "")}
         frame = {
-            "type": "system", "event": "welcome", "message": "Connected to WebSocket Gateway", "protocol": 1,
-            "features": [], "connection_id": connection_id, "user_id": self.user_id, "instance_id": "scripted-1",
-            "resumed": resumed, "heartbeat_seconds": 25, "max_message_bytes": 4 * 1024 * 1024,
-            "channels": {} if resumed else own, "timestamp": NOW,
+            "type": "system", "event": "welcome", "message": "Connected to WebSocket Gateway",
+            "protocol": 1, "features": [], "connection_id": connection_id, "user_id": self.user_id,
+            "instance_id": "scripted-1", "resumed": resumed, "heartbeat_seconds": 25,
+            "max_message_bytes": 4 * 1024 * 1024, "channels": {} if resumed else own, "timestamp": NOW,
         }  # fmt: skip
         await self.send(frame | more)
 
     async def join(self, outcomes: dict[str, Frame] | None = None) -> Frame:
-        """Answers the next subscribe: joined at offset 40, but for the ``outcomes`` given. Returns what was asked."""
+        """Answers the next subscribe: joined at 40, but for the given ``outcomes``; gives what was asked."""
         asked = await self.heard("subscribe")
         channels = {name: position(40, "e1") for name in asked["channels"]} | (outcomes or {})
         await self.send({"type": "ack", "id": asked["id"], "channels": channels})

@@ -69,7 +69,7 @@ class SignIn(BaseModel):
 
 
 def console_router(settings: Settings, sessions: ConsoleSessions) -> APIRouter:
-    """``/console/`` with its files, and ``/console/session``, which is for them alone and stands in no document."""
+    """``/console/`` with its files, and ``/console/session``, which is for them alone: no part of the API."""
     router = APIRouter(include_in_schema=False)
     files = _Files(directory=FILES)
 

@@ -66,10 +66,11 @@ export class Answers {
   }
 
   #forgetOldest() {
-    if (this.#answers.size <= MOST_ANSWERS) return;
-    const [oldest] = this.#answers.keys();
-    this.#answers.delete(oldest);
-    this.#replaced.delete(oldest);
+    for (const oldest of this.#answers.keys()) {
+      if (this.#answers.size <= MOST_ANSWERS) return;
+      this.#answers.delete(oldest);
+      this.#replaced.delete(oldest);
+    }
   }
 }
 

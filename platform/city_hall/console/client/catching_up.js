@@ -1,25 +1,32 @@
 /** Follows what was missed until all of it is here. It counts; the frames themselves go their usual way. */
 
-/** @import { Joined } from "./protocol.js" */
-
 import { Signal } from "./signal.js";
 
+/** @import { Joined } from "./protocol.js" */
+
 export class CatchingUp {
-  /** How many messages came, once the last of them is here. @type {Signal<number>} */
+  /**
+   * How many messages came, once the last of them is here; 0 only when truly nothing was missed.
+   *
+   * @type {Signal<number>}
+   */
   done = new Signal();
 
   /** @type {Map<string, number>} the offset at which each log is caught up */
   #targets = new Map();
   #messages = 0;
+  #isWhole = true;
 
   /** @param {[string, Joined][]} joined the logs of one ack */
   begin(joined) {
-    const recovered = joined.filter(([, { recovered }]) => recovered);
-    for (const [log, { offset, missed = 0 }] of recovered) {
+    const asked = joined.filter(([, { recovered }]) => recovered !== undefined);
+    this.#isWhole = asked.every(([, { recovered }]) => recovered);
+    for (const [log, { offset, missed = 0, recovered }] of asked) {
+      if (!recovered || missed === 0) continue;
       this.#messages += missed;
-      if (missed > 0) this.#targets.set(log, offset + missed);
+      this.#targets.set(log, offset + missed);
     }
-    if (recovered.length > 0) this.#finish();
+    if (asked.length > 0) this.#finish();
   }
 
   /**
@@ -43,6 +50,6 @@ export class CatchingUp {
     if (this.#targets.size > 0) return;
     const messages = this.#messages;
     this.#messages = 0;
-    this.done.emit(messages);
+    if (messages > 0 || this.#isWhole) this.done.emit(messages);
   }
 }

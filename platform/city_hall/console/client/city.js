@@ -5,11 +5,13 @@
 
 import { Answers } from "./answers.js";
 import { bodyOf } from "./bodies.js";
+import { wordsFor } from "./channel_words.js";
 import { CatchingUp } from "./catching_up.js";
 import { Connection } from "./connection.js";
 import { FrameLog } from "./frame_log.js";
 import { newKey } from "./frames.js";
 import { Outgoing } from "./outgoing.js";
+import { FOR_YOU, placeOf } from "./places.js";
 import { Positions, logOf } from "./positions.js";
 import { Signal } from "./signal.js";
 import { Subscriptions } from "./subscriptions.js";
@@ -25,9 +27,6 @@ import { counted, gapInWords, refusalInWords } from "./words.js";
  * @typedef {{ openSocket: (resume: string) => Socket, clock: Clock, random: () => number }} World
  * @typedef {{ tone: "good" | "bad", text: string }} News  worth a line, not worth keeping
  */
-
-/** Where things addressed to the person rather than sent on a channel are shown. */
-export const FOR_YOU = "for you";
 
 export class City {
   threads = new Threads();
@@ -88,10 +87,7 @@ export class City {
     });
     outgoing.changed.listen((message) => threads.question(message, this.#clock.now()));
     this.#subscriptions.settled.listen((outcome) => this.#settled(outcome));
-    this.#catchingUp.done.listen((messages) => {
-      const text = messages ? `Caught up: ${counted(messages, "message")}` : "Caught up: nothing was missed";
-      this.news.emit({ tone: "good", text });
-    });
+    this.#catchingUp.done.listen((messages) => this.#caughtUp(messages));
   }
 
   /** @param {Frame} frame */
@@ -110,6 +106,12 @@ export class City {
   #welcomed(welcome) {
     this.#subscriptions.begin(welcome);
     this.outgoing.flush(welcome.max_message_bytes);
+  }
+
+  /** @param {number} messages */
+  #caughtUp(messages) {
+    const what = messages > 0 ? counted(messages, "message") : "nothing was missed";
+    this.news.emit({ tone: "good", text: `Caught up: ${what}.` });
   }
 
   /** @param {Outcome} outcome */
@@ -172,9 +174,10 @@ export class City {
    * @param {string} reason
    */
   #lostStretch(log, reason) {
-    const sentence = `Could not recover what was missed here: ${gapInWords(reason)}.`;
+    const { title } = wordsFor(placeOf(log));
+    const sentence = `Something is missing here and could not be recovered: ${gapInWords(reason)}.`;
     this.#notice(log, "gap", sentence);
-    this.news.emit({ tone: "bad", text: `Could not recover ${placeOf(log)}: ${gapInWords(reason)}` });
+    this.news.emit({ tone: "bad", text: `Could not recover ${title}: ${gapInWords(reason)}.` });
     if (placeOf(log) === FOR_YOU) this.#answers.interrupt().forEach((answer) => this.threads.answer(answer));
   }
 
@@ -186,9 +189,4 @@ export class City {
   #notice(log, tone, text) {
     this.threads.notice(placeOf(log), { tone, text, at: this.#clock.now() });
   }
-}
-
-/** Which conversation a log's publications belong to. @param {string} log */
-export function placeOf(log) {
-  return log.startsWith("user:") || log.startsWith("connection:") ? FOR_YOU : log;
 }

@@ -15,12 +15,16 @@
  */
 
 const FENCE = /^\s{0,3}```/;
-const HEADING = /^#{1,6}\s+(.*)$/;
-const BULLET = /^\s{0,3}[-*•]\s+(.*)$/;
-const NUMBER = /^\s{0,3}(\d{1,9})[.)]\s+(.*)$/;
+const HEADING = /^#{1,6}\s+(?<text>.*)$/;
+const BULLET = /^\s{0,3}[-*•]\s+(?<text>.*)$/;
+const NUMBER = /^\s{0,3}(?<number>\d{1,9})[.)]\s+(?<text>.*)$/;
+const CONTINUED = /^\s+\S/;
 const SPAN = new RegExp([
-  /`([^`\n]+)`/, /\*\*([^*\n]+)\*\*/, /(?<![\w*])\*([^*\s][^*\n]*)\*(?![\w*])/,
-  /\[([^\]\n]+)\]\((https?:\/\/[^\s)]+)\)/, /(https?:\/\/[^\s<>"')\]]*[^\s<>"')\].,;:!?])/,
+  /`(?<code>[^`\n]+)`/,
+  /\*\*(?<strong>[^*\n]+)\*\*/,
+  /(?<![\w*])\*(?<em>[^*\s][^*\n]*)\*(?![\w*])/,
+  /\[(?<label>[^\]\n]+)\]\((?<target>https?:\/\/[^\s)]+)\)/,
+  /(?<address>https?:\/\/[^\s<>"')\]]*[^\s<>"')\].,;:!?])/,
 ].map(({ source }) => source).join("|"), "g");
 
 /**
@@ -28,65 +32,78 @@ const SPAN = new RegExp([
  * @returns {Block[]}
  */
 export function blocksOf(text) {
-  const lines = text.replaceAll("\r\n", "\n").split("\n");
+  const lines = text.replaceAll("\r\n", "\n").split("\n").reverse();
   /** @type {Block[]} */
   const blocks = [];
-  for (let at = 0; at < lines.length;) {
-    if (!lines[at].trim()) at += 1;
-    else at = [code, heading, list, paragraph].reduce((next, read) => next || read(lines, at, blocks), 0);
+  for (let line = lines.pop(); line !== undefined; line = lines.pop()) {
+    if (line.trim()) blocks.push(blockFrom(line, lines));
   }
   return blocks;
 }
 
 /**
- * Each reader takes the block that begins at a line and says where the next one does; 0 when it is not its kind.
+ * Reads the block that begins with a line, and takes what belongs to it from the lines that follow.
  *
- * @typedef {(lines: string[], at: number, blocks: Block[]) => number} Reader
+ * @param {string} line
+ * @param {string[]} rest last one first
+ * @returns {Block}
  */
-
-/** @type {Reader} */
-function code(lines, at, blocks) {
-  if (!FENCE.test(lines[at])) return 0;
-  const close = lines.findIndex((line, index) => index > at && FENCE.test(line));
-  const end = close < 0 ? lines.length : close;
-  blocks.push({ kind: "code", source: sourceOf(lines, at, end + 1), text: lines.slice(at + 1, end).join("\n") });
-  return end + 1;
+function blockFrom(line, rest) {
+  if (FENCE.test(line)) return code(line, rest);
+  const heading = HEADING.exec(line)?.groups;
+  if (heading) return { kind: "heading", source: line, lines: [spansOf(heading.text ?? "")] };
+  if (NUMBER.test(line)) return list(NUMBER, line, rest);
+  if (BULLET.test(line)) return list(BULLET, line, rest);
+  const lines = [line, ...takeWhile(rest, isPlain)];
+  return { kind: "paragraph", source: lines.join("\n"), lines: lines.map(spansOf) };
 }
 
-/** @type {Reader} */
-function heading(lines, at, blocks) {
-  const found = HEADING.exec(lines[at]);
-  if (!found) return 0;
-  blocks.push({ kind: "heading", source: lines[at], lines: [spansOf(found[1])] });
-  return at + 1;
+/**
+ * @param {string} fence
+ * @param {string[]} rest
+ * @returns {Block}
+ */
+function code(fence, rest) {
+  const lines = takeWhile(rest, (line) => !FENCE.test(line));
+  const close = rest.pop();
+  return { kind: "code", source: [fence, ...lines, close ?? ""].join("\n"), text: lines.join("\n") };
 }
 
-/** @type {Reader} */
-function list(lines, at, blocks) {
-  const ordered = NUMBER.test(lines[at]);
-  const pattern = ordered ? NUMBER : BULLET;
-  if (!pattern.test(lines[at])) return 0;
+/**
+ * @param {RegExp} pattern of an entry
+ * @param {string} first
+ * @param {string[]} rest
+ * @returns {Block}
+ */
+function list(pattern, first, rest) {
+  const lines = [first, ...takeWhile(rest, (line) => pattern.test(line) || CONTINUED.test(line))];
   /** @type {string[]} */
-  const items = [];
-  let end = at;
-  for (; end < lines.length && lines[end].trim(); end += 1) {
-    const found = pattern.exec(lines[end]);
-    if (found) items.push(found[ordered ? 2 : 1]);
-    else if (/^\s/.test(lines[end])) items[items.length - 1] += ` ${lines[end].trim()}`;
-    else break;
+  const entries = [];
+  for (const line of lines) {
+    const entry = pattern.exec(line)?.groups;
+    entries.push(entry ? entry.text ?? "" : `${entries.pop()} ${line.trim()}`);
   }
-  const start = ordered ? Number(NUMBER.exec(lines[at])?.[1]) : 1;
-  blocks.push({ kind: "list", source: sourceOf(lines, at, end), ordered, start, items: items.map(spansOf) });
-  return end;
+  const start = Number(pattern.exec(first)?.groups?.number ?? 1);
+  const items = entries.map(spansOf);
+  return { kind: "list", source: lines.join("\n"), ordered: pattern === NUMBER, start, items };
 }
 
-/** @type {Reader} */
-function paragraph(lines, at, blocks) {
-  let end = at + 1;
-  const ends = [FENCE, HEADING, BULLET, NUMBER];
-  while (end < lines.length && lines[end].trim() && !ends.some((pattern) => pattern.test(lines[end]))) end += 1;
-  blocks.push({ kind: "paragraph", source: sourceOf(lines, at, end), lines: lines.slice(at, end).map(spansOf) });
-  return end;
+/** @param {string} line */
+function isPlain(line) {
+  return line.trim() !== "" && ![FENCE, HEADING, BULLET, NUMBER].some((pattern) => pattern.test(line));
+}
+
+/**
+ * @param {string[]} rest last one first; what is taken is gone from it
+ * @param {(line: string) => boolean} isWanted
+ */
+function takeWhile(rest, isWanted) {
+  const taken = [];
+  for (let line = rest.at(-1); line !== undefined && isWanted(line); line = rest.at(-1)) {
+    taken.push(line);
+    rest.pop();
+  }
+  return taken;
 }
 
 /**
@@ -99,7 +116,7 @@ export function spansOf(text) {
   let read = 0;
   for (const found of text.matchAll(SPAN)) {
     if (found.index > read) spans.push({ kind: "text", text: text.slice(read, found.index) });
-    spans.push(spanOf(found));
+    spans.push(spanOf(found.groups ?? {}));
     read = found.index + found[0].length;
   }
   if (read < text.length) spans.push({ kind: "text", text: text.slice(read) });
@@ -107,21 +124,12 @@ export function spansOf(text) {
 }
 
 /**
- * @param {RegExpMatchArray} found
+ * @param {Record<string, string | undefined>} groups
  * @returns {Span}
  */
-function spanOf([, code, strong, em, label, target, address]) {
+function spanOf({ code, strong, em, label, target, address = "" }) {
   if (code !== undefined) return { kind: "code", text: code };
   if (strong !== undefined) return { kind: "strong", text: strong };
   if (em !== undefined) return { kind: "em", text: em };
   return { kind: "link", text: label ?? address, href: target ?? address };
-}
-
-/**
- * @param {string[]} lines
- * @param {number} from
- * @param {number} to
- */
-function sourceOf(lines, from, to) {
-  return lines.slice(from, to).join("\n");
 }

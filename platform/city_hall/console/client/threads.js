@@ -8,7 +8,7 @@ import { Signal } from "./signal.js";
 /** @import { Sender } from "./protocol.js" */
 
 /**
- * @typedef {{ kind: "question", id: string, at: number, message: Message }} QuestionItem
+ * @typedef {{ kind: "question", id: string, at: number, message: Message, isAnswered: boolean }} QuestionItem
  * @typedef {{ kind: "answer", id: string, at: number, answer: Answer }} AnswerItem
  * @typedef {{ kind: "publication", id: string, at: number, sender: Sender, body: Body }} PublicationItem
  * @typedef {{ kind: "notice", id: string, at: number, tone: "gap" | "error", text: string }} NoticeItem
@@ -39,8 +39,8 @@ export class Threads {
    */
   question(message, at) {
     const known = this.#find(message.channel, message.key);
-    if (known) this.#adoptAnswer(message);
-    this.#put(message.channel, known ?? { kind: "question", id: message.key, at, message });
+    if (known?.kind === "question" && message.messageId) this.#adoptAnswer(known);
+    this.#put(message.channel, known ?? { kind: "question", id: message.key, at, message, isAnswered: false });
   }
 
   /** Puts an answer under its question, or tells that it grew. @param {Answer} answer */
@@ -49,6 +49,7 @@ export class Threads {
     const known = this.#find(answer.channel, id);
     if (known?.kind === "answer") known.answer = answer;
     this.#put(answer.channel, known ?? { kind: "answer", id, at: Date.parse(answer.at), answer });
+    if (!known) this.#tellQuestion(answer);
   }
 
   /**
@@ -74,8 +75,10 @@ export class Threads {
    */
   remove(channel, id) {
     const items = this.#threads.get(channel) ?? [];
-    const index = items.findIndex((item) => item.id === id);
-    if (index >= 0) this.changed.emit({ channel, item: items.splice(index, 1)[0], isNew: false });
+    const item = items.find((item) => item.id === id);
+    if (!item) return;
+    items.splice(items.indexOf(item), 1);
+    this.changed.emit({ channel, item, isNew: false });
   }
 
   /**
@@ -99,14 +102,23 @@ export class Threads {
     this.changed.emit({ channel, item, isNew });
   }
 
-  /** An answer may be faster than the ack that tells which question it belongs to. @param {Message} message */
-  #adoptAnswer({ channel, key, messageId }) {
+  /** @param {Answer} answer */
+  #tellQuestion({ channel, question }) {
+    const asked = this.#threads.get(channel)?.find((item) => isQuestion(item, question));
+    if (asked?.kind !== "question") return;
+    asked.isAnswered = true;
+    this.#put(channel, asked);
+  }
+
+  /** An answer may be faster than the ack that tells which question it belongs to. @param {QuestionItem} question */
+  #adoptAnswer(question) {
+    const { channel, messageId } = question.message;
     const items = this.#threads.get(channel) ?? [];
-    const index = items.findIndex((item) => item.kind === "answer" && item.answer.question === messageId);
-    const question = items.findIndex((item) => item.id === key);
-    if (index < 0 || index === question + 1) return;
-    const [answer] = items.splice(index, 1);
-    items.splice(items.findIndex((item) => item.id === key) + 1, 0, answer);
+    const answer = items.find(({ id }) => id === `answer:${messageId}`);
+    if (!answer || question.isAnswered) return;
+    items.splice(items.indexOf(answer), 1);
+    items.splice(items.indexOf(question) + 1, 0, answer);
+    question.isAnswered = true;
   }
 }
 
@@ -118,7 +130,14 @@ export class Threads {
  */
 function placeOf(items, item) {
   if (item.kind !== "answer") return items.length;
-  const asked = item.answer.question;
-  const question = items.findIndex((other) => other.kind === "question" && other.message.messageId === asked);
+  const question = items.findIndex((other) => isQuestion(other, item.answer.question));
   return question < 0 ? items.length : question + 1;
+}
+
+/**
+ * @param {Item} item
+ * @param {string} messageId
+ */
+function isQuestion(item, messageId) {
+  return item.kind === "question" && item.message.messageId === messageId;
 }

@@ -1,23 +1,26 @@
-/** The channels drawn as the map of a small railway: one line in, a stop for the guide, a branch for each pillar. */
+/** The channels drawn as the map of a small railway: from you to the guide, and on to each pillar. */
 
-import { wordsFor } from "./channel_words.js";
+import { wordsFor } from "../client/channel_words.js";
 import { svg } from "./elements.js";
 
 const ROW = 44;
 const WIDTH = 460;
-const HUB = 132;
+const YOU = 20;
+const HUB = 140;
 const BRANCH = 250;
 
 /** @param {string[]} channels the guide first */
-export function cityMap([hub, ...branches]) {
+export function cityMap([hub = "guide", ...branches]) {
   const height = Math.max(2, branches.length) * ROW;
   const middle = height / 2;
   const top = middle - ((branches.length - 1) * ROW) / 2;
   return svg("svg", { class: "map", viewBox: `0 0 ${WIDTH} ${height}`, "aria-hidden": "true" },
-    svg("path", { class: "rail", "data-line": "guide", d: `M0 ${middle}H${HUB}` }),
+    svg("path", { class: "rail", "data-line": "guide", d: `M${YOU} ${middle}H${HUB}` }),
     ...branches.map((channel, index) => rail(channel, middle, top + index * ROW)),
+    svg("circle", { class: "station", "data-line": "guide", cx: YOU, cy: middle, r: 6 }),
+    svg("text", { x: YOU, y: middle - 22, "text-anchor": "middle" }, "You"),
     svg("circle", { class: "hub", "data-line": "guide", cx: HUB, cy: middle, r: 11 }),
-    svg("text", { x: HUB - 4, y: middle - 22, "text-anchor": "middle" }, wordsFor(hub).title),
+    svg("text", { x: HUB, y: middle - 22, "text-anchor": "middle" }, wordsFor(hub).title),
     ...branches.map((channel, index) => stop(channel, top + index * ROW)));
 }
 

@@ -4,7 +4,7 @@ import { MOST_WAITING } from "../client/outgoing.js";
 import { counted } from "../client/words.js";
 import { h } from "./elements.js";
 import { icon } from "./icons.js";
-import { wordsFor } from "./channel_words.js";
+import { wordsFor } from "../client/channel_words.js";
 
 /** @import { City } from "../client/city.js" */
 

@@ -1,13 +1,13 @@
 /** The console once one is in: the parts of the page put together around one city. */
 
-import { FOR_YOU } from "../client/city.js";
+import { FOR_YOU } from "../client/places.js";
 import { Announcer } from "./announcer.js";
 import { ChannelList } from "./channel_list.js";
 import { Composer } from "./composer.js";
 import { FramesPanel } from "./frames_panel.js";
 import { Link } from "./link.js";
 import { ThreadView } from "./thread_view.js";
-import { wordsFor } from "./channel_words.js";
+import { wordsFor } from "../client/channel_words.js";
 import { h } from "./elements.js";
 import { icon } from "./icons.js";
 import { channelIn } from "./route.js";
@@ -61,6 +61,10 @@ export class ConsolePage {
         this.#thread.element, this.#composer.element),
       this.#frames.element, this.#announcer.element);
     this.#listen();
+  }
+
+  /** The page is in the document now. */
+  arrive() {
     this.#show();
   }
 

@@ -3,28 +3,29 @@
 import { describe } from "../client/link_words.js";
 import { clockTime, h } from "./elements.js";
 
-/** @import { City } from "../client/city.js" */
+/** @import { City, News } from "../client/city.js" */
 /** @import { Announcer } from "./announcer.js" */
 
-const NEWS_MS = 6000;
+const NEWS_MS = 7000;
+const MOST_NEWS = 3;
 const TICK_MS = 250;
 
 export class Link {
   #word = h("span", { class: "word" });
-  #sentence = h("p");
+  #lines = h("div", { class: "lines" });
   #hurry = h("button", { class: "small", onclick: () => this.#city.connection.reconnectNow() }, "Reconnect now");
   #stay = h("button", { class: "small", onclick: () => this.#renew() }, "Stay signed in");
   /** A light and a word, always there. */
   indicator = h("div", { class: "link" }, h("span", { class: "light" }), this.#word);
   /** What needs a whole line: there only when there is something to say. */
-  strip = h("div", { class: "strip", hidden: true }, this.#sentence, this.#hurry, this.#stay);
+  strip = h("div", { class: "strip", hidden: true }, this.#lines, this.#hurry, this.#stay);
 
   #city;
   #announcer;
   #staySignedIn;
-  /** @type {{ tone: string, text: string, until: number } | null} */
-  #news = null;
-  /** @type {number | null} when the session ends, once that is near */
+  /** @type {(News & { until: number })[]} */
+  #news = [];
+  /** When the session ends, once that is near. @type {number | null} */
   #endsAt = null;
   #announced = "";
   #timer = 0;
@@ -39,7 +40,7 @@ export class Link {
     this.#announcer = announcer;
     this.#staySignedIn = staySignedIn;
     city.connection.changed.listen(() => this.#show());
-    city.news.listen(({ tone, text }) => this.#tell(tone, text));
+    city.news.listen((news) => this.#tell(news));
     city.expiring.listen((at) => {
       this.#endsAt = Date.parse(at);
       this.#show();
@@ -47,37 +48,40 @@ export class Link {
     this.#show();
   }
 
-  /**
-   * @param {"good" | "bad"} tone
-   * @param {string} text
-   */
-  #tell(tone, text) {
-    this.#news = { tone, text, until: Date.now() + NEWS_MS };
-    this.#announcer.say(text);
+  /** @param {News} news */
+  #tell(news) {
+    this.#news = [...this.#news, { ...news, until: Date.now() + NEWS_MS }].slice(-MOST_NEWS);
+    this.#announcer.say(news.text);
     this.#show();
   }
 
   #show() {
-    const state = this.#city.connection.state;
-    const { light, word, sentence, canHurry } = describe(state, Date.now());
-    if (this.#news && this.#news.until <= Date.now()) this.#news = null;
-    const isExpiring = !sentence && this.#endsAt !== null;
-    const tone = sentence ? "bad" : this.#news?.tone ?? "plain";
+    const now = Date.now();
+    const { phase } = this.#city.connection.state;
+    const { light, word, sentence, canHurry } = describe(this.#city.connection.state, now);
+    const isExpiring = phase === "connected" && this.#endsAt !== null;
+    this.#news = this.#news.filter(({ until }) => until > now);
     this.indicator.dataset.light = light;
     this.#word.textContent = word;
-    this.strip.dataset.tone = tone;
-    this.strip.hidden = !sentence && !this.#news && !isExpiring;
     this.#hurry.hidden = !canHurry;
-    this.#stay.hidden = !isExpiring || this.#news !== null;
-    this.#say(sentence || this.#news?.text || (isExpiring ? "Your session ends at " : ""));
-    if (isExpiring && !this.#news) this.#sentence.append(clockTime(this.#endsAt ?? 0), ".");
-    this.#announce(word, state.phase);
-    this.#tick(state.phase === "waiting" || this.#news !== null);
+    this.#stay.hidden = !isExpiring;
+    this.#lines.replaceChildren(...this.#sentences(sentence, isExpiring));
+    this.strip.hidden = this.#lines.children.length === 0;
+    this.#announce(word, phase);
+    this.#tick(phase === "waiting" || this.#news.length > 0);
   }
 
-  /** @param {string} text */
-  #say(text) {
-    if (this.#sentence.textContent !== text) this.#sentence.textContent = text;
+  /**
+   * What is, before what has happened.
+   *
+   * @param {string} sentence
+   * @param {boolean} isExpiring
+   */
+  #sentences(sentence, isExpiring) {
+    const lines = this.#news.map(({ tone, text }) => h("p", { "data-tone": tone }, text));
+    if (isExpiring) lines.unshift(h("p", {}, "Your session ends at ", clockTime(this.#endsAt ?? 0), "."));
+    if (sentence) lines.unshift(h("p", { "data-tone": "link" }, sentence));
+    return lines;
   }
 
   /**
@@ -103,9 +107,9 @@ export class Link {
     try {
       await this.#staySignedIn();
       this.#endsAt = null;
-      this.#tell("good", "You stay signed in.");
+      this.#tell({ tone: "good", text: "You stay signed in." });
     } catch (error) {
-      this.#tell("bad", error instanceof Error ? error.message : String(error));
+      this.#tell({ tone: "bad", text: error instanceof Error ? error.message : String(error) });
     } finally {
       this.#stay.disabled = false;
     }

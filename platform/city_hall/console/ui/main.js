@@ -56,7 +56,9 @@ function enter({ channels }) {
     await session.open(userId);
     city.connection.renew();
   };
-  show(new ConsolePage({ city, channels, signal: visit.signal, signOut, staySignedIn }).element);
+  const page = new ConsolePage({ city, channels, signal: visit.signal, signOut, staySignedIn });
+  show(page.element);
+  page.arrive();
   city.connection.start();
 }
 

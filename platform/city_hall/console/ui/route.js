@@ -13,7 +13,7 @@ export function linkTo(channel) {
  */
 export function channelIn(hash, channels) {
   const named = hash.startsWith(PREFIX) ? decoded(hash.slice(PREFIX.length)) : "";
-  return channels.includes(named) ? named : channels[0];
+  return channels.includes(named) ? named : channels[0] ?? "guide";
 }
 
 /** @param {string} text */

@@ -27,12 +27,12 @@ export function drawItem(item, actions) {
   return drawn;
 }
 
-/** @type {Record<string, { text: string, icon: "waiting" | "sent" | "safe" | "failed" }>} */
+/** Each progress has an icon of its own name. @type {Record<Message["progress"], string>} */
 const PROGRESS = {
-  waiting: { text: "Waiting for the connection", icon: "waiting" },
-  sent: { text: "Sent", icon: "sent" },
-  safe: { text: "Queued", icon: "safe" },
-  failed: { text: "Not sent", icon: "failed" },
+  waiting: "Waiting for the connection",
+  sent: "Sent",
+  safe: "Queued",
+  failed: "Not sent",
 };
 
 /**
@@ -40,17 +40,21 @@ const PROGRESS = {
  * @param {Actions} actions
  * @returns {Drawn}
  */
-function question({ message, at }, actions) {
+function question(item, actions) {
+  const { message, at } = item;
   const progress = h("span", { class: "progress" });
   const trouble = h("div", { class: "trouble" });
+  const patience = h("span", { class: "patience" }, "No answer yet; it stays in line.");
   const element = h("article", { class: "item question", "aria-label": "You" },
     h("p", { class: "said" }, message.text),
-    h("footer", {}, clockTime(at), progress),
+    h("footer", {}, clockTime(at), progress, patience),
     trouble);
   const update = () => {
-    const { text, icon: name } = PROGRESS[message.progress];
     element.dataset.progress = message.progress;
-    progress.replaceChildren(icon(name), h("span", {}, message.status === "held" ? "Held" : text));
+    patience.hidden = message.progress !== "safe" || item.isAnswered;
+    element.classList.toggle("awaits", !patience.hidden);
+    const words = message.status === "held" ? "Held until the store is back" : PROGRESS[message.progress];
+    progress.replaceChildren(icon(message.progress), h("span", {}, words));
     trouble.replaceChildren(...(message.progress === "failed" ? refusal(message, actions) : []));
   };
   return { element, update };

@@ -6,7 +6,7 @@
 import { h } from "./elements.js";
 import { icon } from "./icons.js";
 import { drawItem } from "./thread_items.js";
-import { wordsFor } from "./channel_words.js";
+import { wordsFor } from "../client/channel_words.js";
 
 /** @import { City } from "../client/city.js" */
 /** @import { Drawn } from "./thread_items.js" */
@@ -38,6 +38,7 @@ export class ThreadView {
   constructor(city, ask) {
     this.#city = city;
     this.#ask = ask;
+    new ResizeObserver(() => this.#followsEnd && this.#scrollToEnd()).observe(this.#scroller);
     city.threads.changed.listen(({ channel, item, isNew }) => {
       if (channel !== this.#channel) return;
       if (isNew && item.kind === "question") this.#followsEnd = true;
@@ -84,7 +85,8 @@ export class ThreadView {
   /** Brings the elements into order and moves only those that are out of it. @param {Element[]} elements */
   #arrange(elements) {
     elements.forEach((element, index) => {
-      if (this.#items.children[index] !== element) this.#items.insertBefore(element, this.#items.children[index]);
+      const there = this.#items.children[index] ?? null;
+      if (there !== element) this.#items.insertBefore(element, there);
     });
     while (this.#items.children.length > elements.length) this.#items.lastElementChild?.remove();
   }

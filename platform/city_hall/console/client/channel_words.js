@@ -1,6 +1,6 @@
 /** How channels are called and introduced. A channel without words of its own gets a plain introduction. */
 
-import { FOR_YOU } from "../client/city.js";
+import { FOR_YOU } from "./places.js";
 
 /**
  * @typedef {{ title: string, about: string, opening: string, line: string, questions: string[] }} ChannelWords
