@@ -69,21 +69,20 @@ class Deliveries:
         Raises:
             StaleDelivery: its lease lapsed, or it was settled.
         """
-        lease = milliseconds(self._limits.answer_seconds)
-        return _standing(delivery, await self._say("check", delivery, lease))
+        return _standing(delivery, await self._say("check", delivery))
 
     async def open(self, delivery: DeliveryId, stream: str, agent: str) -> Standing:
         """Notes that an answer in parts begins under the message id ``stream``, unless one is open."""
         return _standing(delivery, await self._say("open", delivery, stream, agent))
 
-    async def extend(self, delivery_id: str, lease_seconds: float | None = None) -> None:
+    async def extend(self, delivery: DeliveryId, lease_seconds: float | None = None) -> None:
         """More time for a delivery; it never shortens what it has.
 
         Raises:
             StaleDelivery: its lease lapsed, or it was settled.
         """
         lease = self._limits.lease_seconds if lease_seconds is None else lease_seconds
-        await self._say("extend", DeliveryId.parse(delivery_id), milliseconds(lease))
+        await self._say("extend", delivery, milliseconds(lease))
 
     async def done(self, deliveries: Sequence[DeliveryId]) -> Settled:
         """Settles deliveries, except those with an open answer and those that are stale, which it returns."""
@@ -141,7 +140,7 @@ class Deliveries:
             "reclaim", channel, mode, subject, self._reaper, milliseconds(limits.reclaim_seconds),
             limits.tries, milliseconds(limits.age_seconds), RECLAIMED_AT_ONCE, how, why,
         )  # fmt: skip
-        return [_reclaimed(channel, *fields) for fields in groups_of(11, flat)]
+        return [_reclaimed(channel, *fields) for fields in groups_of(13, flat)]
 
     async def conclude(self, reclaimed: Reclaimed, *, is_done: bool = False) -> None:
         """Ends what was reclaimed: again later, dead, or done; unless another reaper has it by now."""
@@ -175,7 +174,7 @@ class Deliveries:
         return answer
 
     async def _settle(self, channel: str, words: Sequence[_Word]) -> None:
-        args: list[Any] = []
+        args: list[Any] = [milliseconds(self._limits.answer_seconds)]
         for word in words:
             args += (word.verb, word.delivery.message_id, word.delivery.serial, word.first, word.second)
         try:
@@ -217,12 +216,11 @@ def _standing(delivery: DeliveryId, answer: Sequence[Any]) -> Standing:
     )  # fmt: skip
 
 
-def _reclaimed(
-    channel: str, message_id: bytes, serial: bytes, attempt: int, ending: bytes, why: bytes, route: bytes,
-    stream: bytes, agent: bytes, hops: bytes, lane: bytes, to: bytes,
-) -> Reclaimed:  # fmt: skip
+def _reclaimed(channel: str, message_id: bytes, serial: bytes, attempt: int, *rest: bytes) -> Reclaimed:
+    ending, why, route, stream, agent, hops, to, lane, user, body = rest
     return Reclaimed(
         delivery=DeliveryId(channel, message_id.decode(), int(serial)), attempt=attempt,
         ending=msgspec.convert(ending.decode(), Ending), why=why.decode(), route=_route.decode(route),
-        stream=stream.decode(), agent=agent.decode(), hops=int(hops), lane=lane.decode(), to=to.decode(),
+        stream=stream.decode(), agent=agent.decode(), hops=int(hops), to=to.decode(), lane=lane.decode(),
+        user=user.decode(), body=body,
     )  # fmt: skip

@@ -22,6 +22,7 @@ from smart_city.post_office.inbox_scripts import InboxScripts, groups_of, millis
 from smart_city.post_office.questions import (
     Delivery,
     DeliveryId,
+    Holder,
     InboxLimits,
     InboxStatus,
     Question,
@@ -30,7 +31,17 @@ from smart_city.post_office.questions import (
 )
 from smart_city.post_office.rounds import Rounds, as_told, closing
 
-__all__ = ["Delivery", "Inbox", "InboxLimits", "InboxStatus", "Question", "Queued", "Route", "Taken"]
+__all__ = [
+    "Delivery",
+    "Holder",
+    "Inbox",
+    "InboxLimits",
+    "InboxStatus",
+    "Question",
+    "Queued",
+    "Route",
+    "Taken",
+]
 
 _log = logging.getLogger(__name__)
 _route = msgspec.json.Decoder(Route)
@@ -92,15 +103,14 @@ class Inbox:
         self.send(question, lambda told: _resolve(answer, told))
         return await answer
 
-    async def take(self, channel: str, holders: Sequence[str], lease_seconds: float | None = None) -> Taken:
-        """One message for each of ``holders`` (`INSTANCE|consumer`), in turn, as far as there are any.
+    async def take(self, channel: str, holders: Sequence[Holder]) -> Taken:
+        """One message for each of ``holders``, in turn, as far as there are any.
 
         Raises:
             Unavailable: no answer; what was taken comes back when its lease lapses.
         """
-        lease = self.limits.lease_seconds if lease_seconds is None else lease_seconds
-        answer = await self._scripts.run("take", channel, milliseconds(lease), TAKEN_BYTES, *holders)
-        more, due, *flat = answer
+        args = [word for name, lease in holders for word in (name, milliseconds(lease))]
+        more, due, *flat = await self._scripts.run("take", channel, TAKEN_BYTES, *args)
         deliveries = [
             (place, _delivery(channel, message_id, serial, attempt, route, body))
             for message_id, serial, attempt, place, route, body in groups_of(6, flat)

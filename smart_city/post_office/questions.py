@@ -78,6 +78,13 @@ class DeliveryId(NamedTuple):
         return cls(found[1], found[3], int(found[4]))
 
 
+class Holder(NamedTuple):
+    """Who may have a message (``INSTANCE|CONSUMER``), and for how long at first."""
+
+    name: str
+    lease_seconds: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
     """One message for one agent, once. ``attempt`` counts from 1 in this inbox."""
@@ -106,10 +113,10 @@ class Standing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reclaimed:
-    """A delivery taken from its holder, to be ended by whoever reclaimed it once the asker's log says so.
+    """A delivery taken from its holder, to be ended by whoever reclaimed it once the asker was told.
 
-    ``why`` is a word (`lapsed`, `closed`, `expired`, `hops`, …) or an agent's own reason. ``to`` names the
-    inbox that it was on its way to.
+    ``why`` is a word (`lapsed`, `closed`, `expired`, …) or `failed:` and an agent's own reason. ``to`` names
+    the inbox that it was on its way to; then lane, user and body are told as well.
     """
 
     delivery: DeliveryId
@@ -120,8 +127,10 @@ class Reclaimed:
     stream: str
     agent: str
     hops: int
-    lane: str
     to: str
+    lane: str
+    user: str
+    body: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,3 +163,12 @@ class InboxLimits:
     """A reaper that has not ended what it reclaimed by then is reaped itself."""
     dead_count: int = 1000
     dead_bytes: int = 16 * 1024 * 1024
+
+
+def handed_on(from_: Standing | Reclaimed, channel: str) -> Question:
+    """The question as it goes to another inbox, under its id, with asker and lane; twice, it arrives once."""
+    message_id, hops = from_.delivery.message_id, from_.hops + 1
+    return Question(
+        channel=channel, message_id=message_id, lane=from_.lane, user=from_.user, body=from_.body,
+        route=from_.route, key=f"/forward/{message_id}/{hops}", hops=hops, serial=from_.delivery.serial,
+    )  # fmt: skip

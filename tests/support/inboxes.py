@@ -9,7 +9,7 @@ from dataclasses import replace
 from foundations.supervision import Tasks
 from foundations.valkey.client import Valkey
 from smart_city.post_office.envelopes import new_message_id
-from smart_city.post_office.inbox import Delivery, Inbox, InboxLimits, Question, Route, Taken
+from smart_city.post_office.inbox import Delivery, Holder, Inbox, InboxLimits, Question, Route, Taken
 from smart_city.post_office.questions import DeliveryId
 
 LIMITS = InboxLimits(first_wait_seconds=0.2, longest_wait_seconds=1.0)
@@ -23,7 +23,9 @@ def an_inbox(
     valkey: Valkey, tasks: Tasks, limits: InboxLimits = LIMITS, *, instance_id: str = "one", **changed: float
 ) -> Inbox:
     """An inbox as one instance uses it; further names change its limits."""
-    changes = {name: int(value) if name in {"count", "bytes", "tries"} else value for name, value in changed.items()}
+    changes = {
+        name: int(value) if name in {"count", "bytes", "tries"} else value for name, value in changed.items()
+    }
     return Inbox(valkey, tasks, replace(limits, **changes), channels=CHANNELS, instance_id=instance_id)  # type: ignore[arg-type]
 
 
@@ -49,6 +51,11 @@ def text_of(delivery: Delivery) -> str:
 def id_of(delivery: Delivery) -> DeliveryId:
     """The delivery's id, taken apart."""
     return DeliveryId.parse(delivery.delivery_id)
+
+
+def holders(*names: str, lease_seconds: float = 30) -> list[Holder]:
+    """One place for each name: ``holders("one|a", "one|a")`` takes two messages for one consumer."""
+    return [Holder(name, lease_seconds) for name in names]
 
 
 def texts(taken: Taken) -> list[str]:

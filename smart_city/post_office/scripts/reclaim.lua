@@ -8,7 +8,8 @@
 --
 -- `how` it will end: try (a failed try; the last one is its death), dead, free (again, and it was no try).
 -- A reaper that dies is reaped in turn; how a message ends is decided once and stays.
--- Answers ELEVEN for each: id, serial, attempt here, ending, why, route, stream, agent, hops, lane, to.
+-- Answers THIRTEEN for each: id, serial, attempt here, ending, why, route, stream, agent, hops, and for what was
+-- on its way to another inbox to, lane, user, body, else ''.
 
 local mode, subject, reaper, lease = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local most_tries, age, most, how, why = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8], ARGV[9]
@@ -19,18 +20,21 @@ local function ending_of(tries)
   return how
 end
 
+local function tell(values)
+  for _, value in ipairs(values) do answer[#answer + 1] = value end
+end
+
 local function claim(id, ending, reason)
   local f = call('HMGET', message_key(id), 'holder', 'ending', 'why', 'serial', 'before', 'route', 'stream', 'agent',
-    'hops', 'lane', 'to', 'tries')
+    'hops', 'tries', 'to')
   if f[1] then let_go(id, f[1]) end
   if f[2] then ending, reason = f[2], f[3] end
-  ending = ending or ending_of(tonumber(f[12]))
+  ending = ending or ending_of(tonumber(f[10]))
   call('HSET', message_key(id), 'holder', reaper, 'ending', ending, 'why', reason)
   hold(id, reaper, lease)
   found = found + 1
-  for _, value in ipairs({id, f[4], f[4] - f[5], ending, reason, f[6], f[7] or '', f[8] or '', f[9], f[10], f[11] or ''}) do
-    answer[#answer + 1] = value
-  end
+  tell({id, f[4], f[4] - f[5], ending, reason, f[6], f[7] or '', f[8] or '', f[9], f[11] or ''})
+  tell(f[11] and call('HMGET', message_key(id), 'lane', 'user', 'body') or {'', '', ''})
 end
 
 -- An old message leaves its lane at once, so that whoever stands behind it need not wait for its end.

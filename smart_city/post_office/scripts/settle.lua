@@ -1,11 +1,13 @@
--- What the holder of a delivery says of it. ARGV: FIVE for each word: verb, id, serial, and two arguments.
+-- What the holder of a delivery says of it. ARGV: ms that an answer takes at most to be logged, then FIVE for each
+-- word: verb, id, serial, and two arguments.
 --
---   check  lease            it is about to be answered: keeps the lease for at least so long
---   open   stream, agent    an answer in parts begins under that message id
+--   check                   it is about to be answered: keeps the lease for so long
+--   open   stream, agent    the same, and an answer in parts begins under that message id
 --   extend lease            more time
 --   done                    dealt with; not while an answer in parts is open
 --   close                   dealt with, and so is any answer in parts; or it has arrived elsewhere
---   leave  channel          it goes to another inbox: from now on only `close` and `stay` are heard
+--   leave  channel          it goes to another inbox: from now on only `leave` (to the same), `close` and `stay`
+--                           are heard; an answer in parts was ended before
 --   stay                    it did not go
 --
 -- Answers for each: {stale}, or {ok} followed for check, open and leave by what is known of it, or {open} followed by
@@ -29,12 +31,13 @@ end
 
 local verbs = {}
 
-function verbs.check(id, m, lease)
-  keep(id, lease)
+function verbs.check(id, m)
+  keep(id, ARGV[1])
   return say('ok', m)
 end
 
 function verbs.open(id, m, stream, agent)
+  keep(id, ARGV[1])
   if m.stream then return say('open', m) end
   call('HSET', message_key(id), 'stream', stream, 'agent', agent)
   return say('ok', m)
@@ -53,6 +56,7 @@ end
 
 function verbs.leave(id, m, channel)
   call('HSET', message_key(id), 'to', channel)
+  call('HDEL', message_key(id), 'stream', 'agent')
   m.body = call('HGET', message_key(id), 'body')
   return say('ok', m)
 end
@@ -76,7 +80,7 @@ function when_leaving.leave(id, m, channel)
 end
 
 local answers = {}
-for i = 1, #ARGV, 5 do
+for i = 2, #ARGV, 5 do
   local verb, id, serial, first, second = unpack(ARGV, i, i + 4)
   local m = find(id, serial)
   local act = m and (m.to and when_leaving or verbs)[verb]

@@ -11,7 +11,7 @@ from foundations.errors import CityError, Conflict, Overloaded, StaleDelivery, U
 from foundations.supervision import Tasks
 from foundations.valkey.client import Valkey
 from smart_city.post_office.inbox import Delivery, Inbox, Queued
-from tests.support.inboxes import a_question, an_inbox, id_of, text_of, texts
+from tests.support.inboxes import a_question, an_inbox, holders, id_of, text_of, texts
 
 
 async def ask(inbox: Inbox, *questions: str, user: str = "alice", conversation: str = "") -> None:
@@ -20,7 +20,7 @@ async def ask(inbox: Inbox, *questions: str, user: str = "alice", conversation: 
 
 
 async def take_one(inbox: Inbox, holder: str = "one|a") -> Delivery:
-    taken = await inbox.take("guide", [holder])
+    taken = await inbox.take("guide", holders(holder))
     assert len(taken.deliveries) == 1
     return taken.deliveries[0][1]
 
@@ -49,7 +49,7 @@ class TestLanes:
         inbox = an_inbox(valkey, tasks)
         await ask(inbox, "1", "2", "3")
         for expected in ("1", "2", "3"):
-            taken = await inbox.take("guide", ["one|a"] * 5)
+            taken = await inbox.take("guide", holders("one|a") * 5)
             assert texts(taken) == [expected]
             await finish(inbox, taken.deliveries[0][1])
         assert (await inbox.status("guide")).depth == 0
@@ -60,22 +60,26 @@ class TestLanes:
         await ask(inbox, "b1", "b2", user="bob")
         await ask(inbox, "c1", user="carol")
         served = []
-        while (taken := await inbox.take("guide", ["one|a"])).deliveries:
+        while (taken := await inbox.take("guide", holders("one|a"))).deliveries:
             served += texts(taken)
             await finish(inbox, taken.deliveries[0][1])
         assert served == ["a1", "b1", "c1", "a2", "b2", "a3"]
 
-    async def test_conversations_of_one_user_are_lanes_of_their_own(self, valkey: Valkey, tasks: Tasks) -> None:
+    async def test_conversations_of_one_user_are_lanes_of_their_own(
+        self, valkey: Valkey, tasks: Tasks
+    ) -> None:
         inbox = an_inbox(valkey, tasks)
         await ask(inbox, "x", conversation="x")
         await ask(inbox, "y", conversation="y")
-        assert texts(await inbox.take("guide", ["one|a"] * 5)) == ["x", "y"]
+        assert texts(await inbox.take("guide", holders("one|a") * 5)) == ["x", "y"]
 
-    async def test_a_take_gives_one_message_to_each_holder_in_turn(self, valkey: Valkey, tasks: Tasks) -> None:
+    async def test_a_take_gives_one_message_to_each_holder_in_turn(
+        self, valkey: Valkey, tasks: Tasks
+    ) -> None:
         inbox = an_inbox(valkey, tasks)
         for user in ("alice", "bob", "carol"):
             await ask(inbox, user, user=user)
-        taken = await inbox.take("guide", ["one|a", "one|b", "one|a", "one|b"])
+        taken = await inbox.take("guide", holders("one|a", "one|b", "one|a", "one|b"))
         assert [(place, text_of(delivery)) for place, delivery in taken.deliveries] == [
             (0, "alice"), (1, "bob"), (2, "carol"),
         ]  # fmt: skip
@@ -87,7 +91,7 @@ class TestLanes:
         inbox = an_inbox(valkey, tasks)
         for user in ("alice", "bob", "carol"):
             await inbox.send_now(a_question(user * 150_000, user=user))
-        taken = await inbox.take("guide", ["one|a"] * 3)
+        taken = await inbox.take("guide", holders("one|a") * 3)
         assert len(taken.deliveries) == 2
         assert taken.has_more
 
@@ -95,6 +99,6 @@ class TestLanes:
         one, two = an_inbox(valkey, tasks), an_inbox(valkey, tasks, instance_id="two")
         await ask(one, "1", "2")
         first = await take_one(two, "two|a")
-        assert not (await one.take("guide", ["one|a"])).deliveries
+        assert not (await one.take("guide", holders("one|a"))).deliveries
         await finish(one, first)
         assert text_of(await take_one(one)) == "2"

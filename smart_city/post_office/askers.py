@@ -1,0 +1,89 @@
+"""Telling askers: into which log an answer goes, once, and what is in there already.
+
+A connection's own log takes answers while the connection lives, afterwards its user's does. Whether a
+question may still be answered is not asked here, but in its inbox.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+from smart_city.post_office.log import Appended, Entry, Gone
+from smart_city.post_office.questions import DeliveryId, Route
+
+
+class Log(Protocol):
+    """The channel log, as far as it is needed here."""
+
+    async def append_now(self, channel: str, entry: Entry, *, owner: str = "") -> Appended: ...
+    async def has_key(self, channel: str, key: str) -> bool: ...
+
+
+class Told(NamedTuple):
+    """Where something stands for the asker; under another id when the key was used before."""
+
+    log: str
+    message_id: str
+
+
+class Askers:
+    """The logs of those who asked."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+
+    async def tell(
+        self, route: Route, encode: Callable[[str], bytes], message_id: str, key: str
+    ) -> Told | None:
+        """Logs what ``encode(log)`` makes for the asker, once for a key; nothing when nobody can be told.
+
+        Raises:
+            CityError: as the log's appends.
+        """
+        for log in _logs(route):
+            owner = route.connection_id if log.startswith("connection:") else ""
+            try:
+                found = await self._log.append_now(log, Entry(encode(log), message_id, key), owner=owner)
+            except Gone:
+                continue
+            return Told(log, found.message_id)
+        return None
+
+    async def log_with(self, route: Route, key: str) -> str | None:
+        """The asker's log in which something stands under this key."""
+        for log in _logs(route):
+            if await self._log.has_key(log, key):
+                return log
+        return None
+
+    async def is_answered(self, route: Route, message_id: str) -> bool:
+        """Whether the asker has had the final word on its question."""
+        return await self.log_with(route, final_key(message_id)) is not None
+
+
+def final_key(message_id: str) -> str:
+    """The key of a question's final word: an answer, an end, or the last error."""
+    return f"{message_id}/final"
+
+
+def start_key(delivery: DeliveryId) -> str:
+    """The key of the beginning of an answer in parts, of one attempt."""
+    return f"{delivery.message_id}/{delivery.serial}/start"
+
+
+def error_key(delivery: DeliveryId) -> str:
+    """The key of an attempt's error that is not the final word."""
+    return f"{delivery.message_id}/{delivery.serial}/error"
+
+
+def _logs(route: Route) -> list[str]:
+    """Where answers on this route may stand, the first choice first."""
+    if route.channel:
+        return [route.channel]
+    logs = []
+    if route.connection_id:
+        logs.append(f"connection:{route.connection_id}")
+    if route.user_id:
+        logs.append(f"user:{route.user_id}")
+    return logs

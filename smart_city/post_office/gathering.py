@@ -1,0 +1,132 @@
+"""One answer in parts while it is given here: deltas are gathered for a moment and told as one part.
+
+It keeps the order of the text and sends a part again whose fate is unknown. Where the text so far is kept is
+`open_answers`' work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from foundations.errors import CityError, Overloaded, StaleDelivery, TooLarge, Unavailable
+from foundations.supervision import Tasks
+from smart_city.post_office import answer_frames as frames
+from smart_city.post_office.answer_frames import About
+from smart_city.post_office.open_answers import OpenAnswers, Part
+
+WAITING_BYTES = 1024 * 1024
+"""Of one answer, while Valkey does not take it."""
+
+
+class Gathering:
+    """The text of one answer on its way. All answers here tell their parts in the same moments, in one call.
+
+    ``on_too_large`` is called once when the answer became longer than it may.
+    """
+
+    def __init__(
+        self, about: About, log: str, message_id: str, *, open_answers: OpenAnswers, tasks: Tasks,
+        seconds: float, newest_part: int, on_too_large: Callable[[], None],
+    ) -> None:  # fmt: skip
+        self.log = log
+        self.message_id = message_id
+        self._about = about
+        self._open_answers = open_answers
+        self._tasks = tasks
+        self._seconds = seconds
+        self._newest = newest_part
+        self._on_too_large = on_too_large
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._unsure: Part | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._lock = asyncio.Lock()
+        self._failure: CityError | None = None
+
+    def add(self, text: str) -> None:
+        """Takes a piece of text, to be told soon.
+
+        Raises:
+            StaleDelivery: the answer was ended from elsewhere.
+            TooLarge: the answer became too long and was ended.
+            Overloaded: too much waits for Valkey.
+        """
+        if self._failure is not None:
+            raise self._failure
+        piece = frames.escaped(text)
+        if self._size and self._size + len(piece) > WAITING_BYTES:
+            raise Overloaded("too much of this answer waits already", retry_after=1)
+        self._pieces.append(piece)
+        self._size += len(piece)
+        self._tell_soon()
+
+    async def finish(self) -> str:
+        """Tells what is left and returns the whole text; may be called again when it failed.
+
+        Raises:
+            CityError: as `add`, or Valkey did not answer.
+        """
+        self.stop()
+        async with self._lock:
+            if self._failure is not None:
+                raise self._failure
+            if self._unsure is not None:
+                await self._tell(self._unsure)
+            part = self._unsure = self._cut()
+            text = await self._open_answers.close(self.log, self.message_id, part)
+            self._told(part)
+        return frames.unescaped(text or b"")
+
+    def stop(self) -> None:
+        """Tells nothing more by itself."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _tell_soon(self) -> None:
+        if self._timer is None:
+            loop = asyncio.get_running_loop()
+            delay = self._seconds - loop.time() % self._seconds if self._seconds else 0.0
+            self._timer = loop.call_later(delay, self._start_telling)
+
+    def _start_telling(self) -> None:
+        self._timer = None
+        self._tasks.spawn("a part of an answer", self._tell_gathered())
+
+    async def _tell_gathered(self) -> None:
+        async with self._lock:
+            part = self._unsure or self._cut()
+            if self._failure is not None or not part.text:
+                return
+            try:
+                await self._tell(part)
+            except (Unavailable, Overloaded):
+                self._tell_soon()
+            except CityError as error:
+                self._failure = error
+                if isinstance(error, TooLarge):
+                    self._on_too_large()
+            else:
+                if self._pieces:
+                    self._tell_soon()
+
+    async def _tell(self, part: Part) -> None:
+        self._unsure = part
+        newest = await self._open_answers.append(self.log, self.message_id, part)
+        if newest is None:
+            raise StaleDelivery("this answer was ended already: its lease lapsed, or it was given back")
+        self._told(part)
+
+    def _told(self, part: Part) -> None:
+        self._unsure = None
+        if part.text:
+            self._newest = part.number
+
+    def _cut(self) -> Part:
+        """What was gathered so far, as the next part."""
+        text = b"".join(self._pieces)
+        self._pieces.clear()
+        self._size = 0
+        head = frames.delta_head(self._about, self.log, self.message_id) if text else b""
+        return Part(self._newest + 1, head, text)

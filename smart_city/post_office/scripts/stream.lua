@@ -1,0 +1,73 @@
+-- Answers in parts that are open, each kept as the frame that tells a joiner the text so far. One call, many logs.
+--
+-- KEYS  for each item `log:{CHANNEL}`: the bus channel of a log, and how its keys begin:
+--         :streams  hash  message id -> frame; what joiners are sent
+--         :drafts   hash  the same for answers that are shown to nobody, or no more
+-- ARGV  life of a forgotten answer (ms), most bytes of an answer, then FIVE for each item:
+--       verb, message id, part, a frame up to its text, text (escaped as in JSON)
+--
+--   open    the answer begins; the frame is the joiners'; part is 'hidden' if there shall be none
+--   append  text is added and published in a frame of its own as this part; sent again, it is known
+--   close   as append when there is text; then the answer becomes a draft, and its whole text is told
+--   forget  its end is logged
+--
+-- Answers for each {part, whole text when closed}; part -1: there is no such answer (any more), -2: it is too long.
+
+local life, most = tonumber(ARGV[1]), tonumber(ARGV[2])
+local call = redis.call
+local BEGIN, PART = '"payload":{"message":"', '"},"part":'
+
+local function keep(key, id, frame)
+  call('HSET', key, id, frame)
+  call('HPEXPIRE', key, life, 'FIELDS', 1, id)
+end
+
+-- The frame up to its text, the text, the part. What is escaped in JSON can hold neither BEGIN nor PART.
+local function parse(frame)
+  local _, head = string.find(frame, BEGIN, 1, true)
+  local digits = string.match(string.sub(frame, -16), '(%d+)}$')
+  return string.sub(frame, 1, head), string.sub(frame, head + 1, -2 - #digits - #PART), tonumber(digits)
+end
+
+local function tail(part) return PART .. string.format('%d', part) .. '}' end
+
+local verbs = {}
+
+function verbs.open(log, id, hidden, head, text)
+  keep(log .. (hidden == '' and ':streams' or ':drafts'), id, head .. text .. tail(0))
+  return {0}
+end
+
+function verbs.forget(log, id)
+  call('HDEL', log .. ':streams', id)
+  call('HDEL', log .. ':drafts', id)
+  return {0}
+end
+
+local function add(log, id, new_part, delta_head, new_text, is_last)
+  local frame, is_shown = call('HGET', log .. ':streams', id), true
+  if not frame then frame, is_shown = call('HGET', log .. ':drafts', id), false end
+  if not frame then return {-1} end
+  local head, text, part = parse(frame)
+  if new_text ~= '' and tonumber(new_part) > part then
+    if #text + #new_text > most then return {-2} end
+    part, text = part + 1, text .. new_text
+    if is_shown then
+      call('SPUBLISH', log, '{"v":1,"t":"delta"}\n' .. delta_head .. new_text .. tail(part))
+    end
+  end
+  if is_last and is_shown then call('HDEL', log .. ':streams', id) end
+  keep(log .. ((is_last or not is_shown) and ':drafts' or ':streams'), id, head .. text .. tail(part))
+  return {part, is_last and text or nil}
+end
+
+function verbs.append(log, id, part, head, text) return add(log, id, part, head, text, false) end
+function verbs.close(log, id, part, head, text) return add(log, id, part, head, text, true) end
+
+local answers = {}
+for i, log in ipairs(KEYS) do
+  local at = 3 + (i - 1) * 5
+  local verb, id, part, head, text = unpack(ARGV, at, at + 4)
+  answers[i] = verbs[verb](log, id, part, head, text)
+end
+return answers
