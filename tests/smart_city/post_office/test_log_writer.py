@@ -1,0 +1,430 @@
+"""How appends travel: in rounds, in order, once, whatever becomes of Valkey meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from foundations.errors import CityError, Internal, Overloaded, Unavailable
+from foundations.supervision import Tasks
+from foundations.valkey import Script, Valkey
+from foundations.valkey.client import Argument
+from smart_city.post_office.log import Appended, ChannelLog, Entry, Patience, Stretch
+from smart_city.vocabulary import Position
+from tests.support.logs import ROOMY, ALog, an_entry
+from tests.support.valkey import ValkeyServer
+from tests.support.waiting import until
+
+
+class WatchedValkey(Valkey):
+    """A client like another that remembers to how many logs each append call went, with how many entries."""
+
+    def __init__(self, like: Valkey) -> None:
+        super().__init__(like.client, url=like.url, prefix=like.prefix, timeout=like.timeout)
+        self.calls: list[tuple[int, int]] = []
+
+    async def run(self, script: Script, keys: Sequence[str], args: Sequence[Argument]) -> Any:
+        if script.name.endswith("append"):
+            self.calls.append((len(keys) // 4, sum(isinstance(each, bytes) for each in args)))
+        return await super().run(script, keys, args)
+
+    async def carried_out(self) -> int:
+        """How many scripts the server has run."""
+        stats = (await self.command("INFO", "commandstats"))["cmdstat_evalsha"]
+        return int(stats["calls"])
+
+
+class Told:
+    """Collects what senders are told, in the order in which they are."""
+
+    def __init__(self) -> None:
+        self.outcomes: list[tuple[str, Appended | Exception]] = []
+
+    def of(self, entry: Entry) -> Callable[[Appended | Exception], None]:
+        return lambda outcome: self.outcomes.append((entry.message_id, outcome))
+
+    @property
+    def offsets(self) -> list[int]:
+        return [outcome.offset for _, outcome in self.outcomes if isinstance(outcome, Appended)]
+
+    @property
+    def errors(self) -> list[Exception]:
+        return [outcome for _, outcome in self.outcomes if isinstance(outcome, Exception)]
+
+
+@pytest.fixture
+async def watched(valkey: Valkey) -> WatchedValkey:
+    return WatchedValkey(valkey)
+
+
+@pytest.fixture
+def server() -> Iterator[ValkeyServer]:
+    with ValkeyServer() as server:
+        yield server
+
+
+@pytest.fixture
+async def own(server: ValkeyServer) -> AsyncIterator[WatchedValkey]:
+    """A client, quick to give a command up, on a server that may be hung, killed or filled."""
+    plain = await Valkey.connect(server.url, timeout=0.2)
+    yield WatchedValkey(plain)
+    await plain.close()
+
+
+def post(log: ChannelLog, channel: str, entries: Sequence[Entry], told: Told, *, owner: str = "") -> None:
+    for entry in entries:
+        log.append(channel, entry, told.of(entry), owner=owner)
+
+
+def some(number: int, *, size: int = 0) -> list[Entry]:
+    return [an_entry(size=size) for _ in range(number)]
+
+
+async def stored(log: ChannelLog, channel: str) -> list[bytes]:
+    return list((await log.read(channel, Position(0), max_bytes=64 * 1024 * 1024)).entries)
+
+
+class TestRounds:
+    async def test_what_one_turn_of_the_loop_brings_travels_in_one_call(
+        self, watched: WatchedValkey, tasks: Tasks
+    ) -> None:
+        log, told = ALog(watched, tasks), Told()
+        for channel in ("guide", "user:a", "user:b"):
+            post(log, channel, some(10), told)
+        assert await log.flush(5) == 0
+        assert watched.calls == [(3, 30)]
+        assert told.offsets == [*range(1, 11)] * 3
+
+    async def test_a_call_carries_512_entries(self, watched: WatchedValkey, tasks: Tasks) -> None:
+        log, told = ALog(watched, tasks), Told()
+        entries = some(1100)
+        post(log, "guide", entries, told)
+        await log.flush(5)
+        assert watched.calls == [(1, 512), (1, 512), (1, 76)]
+        assert told.offsets == list(range(1, 1101))
+        assert [message_id for message_id, _ in told.outcomes] == [entry.message_id for entry in entries]
+
+    async def test_a_call_carries_a_mebibyte_and_a_larger_entry_travels_alone(
+        self, watched: WatchedValkey, tasks: Tasks
+    ) -> None:
+        log, told = ALog(watched, tasks), Told()
+        sizes = (400_000, 400_000, 400_000, 4_200_000, 100)
+        post(log, "guide", [an_entry(size=size) for size in sizes], told)
+        post(log, "user:a", some(1), told)
+        await log.flush(5)
+        assert watched.calls == [(2, 3), (1, 1), (1, 1), (1, 1)]
+        assert sorted(told.offsets) == [1, 1, 2, 3, 4, 5]
+
+    async def test_channels_beyond_one_call_travel_beside_it(
+        self, watched: WatchedValkey, tasks: Tasks
+    ) -> None:
+        log, told = ALog(watched, tasks), Told()
+        for number in range(600):
+            post(log, f"user:{number}", some(2), told)
+        await log.flush(5)
+        assert sorted(watched.calls) == [(88, 176), (256, 512), (256, 512)]
+        assert sorted(told.offsets) == [1] * 600 + [2] * 600
+
+    async def test_what_comes_while_a_call_is_under_way_is_logged_behind_it(
+        self, watched: WatchedValkey, tasks: Tasks
+    ) -> None:
+        log, told, sent = ALog(watched, tasks), Told(), some(40)
+
+        async def send(entries: Sequence[Entry]) -> None:
+            for entry in entries:
+                post(log, "guide", [entry], told)
+                await asyncio.sleep(0)
+
+        await send(sent)
+        await log.flush(5)
+        assert await stored(log, "guide") == [entry.data for entry in sent]
+        assert told.offsets == list(range(1, 41))
+        assert 2 <= len(watched.calls) < 40
+
+    async def test_who_is_told_may_send_again_at_once(self, watched: WatchedValkey, tasks: Tasks) -> None:
+        log, told = ALog(watched, tasks), Told()
+        first, second = some(2)
+        log.append("guide", first, lambda _: post(log, "guide", [second], told))
+        await log.flush(5)
+        assert told.offsets == [2]
+
+
+class TestTelling:
+    async def test_what_was_appended_is_announced_before_its_senders_are_told(
+        self, valkey: Valkey, tasks: Tasks
+    ) -> None:
+        events: list[object] = []
+        log = ChannelLog(valkey, tasks, ROOMY, events.append)
+        entries = [an_entry(key="k"), an_entry(key="k"), an_entry()]
+        for entry in entries:
+            log.append("guide", entry, events.append)
+        await log.flush(5)
+        stretch = events[0]
+        assert isinstance(stretch, Stretch)
+        assert stretch.entries == (entries[0].data, entries[2].data)
+        assert sorted(each.offset for each in events[1:] if isinstance(each, Appended)) == [1, 1, 2]
+
+    async def test_nothing_is_announced_when_nothing_was_appended(self, valkey: Valkey, tasks: Tasks) -> None:
+        log = ALog(valkey, tasks)
+        with pytest.raises(CityError):
+            await log.append_now("connection:a", an_entry(), owner="a")
+        assert log.announced == []
+
+    async def test_a_sender_that_fails_keeps_nobody_from_being_told(
+        self, valkey: Valkey, tasks: Tasks, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def fail(_: object) -> None:
+            raise ZeroDivisionError
+
+        log, told = ChannelLog(valkey, tasks, ROOMY, fail), Told()
+        log.append("guide", an_entry(), fail)
+        post(log, "guide", some(1), told)
+        assert await log.flush(5) == 0
+        assert told.offsets == [2]
+        assert [record.levelno for record in caplog.records] == [logging.ERROR] * 2
+
+    async def test_who_has_stopped_waiting_is_no_problem(self, valkey: Valkey, tasks: Tasks) -> None:
+        log = ALog(valkey, tasks)
+        waiting = asyncio.ensure_future(log.append_now("guide", an_entry()))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        assert await log.flush(5) == 0
+        assert (await log.read("guide", None)).newest.offset == 1
+
+    async def test_a_log_that_cannot_be_written_spoils_no_other(
+        self, valkey: Valkey, tasks: Tasks, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        await valkey.command("SET", valkey.key("log:{guide}:entries"), "not a stream")
+        await ALog(valkey, tasks).read("guide", None, create=True)
+        await valkey.command("SET", valkey.key("log:{guide}:entries"), "not a stream")
+        log, told, entry = ALog(valkey, tasks), Told(), an_entry()
+        for channel in ("user:a", "guide", "user:b"):
+            post(log, channel, [entry], told)
+        await log.flush(5)
+        assert [type(each) for each in told.errors] == [Internal]
+        assert told.offsets == [1, 1]
+        assert [stretch.channel for stretch in log.announced] == ["user:a", "user:b"]
+        assert "WRONGTYPE" in caplog.text
+
+
+class TestOutages:
+    async def test_a_restart_is_not_noticed(
+        self, server: ValkeyServer, own: WatchedValkey, tasks: Tasks
+    ) -> None:
+        log, told, sent = ALog(own, tasks), Told(), some(1)
+        post(log, "guide", sent, told)
+        restart = asyncio.create_task(asyncio.to_thread(server.restart))
+        while not restart.done():
+            sent += some(1)
+            post(log, "guide", sent[-1:], told)
+            await asyncio.sleep(0.0005)  # a steady stream, of which the restart catches some
+        assert await log.flush(10) == 0
+        assert told.offsets == list(range(1, len(sent) + 1))
+        assert await stored(log, "guide") == [entry.data for entry in sent]
+
+    async def test_an_append_that_is_sent_again_is_logged_once(
+        self, server: ValkeyServer, own: WatchedValkey, tasks: Tasks
+    ) -> None:
+        log, told = ALog(own, tasks), Told()
+        await log.write("guide", *some(2))
+        before = await own.carried_out()
+        server.hang()
+        sent = some(3)
+        post(log, "guide", sent, told)
+        await until(lambda: len(own.calls) >= 4, "the call is sent a second time")
+        server.resume()
+        assert await log.flush(10) == 0
+        async with asyncio.timeout(5):
+            while await own.carried_out() < before + 2:
+                pass
+        assert told.offsets == [3, 4, 5]
+        assert (await stored(log, "guide"))[2:] == [entry.data for entry in sent]
+        assert [stretch.first for stretch in log.announced] == [1, 2, 3]
+        await log.write("guide", an_entry())
+        assert (await log.read("guide", None)).newest.offset == 6
+
+    async def test_a_repeat_is_answered_as_the_first_time_with_all_that_was_set_aside(
+        self, server: ValkeyServer, own: WatchedValkey, tasks: Tasks
+    ) -> None:
+        log, told = ALog(own, tasks), Told()
+        earlier = await log.append_now("guide", an_entry(key="a", digest="d"))
+        entries = [
+            an_entry(key="a", digest="d"),
+            an_entry(key="b"),
+            an_entry(key="a", digest="e"),
+            an_entry(),
+        ]
+        server.hang()
+        post(log, "guide", entries, told)
+        await until(lambda: len(own.calls) >= 3, "the call is sent a second time")
+        server.resume()
+        await log.flush(10)
+        outcomes = dict(told.outcomes)
+        assert outcomes[entries[0].message_id] == earlier._replace(duplicate=True)
+        assert outcomes[entries[1].message_id] == Appended(entries[1].message_id, 2, earlier.epoch, False)
+        assert isinstance(outcomes[entries[2].message_id], CityError)
+        assert outcomes[entries[3].message_id] == Appended(entries[3].message_id, 3, earlier.epoch, False)
+        assert await stored(log, "guide") != []
+        assert (await log.read("guide", None)).newest.offset == 3
+
+    async def test_what_is_not_answered_in_time_is_unavailable_and_so_is_what_waits_behind_it(
+        self, server: ValkeyServer, own: WatchedValkey, tasks: Tasks
+    ) -> None:
+        log, told = ALog(own, tasks, patience=Patience(seconds=0.5)), Told()
+        server.hang()
+        post(log, "guide", some(3), told)
+        await until(lambda: len(own.calls) >= 2, "the call is sent a second time")
+        post(log, "guide", some(2), told)
+        assert await log.flush(5) == 0
+        assert [type(each) for each in told.errors] == [Unavailable] * 5
+        assert log.announced == []
+        server.resume()
+        assert (await log.append_now("guide", an_entry())).offset in {1, 4}
+
+    async def test_what_was_given_up_is_never_logged_behind_what_came_later(
+        self, server: ValkeyServer, own: WatchedValkey, tasks: Tasks
+    ) -> None:
+        log, told = ALog(own, tasks, patience=Patience(seconds=0.3)), Told()
+        await log.write("guide", an_entry())
+        server.hang()
+        given_up = some(1)
+        post(log, "guide", given_up, told)
+        assert await log.flush(5) == 0
+        server.resume()
+        later = await log.write("guide", *some(5))
+        entries = await stored(log, "guide")
+        assert entries[-5:] == later
+        assert entries[1:-5] in ([], [given_up[0].data])
+
+    async def test_every_sender_is_told_once_when_more_waits_than_can_be_sent(
+        self, server: ValkeyServer, own: WatchedValkey, tasks: Tasks
+    ) -> None:
+        log, told = ALog(own, tasks, patience=Patience(seconds=0.3)), Told()
+        server.hang()
+        sent = some(6000)
+        for number, entry in enumerate(sent):
+            post(log, f"user:{number}", [entry], told)
+        assert await log.flush(5) == 0
+        assert sorted(message_id for message_id, _ in told.outcomes) == sorted(
+            entry.message_id for entry in sent
+        )
+        assert len(told.errors) == 6000
+
+    async def test_what_waits_is_bounded_by_number(
+        self, server: ValkeyServer, own: WatchedValkey, tasks: Tasks
+    ) -> None:
+        log, told = ALog(own, tasks, patience=Patience(seconds=0.3, entries=10)), Told()
+        server.hang()
+        post(log, "guide", some(14), told)
+        assert [type(each) for each in told.errors] == [Unavailable] * 4
+        assert await log.flush(5) == 0
+        assert len(told.outcomes) == 14
+        server.resume()
+        await log.write("guide", an_entry())
+
+    async def test_what_waits_is_bounded_by_bytes(
+        self, server: ValkeyServer, own: WatchedValkey, tasks: Tasks
+    ) -> None:
+        log, told = ALog(own, tasks, patience=Patience(seconds=0.3, bytes=2500)), Told()
+        server.hang()
+        post(log, "guide", some(4, size=1000), told)
+        assert len(told.errors) == 2
+        assert await log.flush(5) == 0
+        assert len(told.outcomes) == 4
+
+    async def test_reading_waits_for_a_restart_but_not_for_ever(
+        self, server: ValkeyServer, own: WatchedValkey, tasks: Tasks
+    ) -> None:
+        log = ALog(own, tasks, patience=Patience(seconds=0.5))
+        data = await log.write("guide", an_entry(key="k"))
+        restart = asyncio.create_task(asyncio.to_thread(server.restart))
+        while not restart.done():
+            assert (await log.newest(["guide"]))["guide"].offset == 1
+            assert list((await log.read("guide", Position(0))).entries) == data
+            assert await log.has_key("guide", "k")
+        server.kill()
+        began = time.monotonic()
+        for question in (log.read("guide", None), log.newest(["guide"]), log.has_key("guide", "k")):
+            with pytest.raises(Unavailable):
+                await question
+        assert time.monotonic() - began < 5
+
+    async def test_a_full_store_is_overloaded_and_nothing_is_appended(
+        self, server: ValkeyServer, own: WatchedValkey, tasks: Tasks
+    ) -> None:
+        log = ALog(own, tasks)
+        await log.write("guide", an_entry())
+        await own.command("CONFIG", "SET", "maxmemory", "1")
+        with pytest.raises(Overloaded):
+            await log.append_now("guide", an_entry())
+        await own.command("CONFIG", "SET", "maxmemory", "0")
+        assert (await log.append_now("guide", an_entry())).offset == 2
+
+
+class TestEnding:
+    async def test_flushing_waits_for_every_sender_and_says_how_many_are_left(
+        self, server: ValkeyServer, own: WatchedValkey, tasks: Tasks
+    ) -> None:
+        log, told = ALog(own, tasks), Told()
+        assert await log.flush(1) == 0
+        server.hang()
+        post(log, "guide", some(3), told)
+        assert await log.flush(0.05) == 3
+        server.resume()
+        assert await log.flush(10) == 0
+        assert told.offsets == [1, 2, 3]
+
+    async def test_who_still_waits_at_the_end_is_told(
+        self, server: ValkeyServer, own: WatchedValkey, tasks: Tasks
+    ) -> None:
+        log, told = ALog(own, tasks), Told()
+        server.hang()
+        post(log, "guide", some(2), told)
+        await until(lambda: bool(own.calls), "the call is sent")
+        post(log, "guide", some(2), told)
+        await tasks.close()
+        post(log, "user:a", some(2), told)
+        assert await log.flush(1) == 0
+        assert [type(each) for each in told.errors] == [Unavailable] * 6
+
+    async def test_a_call_that_was_never_begun_is_told_too(self, valkey: Valkey, tasks: Tasks) -> None:
+        log, told = ALog(valkey, tasks), Told()
+        post(log, "guide", some(2), told)
+        asyncio.get_running_loop().call_soon(lambda: asyncio.ensure_future(tasks.close()))
+        assert await log.flush(1) == 0
+        assert len(told.outcomes) == 2
+
+    async def test_a_defect_is_internal_and_what_waits_behind_it_goes_on(
+        self, valkey: Valkey, tasks: Tasks, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        log, told = ALog(valkey, tasks), Told()
+        broken = Entry(b"{}", "m1", key="k", digest="d")
+        object.__setattr__(broken, "digest", object())
+        post(log, "guide", [broken], told)
+        assert await log.flush(5) == 0
+        assert [type(each) for each in told.errors] == [Internal]
+        post(log, "guide", some(1), told)
+        await log.flush(5)
+        assert told.offsets == [1]
+        assert caplog.records
+
+
+class TestWriters:
+    async def test_writers_not_heard_of_for_an_hour_are_swept_out_when_a_new_one_comes(
+        self, valkey: Valkey, tasks: Tasks
+    ) -> None:
+        await ALog(valkey, tasks).write("guide", an_entry())
+        meta = valkey.key("log:{guide}:meta")
+        now = time.time() * 1000
+        for name, ago in (("w:old", 3_700_000), ("w:young", 3_500_000)):
+            await valkey.command("HSET", meta, name, f"7 {now - ago:.0f} {{}}")
+        await ALog(valkey, tasks).write("guide", an_entry())
+        writers = {field for field in await valkey.command("HKEYS", meta) if field.startswith(b"w:")}
+        assert b"w:old" not in writers
+        assert b"w:young" in writers
+        assert len(writers) == 3
