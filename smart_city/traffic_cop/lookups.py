@@ -51,9 +51,10 @@ class Lookups:
 
     def _start(self) -> None:
         try:
-            self._tasks.spawn("look up tokens", self._answer())
+            task = self._tasks.spawn("look up tokens", self._answer())
         except RuntimeError as error:
-            raise Unavailable("this instance is closing") from error
+            raise _closing() from error
+        task.add_done_callback(self._ended)
 
     async def _answer(self) -> None:
         """Begins when all that wait in this turn have asked."""
@@ -65,16 +66,26 @@ class Lookups:
                     if not answer.done():
                         answer.set_result(value)
         except asyncio.CancelledError:
-            _fail(asked, Unavailable("this instance is closing"))
+            _fail(asked, _closing())
             raise
         except Exception as error:  # of a task: those who wait are told, whatever it is
             _fail(asked, error)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """A task that was cancelled before its first step has told nobody."""
+        if task.cancelled():
+            asked, self._waiting = self._waiting, []
+            _fail(asked, _closing())
 
 
 def _fail(asked: Sequence[tuple[str, asyncio.Future[bytes | None]]], error: Exception) -> None:
     for _, answer in asked:
         if not answer.done():
             answer.set_exception(error)
+
+
+def _closing() -> Unavailable:
+    return Unavailable("this instance is closing")
 
 
 def _parts(items: Sequence[Item]) -> Iterator[Sequence[Item]]:

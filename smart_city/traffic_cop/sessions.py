@@ -249,7 +249,7 @@ def _ended() -> Unauthenticated:
 def _check_context(context: dict[str, Any]) -> None:
     try:
         size = len(msgspec.json.encode(context))
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         told = f"cannot be kept as JSON: {error}"
     else:
         if size <= MAX_CONTEXT_BYTES:

@@ -53,8 +53,8 @@ def read_token(text: str) -> Token | None:
 
 
 def digest(text: str) -> str:
-    """What is kept of a secret."""
-    return hashlib.sha256(text.encode()).hexdigest()
+    """What is kept of a secret. Texts from outside need not be proper Unicode."""
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 
 
 def shard_of_user(user_id: str) -> str:

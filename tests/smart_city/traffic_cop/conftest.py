@@ -1,0 +1,71 @@
+"""A Traffic Cop on the shared Valkey server, and its parts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from types import MappingProxyType
+
+import pytest
+
+from foundations.supervision import Tasks
+from foundations.valkey import Valkey
+from smart_city.traffic_cop.identities import Identities
+from smart_city.traffic_cop.limits import Limits, Rate
+from smart_city.traffic_cop.lookups import Lookups
+from smart_city.traffic_cop.operations import TrafficCop
+from smart_city.traffic_cop.service_tokens import ServiceTokens
+from smart_city.traffic_cop.sessions import Issued, Sessions
+
+OPERATOR_TOKEN = "op_a-secret-of-the-operator"
+RATES = MappingProxyType({"messages": Rate(100, 200), "calls": Rate(2, 20)})
+
+
+async def eventually(condition: Callable[[], Awaitable[bool]], seconds: float = 5.0) -> None:
+    """Asks until the answer is yes; fails after ``seconds``."""
+    async with asyncio.timeout(seconds):
+        while not await condition():  # noqa: ASYNC110  # whatever changes lies in Valkey and sets no event
+            await asyncio.sleep(0.005)
+
+
+CreateSession = Callable[..., Awaitable[Issued]]
+
+
+@pytest.fixture
+def lookups(valkey: Valkey, tasks: Tasks) -> Lookups:
+    return Lookups(valkey, tasks)
+
+
+@pytest.fixture
+def sessions(valkey: Valkey, lookups: Lookups) -> Sessions:
+    return Sessions(valkey, lookups)
+
+
+@pytest.fixture
+def service_tokens(valkey: Valkey, lookups: Lookups) -> ServiceTokens:
+    return ServiceTokens(valkey, lookups)
+
+
+@pytest.fixture
+def identities(sessions: Sessions, service_tokens: ServiceTokens) -> Identities:
+    return Identities(sessions, service_tokens, operator_token=OPERATOR_TOKEN)
+
+
+@pytest.fixture
+def limits(valkey: Valkey) -> Limits:
+    return Limits(valkey, users=RATES, services=RATES)
+
+
+@pytest.fixture
+def cop(valkey: Valkey, sessions: Sessions, service_tokens: ServiceTokens, limits: Limits) -> TrafficCop:
+    return TrafficCop(valkey, sessions, service_tokens, limits)
+
+
+@pytest.fixture
+def create(sessions: Sessions) -> CreateSession:
+    """Creates a session of ``user_id`` that lives ``lifetime`` seconds."""
+
+    async def create(user_id: str = "alice", lifetime: float = 60.0) -> Issued:
+        return await sessions.create(user_id, session_type="user", context={}, grants=(), lifetime=lifetime)
+
+    return create
