@@ -20,6 +20,7 @@ from city_client.errors import (
 from city_client.frames import Acknowledged, Position, Sender
 from city_client.operations import Operations
 from city_client.questions import Question
+from city_client.reconnecting import Backoff
 from city_client.subscription import Publication, Subscription
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "Agent",
     "Answer",
     "AnswerFailed",
+    "Backoff",
     "CityClient",
     "ClientError",
     "Dropped",
