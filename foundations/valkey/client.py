@@ -1,4 +1,4 @@
-"""The store behind one bounded pool: commands and scripts, each with a deadline, failing in our own errors.
+"""The store: commands and scripts over one connection, each with a deadline, failing in the city's errors.
 
 It never retries: whether a command may be sent twice is known only to whoever sends it. Hearing the bus is
 `subscriptions`' work.
@@ -6,39 +6,34 @@ It never retries: whether a command may be sent twice is known only to whoever s
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
 from urllib.parse import parse_qs, urlsplit
 
+import hiredis
 import redis.asyncio
 from redis import exceptions
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from foundations.errors import CityError, Overloaded, Unavailable
+from foundations.errors import Overloaded, Unavailable
+from foundations.valkey.pipe import Pipe
 from foundations.valkey.scripts import Script
+from foundations.valkey.wire import Argument
 
-Argument = bytes | str | int | float
+__all__ = ["Argument", "Valkey", "WrongStore"]
 
-MAX_CONNECTIONS = 64
-"""Of one instance; a command beyond waits its turn inside its own deadline."""
+POOLED_CONNECTIONS = 16
 OLDEST_VALKEY = (9, 0)
 OLDEST_REDIS = (7, 4)
 
-_TIMED_OUT = (exceptions.TimeoutError, TimeoutError)
-_AWAY = (exceptions.ConnectionError, exceptions.TimeoutError, OSError)
-_REFUSED_FOR_NOW = (
-    exceptions.ReadOnlyError,
-    exceptions.MasterDownError,
-    exceptions.ClusterDownError,
-    exceptions.TryAgainError,
+_PASSING = frozenset(
+    ("LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "MISCONF", "NOREPLICAS", "BUSY")
 )
-_REFUSED_FOR_NOW_CODES = ("MISCONF", "NOREPLICAS", "BUSY", "UNBLOCKED")
-"""Refusals that pass: the disk is full, replicas are missing, a script runs too long, a failover goes on."""
+"""Refusals that pass: it starts, fails over, lacks replicas or disk, or a script runs too long."""
+_CLOSED = frozenset(("NOAUTH", "WRONGPASS", "NOPERM"))
 
 
 class WrongStore(Exception):
@@ -46,7 +41,11 @@ class WrongStore(Exception):
 
 
 class Valkey:
-    """The store, over one connection pool that never retries; replies are bytes."""
+    """The store. Replies are as redis-py gives them, with bytes for text.
+
+    `command` and `run` share one connection, on which what is asked for in one turn of the event loop goes
+    together. ``client`` is redis-py's own, for what blocks or needs a connection to itself.
+    """
 
     def __init__(self, client: redis.asyncio.Redis, *, url: str, prefix: str, timeout: float) -> None:
         self.client = client
@@ -54,7 +53,8 @@ class Valkey:
         self.prefix = prefix
         self.timeout = timeout
         self.incarnation = secrets.token_hex(8)
-        self._send: Callable[..., Awaitable[Any]] = client.execute_command
+        self._pipe = Pipe(client.connection_pool, seconds=timeout)
+        self._read = cast(Mapping[str, Callable[[Any], Any]], client.response_callbacks)
 
     @classmethod
     async def connect(
@@ -67,22 +67,19 @@ class Valkey:
         """Opens the store and makes sure that it can be trusted with what the platform keeps.
 
         Raises:
-            WrongStore: too old, evicting, full, or a URL that cannot be used.
+            WrongStore: too old, evicting, full, closed to us, or a URL that cannot be used.
             Unavailable: nobody answers there within ``timeout`` seconds.
         """
         valkey = cls(_client(url, timeout), url=url, prefix=prefix, timeout=timeout)
         try:
-            await valkey.command("PING")  # unlike INFO it is refused by a store that still loads its data
             _check(await valkey.command("INFO"))
-        except exceptions.ResponseError as error:
-            await valkey.close()
-            raise WrongStore(f"The store at {_shown(url)} refuses INFO: {error}.") from error
         except BaseException as error:
             await valkey.close()
-            if isinstance(error.__cause__, exceptions.AuthenticationError | exceptions.AuthorizationError):
+            refusal = str(error.__cause__ or error)
+            if refusal.partition(" ")[0] in _CLOSED:
                 raise WrongStore(
-                    f"The store at {_shown(url)} refuses this user name or password: {error.__cause__}. "
-                    "Put the right ones into SMART_CITY_VALKEY_URL."
+                    f"The store at {_shown(url)} does not let us in ({refusal}): put a user name and "
+                    "a password that may do everything into SMART_CITY_VALKEY_URL."
                 ) from error
             raise
         return valkey
@@ -98,22 +95,24 @@ class Valkey:
             Unavailable: no answer within the deadline; the script may have run or may still run.
             Overloaded: the store is full and nothing was changed.
         """
-        try:
-            return await self.command("EVALSHA", script.sha, len(keys), *keys, *args)
-        except exceptions.NoScriptError:
-            return await self.command("EVAL", script.source, len(keys), *keys, *args)
+        reply = await self._pipe.ask(("EVALSHA", script.sha, len(keys), *keys, *args))
+        if isinstance(reply, hiredis.ReplyError) and str(reply).startswith("NOSCRIPT"):
+            reply = await self._pipe.ask(("EVAL", script.source, len(keys), *keys, *args))
+        if isinstance(reply, hiredis.ReplyError):
+            raise _translated(str(reply))
+        return reply
 
     async def command(self, *args: Argument) -> Any:
-        """Sends one plain command; errors as with `run`. A defect of ours passes as redis-py's error."""
-        try:
-            async with asyncio.timeout(self.timeout):
-                return await self._send(*args)
-        except (exceptions.RedisError, OSError) as error:
-            if isinstance(error, _TIMED_OUT):
-                await self._drop_idle_connections()
-            if (translated := _translated(error)) is None:
-                raise
-            raise translated from error
+        """Sends one plain command that does not block; errors as with `run`.
+
+        Raises:
+            redis.exceptions.ResponseError: a refusal that only a defect of ours explains.
+        """
+        reply = await self._pipe.ask(args)
+        if isinstance(reply, hiredis.ReplyError):
+            raise _translated(str(reply))
+        read = self._read.get(str(args[0]))
+        return reply if read is None else read(reply)
 
     async def ping(self) -> float:
         """How long the store takes to answer, in seconds."""
@@ -121,18 +120,14 @@ class Valkey:
         await self.command("PING")
         return time.perf_counter() - began
 
-    async def _drop_idle_connections(self) -> None:
-        """One has gone deaf, so the idle ones may have, too, and each would cost somebody a deadline."""
-        with suppress(exceptions.RedisError, OSError):
-            await self.client.connection_pool.disconnect(inuse_connections=False)
-
     async def close(self) -> None:
-        """Closes every connection of the pool."""
+        """Closes every connection."""
+        await self._pipe.close()
         await self.client.aclose(close_connection_pool=True)
 
 
 def _client(url: str, seconds: float) -> redis.asyncio.Redis:
-    """A client that gives each command one try, each read and connect a deadline, and the pool a bound."""
+    """redis-py's client, with one try for each command, a deadline for each step and a bound on the pool."""
     if parse_qs(urlsplit(url).query).get("cluster", ["false"])[0].lower() == "true":
         raise WrongStore(
             f"SMART_CITY_VALKEY_URL is {_shown(url)}, but clusters are not supported yet: "
@@ -141,7 +136,7 @@ def _client(url: str, seconds: float) -> redis.asyncio.Redis:
     try:
         pool = redis.asyncio.BlockingConnectionPool.from_url(
             url, protocol=3, decode_responses=False, retry=Retry(NoBackoff(), 0), client_name="smart-city",
-            max_connections=MAX_CONNECTIONS, timeout=seconds, socket_timeout=seconds,
+            max_connections=POOLED_CONNECTIONS, timeout=seconds, socket_timeout=seconds,
             socket_connect_timeout=seconds,
         )  # fmt: skip
     except (ValueError, TypeError) as error:
@@ -149,23 +144,14 @@ def _client(url: str, seconds: float) -> redis.asyncio.Redis:
     return redis.asyncio.Redis(connection_pool=pool)
 
 
-def _translated(error: Exception) -> CityError | None:
-    """The driver's error in the city's words; ``None`` for what is a defect of ours.
-
-    From inside a script an error has no class of its own: its code is only its first word.
-    """
-    text = str(error)
-    if isinstance(error, exceptions.OutOfMemoryError) or text.startswith("OOM"):
-        return _full()
-    if isinstance(error, _REFUSED_FOR_NOW) or text.startswith(_REFUSED_FOR_NOW_CODES):
-        return Unavailable(f"Valkey takes no writes at the moment: {text}")
-    if isinstance(error, _AWAY):
-        return Unavailable(f"Valkey does not answer: {text or 'timed out'}")
-    return None
-
-
-def _full() -> Overloaded:
-    return Overloaded("Valkey has reached its maxmemory and takes no more writes", retry_after=1)
+def _translated(refusal: str) -> Exception:
+    """A refusal in the city's words, or in redis-py's when only a defect of ours explains it."""
+    code = refusal.partition(" ")[0]
+    if code == "OOM":
+        return Overloaded("Valkey has reached its maxmemory and takes no more writes", retry_after=1)
+    if code in _PASSING:
+        return Unavailable(f"Valkey cannot do this at the moment: {refusal}")
+    return exceptions.ResponseError(refusal.removeprefix("ERR "))
 
 
 def _check(info: Mapping[str, Any]) -> None:

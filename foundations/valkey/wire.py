@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, cast
 
 import hiredis
@@ -21,11 +21,10 @@ from redis.asyncio.connection import (
 )
 
 Reply = Any
+Argument = bytes | str | int | float
 _NOT_YET = object()
 # The stub says "tuple of one" where the function takes any.
-_packed = cast(Callable[[tuple[bytes | str | int, ...]], bytes], hiredis.pack_command)
-_NAMES_AT_ONCE = 512
-"""Channel names in one command: enough to make thousands cheap, few enough not to hold the server up."""
+packed = cast(Callable[[tuple[Argument, ...]], bytes], hiredis.pack_command)
 
 
 class WireLost(Exception):
@@ -43,7 +42,7 @@ class Wire(asyncio.Protocol):
 
     @classmethod
     async def open(
-        cls, pool: ConnectionPool, on_reply: Callable[[Reply], None], *, seconds: float
+        cls, pool: ConnectionPool, on_reply: Callable[[Reply], None], *, seconds: float, name: str
     ) -> Wire:
         """Connects and greets within ``seconds``; the server has then answered PING, so it is not loading.
 
@@ -57,8 +56,9 @@ class Wire(asyncio.Protocol):
         try:
             async with asyncio.timeout(seconds):
                 await _connect(wire, target)
-                wire.send(*_hello(target))
-                wire.send("PING")
+                for command in _greetings(target, name):
+                    greeting.expected += 1
+                    wire.write(packed(command))
                 await asyncio.wait((greeting.done, wire.lost), return_when=asyncio.FIRST_COMPLETED)
         except (OSError, ssl.SSLError) as error:  # a timeout is an OSError
             wire.abort(f"{type(error).__name__} {error}".rstrip())
@@ -69,20 +69,10 @@ class Wire(asyncio.Protocol):
         wire._on_reply = on_reply
         return wire
 
-    def send(self, *command: bytes | str | int) -> None:
-        """Writes one command. After the end of the connection it does nothing: `lost` has said so."""
+    def write(self, commands: bytes) -> None:
+        """Writes commands that are packed. After the connection's end it does nothing: `lost` has said so."""
         if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(_packed(command))
-
-    def send_many(self, verb: bytes, names: Iterable[bytes]) -> None:
-        """Writes one verb for any number of names, in one write of several commands."""
-        rest = list(names)
-        commands = [
-            _packed((verb, *rest[start : start + _NAMES_AT_ONCE]))
-            for start in range(0, len(rest), _NAMES_AT_ONCE)
-        ]
-        if commands and self._transport is not None and not self._transport.is_closing():
-            self._transport.write(b"".join(commands))
+            self._transport.write(commands)
 
     def abort(self, reason: str) -> None:
         """Ends the connection at once."""
@@ -111,10 +101,10 @@ class Wire(asyncio.Protocol):
 
 
 class _Greeting:
-    """Waits for the replies to HELLO and PING. The result is empty, or the first refusal."""
+    """Waits for the replies to what is said first. The result is empty, or the first refusal."""
 
     def __init__(self) -> None:
-        self.expected = 2
+        self.expected = 0
         self.done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     def received(self, reply: Reply) -> None:
@@ -139,8 +129,10 @@ async def _connect(wire: Wire, target: AbstractConnection) -> None:
         await loop.create_connection(lambda: wire, target.host, target.port)
 
 
-def _hello(target: AbstractConnection) -> tuple[str, ...]:
-    name = ("SETNAME", "smart-city-bus")
-    if target.password is None:
-        return ("HELLO", "3", *name)
-    return ("HELLO", "3", "AUTH", target.username or "default", target.password, *name)
+def _greetings(target: AbstractConnection, name: str) -> list[tuple[Argument, ...]]:
+    """Who we are, which database, and a PING, which a server that still loads its data refuses."""
+    login: tuple[Argument, ...] = ()
+    if target.password is not None:
+        login = ("AUTH", target.username or "default", target.password)
+    select: list[tuple[Argument, ...]] = [("SELECT", target.db)] if int(target.db) else []
+    return [("HELLO", "3", *login, "SETNAME", name), *select, ("PING",)]

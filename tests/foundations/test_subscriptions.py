@@ -30,11 +30,11 @@ async def bus(valkey: Valkey, tasks: Tasks) -> AsyncIterator[Subscriptions]:
 
 @asynccontextmanager
 async def own_server(
-    *, canary_seconds: float = 0.1, **flags: str
+    *, canary_seconds: float = 0.1
 ) -> AsyncIterator[tuple[ValkeyServer, Valkey, Subscriptions]]:
     """A bus on a server that the test may hang, kill and restart."""
     owner = Tasks("own")
-    with ValkeyServer(appendonly="no", **flags) as server:
+    with ValkeyServer(appendonly="no") as server:
         valkey = await Valkey.connect(server.url, timeout=0.3)
         bus = Subscriptions(valkey, owner, canary_seconds=canary_seconds)
         await bus.start()

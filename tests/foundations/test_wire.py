@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 import pytest
 from redis.asyncio import ConnectionPool
 
-from foundations.valkey.wire import Reply, Wire, WireLost
+from foundations.valkey.wire import Reply, Wire, WireLost, packed
+from tests.support.speaking import speaking
 
 pytestmark = pytest.mark.on_both_loops
 
@@ -26,20 +27,15 @@ async def server_that_says(*words: bytes) -> AsyncIterator[ConnectionPool]:
             await writer.drain()
         while await reader.read(4096):
             pass
-        writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    pool: ConnectionPool = ConnectionPool.from_url(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}")
-    try:
+    async with speaking(serve) as port:
+        pool: ConnectionPool = ConnectionPool.from_url(f"redis://127.0.0.1:{port}")
         yield pool
-    finally:
-        server.close()
-        await pool.aclose()
 
 
 async def open_and_hear(pool: ConnectionPool) -> tuple[Wire, list[Reply]]:
     heard: list[Reply] = []
-    return await Wire.open(pool, heard.append, seconds=0.3), heard
+    return await Wire.open(pool, heard.append, seconds=0.3, name="test"), heard
 
 
 async def test_a_server_that_is_loading_is_not_greeted() -> None:
@@ -71,8 +67,7 @@ async def test_an_ended_wire_takes_commands_and_drops_them() -> None:
     async with server_that_says(GREETING) as pool:
         wire, _ = await open_and_hear(pool)
         wire.abort("enough")
-        wire.send("PING")
-        wire.send_many(b"SSUBSCRIBE", [b"a"])
+        wire.write(packed(("PING",)))
         assert await asyncio.wait_for(wire.lost, 5) == "enough"
 
 
