@@ -19,6 +19,8 @@ from city_guides.specialist import Specialist
 
 FINISH_SECONDS = 1.0
 """What answers in hand get when the program is asked to stop."""
+END_SECONDS = 1.5
+"""What all of them get to end, a call that hangs included."""
 EXPIRED = 4501
 
 logger = logging.getLogger("city_guides")
@@ -52,8 +54,11 @@ async def main() -> int:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     try:
         async with asyncio.TaskGroup() as agents:
-            for specialist in (GUIDE, *PILLARS):
-                agents.create_task(serve(specialist, url, token, stop), name=specialist.realm)
+            tasks = [agents.create_task(serve(each, url, token, stop)) for each in (GUIDE, *PILLARS)]
+            await stop.wait()
+            await asyncio.wait(tasks, timeout=END_SECONDS)
+            for task in tasks:
+                task.cancel()
     except ExceptionGroup as errors:
         if (others := errors.split(ClientError)[1]) is not None:
             raise others from None

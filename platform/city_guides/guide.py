@@ -18,7 +18,7 @@ EXPLANATION = (
     "Every channel is a log: what is published gets a place in it, everyone listening sees it in the same"
     " order, and whoever was away reads on where they left off.",
     "A question to a channel goes into its agents' inbox; the answer comes back to you alone, in parts while"
-    " it is written. Browsers and agents speak over a WebSocket, services over HTTP, AI agents also over MCP.",
+    " it is written. Browsers and agents come over a WebSocket, services over HTTP, AI agents over MCP, too.",
 )
 
 

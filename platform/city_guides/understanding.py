@@ -31,9 +31,9 @@ def _singular(word: str) -> str:
 
 
 FILLERS = keywords(
-    "a about all an and any are as ask at be by can could did do does for forward from give has have hello hi"
-    " i in is it its me my of on or please s show tell than that the them there these they this to was we were"
-    " what when where which will with would you your"
+    "a about all an and any are as ask at be by can could did do does for forward from give has have hello"
+    " hi i in is it its me my of on or please s show tell than that the them there these they this to was we"
+    " were what when where which will with would you your"
 )
 """Words that say nothing about what is meant."""
 
