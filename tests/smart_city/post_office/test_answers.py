@@ -1,0 +1,569 @@
+"""What agents say: answers at once and in parts, where they go, and one final word for each question."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Any
+
+import pytest
+
+from foundations.errors import Conflict, InvalidMessage, Overloaded, StaleDelivery, TooLarge, UnknownChannel
+from foundations.supervision import Tasks
+from foundations.valkey.client import Valkey
+from smart_city.post_office.inbox import Delivery, Question, Route
+from smart_city.post_office.questions import handed_on
+from tests.support.inboxes import holders, id_of, until_async
+from tests.support.offices import Office, an_office
+from tests.support.waiting import until
+
+ALICE = "connection:c-alice"
+
+
+@pytest.fixture
+async def office(valkey: Valkey, tasks: Tasks) -> AsyncIterator[Office]:
+    async with an_office(valkey, tasks) as started:
+        yield started
+
+
+async def asked(office: Office, text: str = "", **more: Any) -> Delivery:
+    """A question that an agent has taken."""
+    question = await office.ask(text, **more)
+    return await taken(office, question)
+
+
+async def taken(office: Office, question: Question) -> Delivery:
+    found = await office.inbox.take(question.channel, holders("one|test"))
+    assert [delivery.message_id for _, delivery in found.deliveries] == [question.message_id]
+    return found.deliveries[0][1]
+
+
+async def depth(office: Office, channel: str = "guide") -> int:
+    return (await office.inbox.status(channel)).depth
+
+
+class TestAnswersAtOnce:
+    async def test_an_answer_is_logged_for_the_asker_and_acknowledged(self, office: Office) -> None:
+        delivery = await asked(office, conversation="c1")
+        await office.answers.reply(delivery.delivery_id, "guide-agent", {"message": "hello"})
+        (frame,) = await office.logged(ALICE)
+        assert frame["type"] == "chat_response"
+        assert (frame["channel"], frame["agent"], frame["log"]) == ("guide", "guide-agent", ALICE)
+        assert (frame["in_reply_to"], frame["conversation_id"]) == (delivery.message_id, "c1")
+        assert frame["payload"] == {"message": "hello"}
+        assert "stream" not in frame
+        assert frame["message_id"] != delivery.message_id
+        assert await depth(office) == 0
+        assert office.counters.answers == 1
+
+    async def test_an_answer_to_a_connection_that_has_gone_goes_to_its_user(self, office: Office) -> None:
+        delivery = await asked(office)
+        await office.disconnect("c-alice")
+        await office.answers.reply(delivery.delivery_id, "guide", b'{"message":"late"}')
+        assert await office.logged(ALICE) == []
+        (frame,) = await office.logged("user:alice")
+        assert (frame["log"], frame["payload"]) == ("user:alice", {"message": "late"})
+
+    async def test_an_answer_to_a_channel_is_a_message_of_the_agent(self, office: Office) -> None:
+        route = Route(channel="pillar:content")
+        delivery = await asked(office, user="~backend", route=route)
+        await office.answers.reply(delivery.delivery_id, "guide", {"message": "for all"}, intent="query")
+        (frame,) = await office.logged("pillar:content")
+        assert (frame["type"], frame["channel"], frame["intent"]) == ("message", "pillar:content", "query")
+        assert frame["sender"] == {"kind": "agent", "id": "guide"}
+        assert frame["in_reply_to"] == delivery.message_id
+
+    async def test_a_second_answer_is_stale_and_does_nothing(self, office: Office) -> None:
+        delivery = await asked(office)
+        await office.answers.reply(delivery.delivery_id, "guide", {"message": "1"})
+        with pytest.raises(StaleDelivery):
+            await office.answers.reply(delivery.delivery_id, "guide", {"message": "2"})
+        assert len(await office.logged(ALICE)) == 1
+
+    async def test_an_answer_after_the_lease_lapsed_is_stale_and_does_nothing(self, office: Office) -> None:
+        question = await office.ask()
+        found = await office.inbox.take("guide", holders("one|test", lease_seconds=0.01))
+        delivery = found.deliveries[0][1]
+
+        async def is_offered_again() -> bool:
+            return (await office.inbox.take("guide", [])).has_more
+
+        await until_async(is_offered_again, "the reaper brings it back")
+        with pytest.raises(StaleDelivery):
+            await office.answers.reply(delivery.delivery_id, "guide", {"message": "too late"})
+        assert await office.logged(ALICE) == []
+        assert (await taken(office, question)).attempt == 2
+
+    @pytest.mark.parametrize("payload", [b"[]", b'"text"', b"{", b""])
+    async def test_a_payload_that_is_no_object_is_refused(self, office: Office, payload: bytes) -> None:
+        delivery = await asked(office)
+        with pytest.raises(InvalidMessage):
+            await office.answers.reply(delivery.delivery_id, "guide", payload)
+        assert await depth(office) == 1
+
+    async def test_an_answer_too_long_is_refused_and_may_be_said_shorter(self, office: Office) -> None:
+        delivery = await asked(office)
+        with pytest.raises(TooLarge):
+            await office.answers.reply(delivery.delivery_id, "guide", {"message": "x" * 100_001})
+        await office.answers.reply(delivery.delivery_id, "guide", {"message": "x"})
+        assert await depth(office) == 0
+
+    async def test_many_answers_at_once_reach_their_askers(self, office: Office) -> None:
+        deliveries = [await asked(office, user=f"user{n}") for n in range(50)]
+        await asyncio.gather(
+            *[office.answers.reply(d.delivery_id, "guide", {"message": "hi"}) for d in deliveries]
+        )
+        for n in range(50):
+            assert len(await office.logged(f"connection:c-user{n}")) == 1
+        assert await depth(office) == 0
+
+
+class TestAnswersInParts:
+    async def test_start_deltas_and_end_under_one_message_id(self, office: Office) -> None:
+        parts = await office.listen(ALICE)
+        delivery = await asked(office, conversation="c1")
+        reply = office.answers.reply
+        await reply(delivery.delivery_id, "guide", {}, stream="start")
+        await reply(delivery.delivery_id, "guide", {"message": "Hel"}, stream="delta")
+        await reply(delivery.delivery_id, "guide", {"message": 'lo "you"\n'}, stream="delta")
+        await until(lambda: bool(parts), "a part is heard")
+        await reply(delivery.delivery_id, "guide", {"message": "!"}, stream="delta")
+        await reply(delivery.delivery_id, "guide", {}, stream="end")
+        start, end = await office.logged(ALICE)
+        assert (start["stream"], start["part"], end["stream"]) == ("start", 0, "end")
+        assert end["payload"] == {"message": 'Hello "you"\n!'}
+        await until(
+            lambda: "".join(p["payload"]["message"] for p in parts) == 'Hello "you"\n!', "all are heard"
+        )
+        assert [part["part"] for part in parts] == list(range(1, len(parts) + 1))
+        frames = [start, end, *parts]
+        assert {frame["message_id"] for frame in frames} == {start["message_id"]}
+        assert {frame["in_reply_to"] for frame in frames} == {delivery.message_id}
+        assert {frame["conversation_id"] for frame in frames} == {"c1"}
+        assert {part["stream"] for part in parts} == {"delta"}
+        assert await depth(office) == 0
+
+    async def test_deltas_of_a_moment_are_one_part(self, valkey: Valkey, tasks: Tasks) -> None:
+        async with an_office(valkey, tasks, gather_seconds=0.2) as office:
+            parts = await office.listen(ALICE)
+            delivery = await asked(office)
+            await office.answers.reply(delivery.delivery_id, "guide", {}, stream="start")
+            for letter in "abcdefgh":
+                await office.answers.reply(delivery.delivery_id, "guide", {"message": letter}, stream="delta")
+            await until(lambda: text_of_parts(parts) == "abcdefgh", "all is heard")
+            assert len(parts) <= 2
+
+    async def test_an_end_of_its_own_words_is_kept_with_its_other_fields(self, office: Office) -> None:
+        delivery = await asked(office)
+        await office.answers.reply(delivery.delivery_id, "guide", {}, stream="start")
+        await office.answers.reply(delivery.delivery_id, "guide", {"message": "draft"}, stream="delta")
+        whole = {"message": "final", "sources": [1]}
+        await office.answers.reply(delivery.delivery_id, "guide", whole, stream="end")
+        assert (await office.logged(ALICE))[-1]["payload"] == whole
+
+    async def test_an_end_without_message_keeps_its_fields_beside_the_text(self, office: Office) -> None:
+        delivery = await asked(office)
+        await office.answers.reply(delivery.delivery_id, "guide", {"message": "a"}, stream="start")
+        await office.answers.reply(delivery.delivery_id, "guide", {"message": "b"}, stream="delta")
+        await office.answers.reply(delivery.delivery_id, "guide", {"sources": [1]}, stream="end")
+        assert (await office.logged(ALICE))[-1]["payload"] == {"message": "ab", "sources": [1]}
+
+    async def test_a_joiner_gets_the_text_so_far_with_the_part_that_it_reaches(self, office: Office) -> None:
+        parts = await office.listen(ALICE)
+        delivery = await asked(office)
+        await office.answers.reply(delivery.delivery_id, "guide", {}, stream="start")
+        (empty,) = await office.open_answers(ALICE)
+        assert (empty["part"], empty["payload"]) == (0, {"message": ""})
+        for text, whole in (("one ", "one "), ("two ", "one two ")):
+            await office.answers.reply(delivery.delivery_id, "guide", {"message": text}, stream="delta")
+            await until(partial(is_told, parts, whole), "it is told")
+        (snapshot,) = await office.open_answers(ALICE)
+        assert snapshot["snapshot"] is True
+        assert (snapshot["stream"], snapshot["part"]) == ("delta", 2)
+        assert snapshot["payload"] == {"message": "one two "}
+        await office.answers.reply(delivery.delivery_id, "guide", {}, stream="end")
+        assert await office.open_answers(ALICE) == []
+        assert not await office.valkey.command("EXISTS", office.valkey.key(f"log:{{{ALICE}}}:drafts"))
+
+    async def test_a_plain_answer_ends_the_one_in_parts(self, office: Office) -> None:
+        delivery = await asked(office)
+        await office.answers.reply(delivery.delivery_id, "guide", {}, stream="start")
+        await office.answers.reply(delivery.delivery_id, "guide", {"message": "all"})
+        start, end = await office.logged(ALICE)
+        assert (end["stream"], end["message_id"]) == ("end", start["message_id"])
+        assert await depth(office) == 0
+
+    async def test_done_ends_an_open_answer_with_the_text_it_has(self, office: Office) -> None:
+        delivery = await asked(office)
+        await office.answers.reply(delivery.delivery_id, "guide", {}, stream="start")
+        await office.answers.reply(delivery.delivery_id, "guide", {"message": "so far"}, stream="delta")
+        await office.answers.done([delivery.delivery_id])
+        end = (await office.logged(ALICE))[-1]
+        assert (end["stream"], end["payload"]) == ("end", {"message": "so far"})
+
+    @pytest.mark.parametrize("stream", ["delta", "end"])
+    async def test_a_part_without_a_start_is_refused(self, office: Office, stream: Any) -> None:
+        delivery = await asked(office)
+        with pytest.raises(InvalidMessage):
+            await office.answers.reply(delivery.delivery_id, "guide", {"message": "x"}, stream=stream)
+        assert await depth(office) == 1
+
+    async def test_a_second_start_is_a_conflict(self, office: Office) -> None:
+        delivery = await asked(office)
+        await office.answers.reply(delivery.delivery_id, "guide", {}, stream="start")
+        with pytest.raises(Conflict):
+            await office.answers.reply(delivery.delivery_id, "guide", {}, stream="start")
+
+    @pytest.mark.parametrize("payload", [{}, {"message": 1}, {"text": "x"}])
+    async def test_a_delta_without_text_is_refused(self, office: Office, payload: dict[str, Any]) -> None:
+        delivery = await asked(office)
+        await office.answers.reply(delivery.delivery_id, "guide", {}, stream="start")
+        with pytest.raises(InvalidMessage):
+            await office.answers.reply(delivery.delivery_id, "guide", payload, stream="delta")
+
+    async def test_frames_sent_at_once_are_carried_out_in_their_order(self, office: Office) -> None:
+        delivery = await asked(office)
+        reply = office.answers.reply
+        await asyncio.gather(
+            reply(delivery.delivery_id, "guide", {}, stream="start"),
+            *[reply(delivery.delivery_id, "guide", {"message": f"{n} "}, stream="delta") for n in range(20)],
+            reply(delivery.delivery_id, "guide", {}, stream="end"),
+        )
+        end = (await office.logged(ALICE))[-1]
+        assert end["payload"]["message"] == "".join(f"{n} " for n in range(20))
+
+    async def test_an_answer_that_grows_too_long_ends_with_an_error(
+        self, valkey: Valkey, tasks: Tasks
+    ) -> None:
+        async with an_office(valkey, tasks, most_bytes=1000) as office:
+            delivery = await asked(office)
+            await office.answers.reply(delivery.delivery_id, "guide", {}, stream="start")
+            with pytest.raises(TooLarge):
+                while True:
+                    await office.answers.reply(
+                        delivery.delivery_id, "guide", {"message": "x" * 99}, stream="delta"
+                    )
+                    await asyncio.sleep(0.002)
+            await until_async(lambda: is_ended(office, ALICE), "the error is logged")
+            error = (await office.logged(ALICE))[-1]
+            assert (error["stream"], error["error"]["code"], error["retrying"]) == (
+                "error",
+                "too_large",
+                False,
+            )
+            await until_async(lambda: is_dead(office), "the question is a dead letter")
+            assert await office.open_answers(ALICE) == []
+
+    async def test_an_answer_in_parts_to_a_channel_is_one_message_in_the_end(self, office: Office) -> None:
+        parts = await office.listen("pillar:content")
+        delivery = await asked(office, user="~backend", route=Route(channel="pillar:content"))
+        await office.answers.reply(delivery.delivery_id, "guide", {}, stream="start")
+        await office.answers.reply(delivery.delivery_id, "guide", {"message": "who"}, stream="delta")
+        await office.answers.reply(delivery.delivery_id, "guide", {"message": "le"}, stream="delta")
+        assert await office.open_answers("pillar:content") == []
+        await office.answers.reply(delivery.delivery_id, "guide", {}, stream="end")
+        (message,) = await office.logged("pillar:content")
+        assert (message["type"], message["payload"]) == ("message", {"message": "whole"})
+        assert parts == []
+
+    async def test_another_instance_may_go_on_with_an_answer(
+        self, valkey: Valkey, tasks: Tasks, office: Office
+    ) -> None:
+        async with an_office(valkey, tasks, name="two") as other:
+            delivery = await asked(office)
+            await office.answers.reply(delivery.delivery_id, "guide", {}, stream="start")
+            await office.answers.reply(delivery.delivery_id, "guide", {"message": "here "}, stream="delta")
+            await until_async(lambda: reads(office, ALICE, "here "), "the first part is told")
+            await other.answers.reply(delivery.delivery_id, "guide", {"message": "there"}, stream="delta")
+            await other.answers.reply(delivery.delivery_id, "guide", {}, stream="end")
+            assert (await office.logged(ALICE))[-1]["payload"] == {"message": "here there"}
+
+    async def test_without_its_connection_an_answer_in_parts_goes_to_the_user(self, office: Office) -> None:
+        parts = await office.listen("user:alice")
+        delivery = await asked(office)
+        await office.disconnect("c-alice")
+        await office.answers.reply(delivery.delivery_id, "guide", {}, stream="start")
+        await office.answers.reply(delivery.delivery_id, "guide", {"message": "x"}, stream="delta")
+        await until(lambda: bool(parts), "the part is heard")
+        assert parts[0]["log"] == "user:alice"
+        await office.answers.reply(delivery.delivery_id, "guide", {}, stream="end")
+        assert [frame["stream"] for frame in await office.logged("user:alice")] == ["start", "end"]
+
+    async def test_the_end_may_stand_in_another_log_than_the_start(self, office: Office) -> None:
+        delivery = await asked(office)
+        await office.answers.reply(delivery.delivery_id, "guide", {}, stream="start")
+        await office.answers.reply(delivery.delivery_id, "guide", {"message": "x"}, stream="delta")
+        await office.disconnect("c-alice")
+        await office.answers.reply(delivery.delivery_id, "guide", {}, stream="end")
+        (start,), (end,) = await office.logged(ALICE), await office.logged("user:alice")
+        assert (end["stream"], end["message_id"]) == ("end", start["message_id"])
+        assert end["payload"] == {"message": "x"}
+        assert await office.open_answers(ALICE) == []
+
+    async def test_parts_keep_the_lease(self, valkey: Valkey, tasks: Tasks) -> None:
+        async with an_office(valkey, tasks, lease_seconds=0.3, answer_seconds=0.3) as office:
+            question = await office.ask()
+            found = await office.inbox.take("guide", holders("one|test", lease_seconds=0.3))
+            delivery = found.deliveries[0][1]
+            await office.answers.reply(delivery.delivery_id, "guide", {}, stream="start")
+            ends_at = asyncio.get_running_loop().time() + 0.9
+            while asyncio.get_running_loop().time() < ends_at:
+                await office.answers.reply(delivery.delivery_id, "guide", {"message": "."}, stream="delta")
+                await asyncio.sleep(0.05)  # the pace of a model
+            await office.answers.reply(delivery.delivery_id, "guide", {}, stream="end")
+            end = (await office.logged(ALICE))[-1]
+            assert (end["stream"], end["in_reply_to"]) == ("end", question.message_id)
+
+
+class TestGivenBack:
+    async def test_a_failed_delivery_is_tried_again(self, office: Office) -> None:
+        question = await office.ask()
+        delivery = await taken(office, question)
+        await office.answers.failed(delivery.delivery_id, "busy")
+        assert (await taken(office, question)).attempt == 2
+        assert await office.logged(ALICE) == []
+
+    async def test_a_failure_for_good_tells_the_asker_but_not_the_reason(self, office: Office) -> None:
+        delivery = await asked(office)
+        await office.answers.failed(delivery.delivery_id, "secret stack trace", retry=False)
+        (error,) = await office.logged(ALICE)
+        assert (error["type"], error["stream"], error["retrying"]) == ("chat_response", "error", False)
+        assert error["error"]["code"] == "internal"
+        assert "secret" not in str(error)
+        assert await is_dead(office)
+        assert office.counters.dead_letters == 1
+
+    async def test_a_channel_hears_of_a_failure_in_a_message(self, office: Office) -> None:
+        delivery = await asked(office, user="~backend", route=Route(channel="pillar:content"))
+        await office.answers.failed(delivery.delivery_id, "no", retry=False)
+        (message,) = await office.logged("pillar:content")
+        assert (message["type"], message["payload"]["error"]["code"]) == ("message", "internal")
+        assert message["in_reply_to"] == delivery.message_id
+
+    async def test_failing_in_the_middle_ends_the_answer_and_a_new_one_begins(self, office: Office) -> None:
+        question = await office.ask()
+        for expected in ("error", "end"):
+            delivery = await taken(office, question)
+            await office.answers.reply(delivery.delivery_id, "guide", {}, stream="start")
+            await office.answers.reply(delivery.delivery_id, "guide", {"message": "x"}, stream="delta")
+            if expected == "error":
+                await office.answers.failed(delivery.delivery_id, "oops")
+            else:
+                await office.answers.reply(delivery.delivery_id, "guide", {}, stream="end")
+        frames = await office.logged(ALICE)
+        assert [frame["stream"] for frame in frames] == ["start", "error", "start", "end"]
+        first, broken, second, end = frames
+        assert (broken["message_id"], broken["retrying"]) == (first["message_id"], True)
+        assert end["message_id"] == second["message_id"] != first["message_id"]
+        assert {frame["in_reply_to"] for frame in frames} == {question.message_id}
+        assert await office.open_answers(ALICE) == []
+
+    async def test_the_last_try_in_parts_ends_with_the_text_so_far(
+        self, valkey: Valkey, tasks: Tasks
+    ) -> None:
+        async with an_office(valkey, tasks, tries=1) as office:
+            delivery = await asked(office)
+            await office.answers.reply(delivery.delivery_id, "guide", {}, stream="start")
+            await office.answers.reply(delivery.delivery_id, "guide", {"message": "half"}, stream="delta")
+            await until_async(lambda: reads(office, ALICE, "half"), "the part is told")
+            await office.answers.failed(delivery.delivery_id, "oops")
+            start, error = await office.logged(ALICE)
+            assert (error["stream"], error["retrying"]) == ("error", False)
+            assert (error["message_id"], error["payload"]) == (start["message_id"], {"message": "half"})
+            assert await is_dead(office)
+
+    async def test_what_was_said_after_giving_back_is_stale(self, office: Office) -> None:
+        delivery = await asked(office)
+        await office.answers.reply(delivery.delivery_id, "guide", {}, stream="start")
+        await office.answers.failed(delivery.delivery_id, "oops")
+        with pytest.raises(StaleDelivery):
+            await office.answers.reply(delivery.delivery_id, "guide", {"message": "x"}, stream="delta")
+        with pytest.raises(StaleDelivery):
+            await office.answers.failed(delivery.delivery_id, "again")
+        with pytest.raises(StaleDelivery):
+            await office.answers.working(delivery.delivery_id)
+
+    async def test_done_names_those_that_were_stale_and_settles_the_others(self, office: Office) -> None:
+        one, two = await asked(office, user="alice"), await asked(office, user="bob")
+        with pytest.raises(StaleDelivery, match=r"nonsense, guide/never/1$"):
+            await office.answers.done([one.delivery_id, "guide/never/1", two.delivery_id, "nonsense"])
+        assert await depth(office) == 0
+
+    async def test_an_answer_from_elsewhere_makes_a_reclaimed_delivery_done(self, office: Office) -> None:
+        """A gateway logged the answer and died before it could acknowledge it."""
+        delivery = await asked(office)
+        standing = await office.inbox.deliveries.check(id_of(delivery))
+        await office.answers._say_finally(standing, "guide", "m-answer", b"{}", "", is_end=False)
+        reclaimed = await office.inbox.deliveries.take_back(id_of(delivery), "lapsed", "dead")
+        await office.answers.returns.end(reclaimed)
+        assert await depth(office) == 0
+        assert len(await office.logged(ALICE)) == 1
+
+    async def test_a_late_end_of_an_earlier_attempt_leaves_no_start_open(self, office: Office) -> None:
+        """The first attempt's end arrives while the second one is under way already."""
+        question = await office.ask()
+        first = await taken(office, question)
+        await office.answers.reply(first.delivery_id, "guide", {}, stream="start")
+        standing = await office.inbox.deliveries.check(id_of(first))
+        await office.answers.failed(first.delivery_id, "")
+        second = await taken(office, question)
+        await office.answers.reply(second.delivery_id, "guide", {}, stream="start")
+        await office.answers._say_finally(standing, "guide", standing.stream, b"{}", "", is_end=True)
+        await office.answers.reply(second.delivery_id, "guide", {"message": "mine"}, stream="end")
+        frames = await office.logged(ALICE)
+        assert [frame["stream"] for frame in frames] == ["start", "error", "start", "end", "error"]
+        assert frames[-1]["message_id"] == frames[2]["message_id"]
+        assert (frames[-1]["error"]["code"], frames[-1]["retrying"]) == ("conflict", False)
+        assert await depth(office) == 0
+
+
+class TestHandedOn:
+    async def test_a_forwarded_question_keeps_id_asker_and_lane(self, office: Office) -> None:
+        question = await office.ask("to content", conversation="c1")
+        delivery = await taken(office, question)
+        await office.answers.forward(delivery.delivery_id, "pillar:content")
+        assert (await depth(office), await depth(office, "pillar:content")) == (0, 1)
+        found = await office.inbox.take("pillar:content", holders("one|content"))
+        other = found.deliveries[0][1]
+        assert (other.message_id, other.route, other.body) == (
+            question.message_id,
+            question.route,
+            question.body,
+        )
+        assert other.attempt == 1
+        await office.answers.reply(other.delivery_id, "content", {"message": "mine"})
+        (answer,) = await office.logged(ALICE)
+        assert (answer["channel"], answer["in_reply_to"]) == ("pillar:content", question.message_id)
+
+    async def test_after_forwarding_the_first_agent_has_nothing_more_to_say(self, office: Office) -> None:
+        delivery = await asked(office)
+        await office.answers.forward(delivery.delivery_id, "pillar:content")
+        with pytest.raises(StaleDelivery):
+            await office.answers.reply(delivery.delivery_id, "guide", {"message": "x"})
+
+    async def test_an_open_answer_is_broken_off_before_another_begins_elsewhere(self, office: Office) -> None:
+        delivery = await asked(office)
+        await office.answers.reply(delivery.delivery_id, "guide", {}, stream="start")
+        await office.answers.forward(delivery.delivery_id, "pillar:content")
+        other = (await office.inbox.take("pillar:content", holders("one|c"))).deliveries[0][1]
+        await office.answers.reply(other.delivery_id, "content", {}, stream="start")
+        await office.answers.reply(other.delivery_id, "content", {"message": "x"}, stream="end")
+        frames = await office.logged(ALICE)
+        assert [frame["stream"] for frame in frames] == ["start", "error", "start", "end"]
+        assert frames[1]["retrying"] is True
+
+    async def test_a_question_may_come_back_to_where_it_was(self, office: Office) -> None:
+        question = await office.ask()
+        delivery = await taken(office, question)
+        await office.answers.forward(delivery.delivery_id, "pillar:content")
+        other = (await office.inbox.take("pillar:content", holders("one|c"))).deliveries[0][1]
+        await office.answers.forward(other.delivery_id, "guide")
+        again = await taken(office, question)
+        assert again.attempt == 1
+        assert again.delivery_id != delivery.delivery_id, "no delivery id is used twice"
+        await office.answers.reply(again.delivery_id, "guide", {"message": "x"})
+        assert (await depth(office), await depth(office, "pillar:content")) == (0, 0)
+
+    async def test_a_question_may_be_forwarded_to_the_inbox_it_is_in(self, office: Office) -> None:
+        question = await office.ask()
+        delivery = await taken(office, question)
+        await office.answers.forward(delivery.delivery_id, "guide")
+        again = await taken(office, question)
+        await office.answers.done([again.delivery_id])
+        assert await depth(office) == 0
+
+    async def test_the_ninth_hop_is_its_death(self, office: Office) -> None:
+        question = await office.ask()
+        channels = ["guide", "pillar:content"] * 5
+        for here, there in itertools.pairwise(channels):
+            found = await office.inbox.take(here, holders("one|a"))
+            if not found.deliveries:
+                break
+            await office.answers.forward(found.deliveries[0][1].delivery_id, there)
+        (error,) = await office.logged(ALICE)
+        assert (error["stream"], error["in_reply_to"]) == ("error", question.message_id)
+        statuses = [await office.inbox.status(channel) for channel in ("guide", "pillar:content")]
+        assert [status.depth for status in statuses] == [0, 0]
+        assert sum(status.dead_letters for status in statuses) == 1
+
+    async def test_an_unknown_inbox_is_refused_and_the_delivery_stays(self, office: Office) -> None:
+        delivery = await asked(office)
+        with pytest.raises(UnknownChannel):
+            await office.answers.forward(delivery.delivery_id, "pillar:nobody")
+        await office.answers.reply(delivery.delivery_id, "guide", {"message": "mine"})
+
+    async def test_a_full_inbox_refuses_and_the_delivery_stays(self, valkey: Valkey, tasks: Tasks) -> None:
+        async with an_office(valkey, tasks, count=1) as office:
+            await office.ask(user="bob", channel="pillar:content")
+            delivery = await asked(office)
+            with pytest.raises(Overloaded):
+                await office.answers.forward(delivery.delivery_id, "pillar:content")
+            await office.answers.reply(delivery.delivery_id, "guide", {"message": "mine then"})
+            assert await depth(office) == 0
+
+    async def test_a_forward_whose_gateway_died_is_finished_by_the_reaper(self, office: Office) -> None:
+        question = await office.ask()
+        found = await office.inbox.take("guide", holders("dead|a"))
+        await office.inbox.deliveries.leave(id_of(found.deliveries[0][1]), "pillar:content")
+        office.dispatcher.lapsed("dead")
+        await until_async(lambda: has_depth(office, "pillar:content", 1), "it arrives")
+        await until_async(lambda: has_depth(office, "guide", 0), "it has left")
+        other = (await office.inbox.take("pillar:content", holders("one|c"))).deliveries[0][1]
+        assert other.message_id == question.message_id
+
+    async def test_a_forward_that_arrived_before_its_gateway_died_arrives_once(self, office: Office) -> None:
+        question = await office.ask()
+        found = await office.inbox.take("guide", holders("dead|a"))
+        leaving = await office.inbox.deliveries.leave(id_of(found.deliveries[0][1]), "pillar:content")
+        await office.inbox.send_now(handed_on(leaving, "pillar:content"))
+        other = (await office.inbox.take("pillar:content", holders("one|c"))).deliveries[0][1]
+        await office.answers.reply(other.delivery_id, "content", {"message": "done"})
+        office.dispatcher.lapsed("dead")
+        await until_async(lambda: has_depth(office, "guide", 0), "it has left")
+        assert await depth(office, "pillar:content") == 0
+        assert len(await office.logged(ALICE)) == 1
+        assert question.message_id == other.message_id
+
+    async def test_a_forward_that_nobody_takes_in_is_tried_again_where_it_was(
+        self, valkey: Valkey, tasks: Tasks
+    ) -> None:
+        async with an_office(valkey, tasks, count=1) as office:
+            await office.ask(user="bob", channel="pillar:content")
+            question = await office.ask()
+            found = await office.inbox.take("guide", holders("dead|a"))
+            await office.inbox.deliveries.leave(id_of(found.deliveries[0][1]), "pillar:content")
+            office.dispatcher.lapsed("dead")
+
+            async def is_offered() -> bool:
+                return (await office.inbox.take("guide", [])).has_more
+
+            await until_async(is_offered, "it is offered again")
+            assert (await taken(office, question)).attempt == 2
+
+
+async def is_ended(office: Office, log: str) -> bool:
+    frames = await office.logged(log)
+    return bool(frames) and frames[-1].get("stream") in {"end", "error"}
+
+
+async def is_dead(office: Office) -> bool:
+    status = await office.inbox.status("guide")
+    return status.dead_letters == 1 and status.depth == 0
+
+
+async def reads(office: Office, log: str, text: str) -> bool:
+    return [frame["payload"]["message"] for frame in await office.open_answers(log)] == [text]
+
+
+async def has_depth(office: Office, channel: str, expected: int) -> bool:
+    return await depth(office, channel) == expected
+
+
+def text_of_parts(parts: list[dict[str, Any]]) -> str:
+    return "".join(part["payload"]["message"] for part in parts)
+
+
+def is_told(parts: list[dict[str, Any]], whole: str) -> bool:
+    return text_of_parts(parts) == whole
