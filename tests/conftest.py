@@ -5,4 +5,5 @@ pytest_plugins = (
     "tests.support.leaks",
     "tests.support.loops",
     "tests.support.valkey",
+    "tests.support.platform",
 )

@@ -46,7 +46,6 @@ def create_app(settings: Settings) -> FastAPI:
         summary="A gateway between people and AI agents: every channel is a durable log, every operation is "
         "declared once.",
     )  # fmt: skip
-    app.state.handshake_seconds = settings.handshake_seconds
     bind_problems(app)
     return app
 

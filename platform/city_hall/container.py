@@ -43,9 +43,38 @@ from smart_city.post_office.registry import Leftovers, Registry
 from smart_city.post_office.succession import Succession
 from smart_city.traffic_cop.identities import Identities
 from smart_city.traffic_cop.limits import Limits, Rate
+from smart_city.traffic_cop.lookups import Lookups
 from smart_city.traffic_cop.operations import TrafficCop
 from smart_city.traffic_cop.service_tokens import ServiceTokens
 from smart_city.traffic_cop.sessions import Sessions
+
+
+def _member(settings: Settings) -> str:
+    """This instance in this life: one that comes back under its name is not the one that died."""
+    return f"{settings.instance_id}#{secrets.token_hex(4)}"
+
+
+def _instance_lease(settings: Settings, valkey: Valkey, tasks: Tasks) -> Lease:
+    name = f"instance {settings.instance_id}"
+    return Lease(valkey, name, seconds=settings.instance_lease_seconds, tasks=tasks)
+
+
+def _sessions(settings: Settings, valkey: Valkey, lookups: Lookups) -> Sessions:
+    return Sessions(valkey, lookups, ticket_seconds=settings.ticket_seconds)
+
+
+def _traffic_cop(
+    settings: Settings, valkey: Valkey, sessions: Sessions, service_tokens: ServiceTokens, limits: Limits
+) -> TrafficCop:
+    return TrafficCop(valkey, sessions, service_tokens, limits, session_seconds=settings.session_seconds)
+
+
+def _channels(settings: Settings) -> Channels:
+    return Channels(settings.pillars)
+
+
+def _heartbeats(settings: Settings, registry: Registry, tasks: Tasks) -> Heartbeats:
+    return Heartbeats(registry, tasks, seconds=settings.heartbeat_seconds)
 
 
 def _limits(settings: Settings, valkey: Valkey) -> Limits:
@@ -102,6 +131,25 @@ def _registry(settings: Settings, valkey: Valkey, tasks: Tasks, member: str) -> 
         valkey, tasks, instance_id=settings.instance_id, member=member,
         lease_seconds=settings.instance_lease_seconds, owner_seconds=settings.resume_window_seconds,
         most_per_user=settings.max_connections_per_user,
+    )  # fmt: skip
+
+
+def _answers(
+    settings: Settings, valkey: Valkey, tasks: Tasks, log: ChannelLog, inbox: Inbox, counters: Counters
+) -> Answers:
+    return Answers(
+        valkey, tasks, log, inbox, counters,
+        gather_seconds=settings.stream_gather_ms / 1000, most_bytes=settings.max_message_bytes,
+    )  # fmt: skip
+
+
+def _dispatcher(
+    settings: Settings, inbox: Inbox, answers: Answers, subscriptions: Subscriptions, tasks: Tasks,
+    counters: Counters, member: str,
+) -> Dispatcher:  # fmt: skip
+    return Dispatcher(
+        inbox, answers, subscriptions, tasks, counters, instance_id=member,
+        instance_lease_seconds=settings.instance_lease_seconds,
     )  # fmt: skip
 
 
@@ -195,37 +243,28 @@ class City(containers.DeclarativeContainer):
     counters = providers.Singleton(Counters)
     exposition = providers.Singleton(Exposition, counters)
     subscriptions = providers.Singleton(Subscriptions, valkey, tasks)
-    instance_lease = providers.Singleton(
-        lambda valkey, settings, tasks: Lease(
-            valkey, f"instance {settings.instance_id}", seconds=settings.instance_lease_seconds, tasks=tasks
-        ),
-        valkey, settings, tasks,
-    )  # fmt: skip
+    instance_lease = providers.Singleton(_instance_lease, settings, valkey, tasks)
 
     # Traffic Cop
-    sessions = providers.Singleton(
-        lambda valkey, settings: Sessions(valkey, ticket_seconds=settings.ticket_seconds), valkey, settings
-    )
-    service_tokens = providers.Singleton(ServiceTokens, valkey)
+    lookups = providers.Singleton(Lookups, valkey, tasks)
+    sessions = providers.Singleton(_sessions, settings, valkey, lookups)
+    service_tokens = providers.Singleton(ServiceTokens, valkey, lookups)
     identities = providers.Singleton(_identities, settings, sessions, service_tokens)
     limits = providers.Singleton(_limits, settings, valkey)
-    traffic_cop = providers.Singleton(
-        lambda valkey, sessions, service_tokens, limits, settings: TrafficCop(
-            valkey, sessions, service_tokens, limits, session_seconds=settings.session_seconds
-        ),
-        valkey, sessions, service_tokens, limits, settings,
-    )  # fmt: skip
+    traffic_cop = providers.Singleton(_traffic_cop, settings, valkey, sessions, service_tokens, limits)
     front_desk = providers.Singleton(FrontDesk, traffic_cop)
 
     # Post Office
-    channels = providers.Singleton(lambda settings: Channels(settings.pillars), settings)
+    channels = providers.Singleton(_channels, settings)
     announcer = providers.Singleton(Announcer)
     log = providers.Singleton(_log, settings, valkey, tasks, announcer)
     inbox = providers.Singleton(_inbox, settings, valkey, tasks, channels, member)
     registry = providers.Singleton(_registry, settings, valkey, tasks, member)
     fleet = providers.Singleton(_fleet, settings, valkey, subscriptions, tasks, counters, registry, member)
-    answers = providers.Singleton(Answers, log, inbox, valkey)
-    dispatcher = providers.Singleton(Dispatcher, inbox, answers, subscriptions, tasks)
+    answers = providers.Singleton(_answers, settings, valkey, tasks, log, inbox, counters)
+    dispatcher = providers.Singleton(
+        _dispatcher, settings, inbox, answers, subscriptions, tasks, counters, member
+    )
     succession = providers.Singleton(_succession, settings, valkey, log, dispatcher, tasks)
     hub = providers.Singleton(Hub, log, subscriptions, tasks, counters)
     joining = providers.Singleton(Joining, hub, log, tasks, counters)
@@ -234,10 +273,7 @@ class City(containers.DeclarativeContainer):
         answers,
     )  # fmt: skip
     credentials = providers.Singleton(Credentials, identities, tasks)
-    heartbeats = providers.Singleton(
-        lambda registry, tasks, settings: Heartbeats(registry, tasks, seconds=settings.heartbeat_seconds),
-        registry, tasks, settings,
-    )  # fmt: skip
+    heartbeats = providers.Singleton(_heartbeats, settings, registry, tasks)
     gateway = providers.Singleton(_gateway, settings, desk, hub, credentials, heartbeats)
     consumers = providers.Singleton(Consumers, valkey)
 

@@ -7,21 +7,21 @@ minute, would stay for ever. What an upgraded connection may do is the gateway's
 from __future__ import annotations
 
 import asyncio
-from typing import Any, cast
+from typing import ClassVar
 
-from fastapi import FastAPI
-from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-from uvicorn.server import ServerState
 
 
 class PromptHttpProtocol(HttpToolsProtocol):
-    """One HTTP connection; the application's state says in how many seconds a head has to be there."""
+    """One HTTP connection; the head of a request has to be there within ``head_seconds``."""
 
-    def __init__(self, config: Config, server_state: ServerState, app_state: dict[str, Any]) -> None:
-        super().__init__(config, server_state, app_state)
-        self._seconds: float = cast(FastAPI, config.app).state.handshake_seconds
-        self._head_deadline: asyncio.TimerHandle | None = None
+    head_seconds: ClassVar[float] = 10.0
+    _head_deadline: asyncio.TimerHandle | None = None
+
+    @classmethod
+    def within(cls, seconds: float) -> type[PromptHttpProtocol]:
+        """The same with another deadline."""
+        return type(cls.__name__, (cls,), {"head_seconds": seconds})
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         super().connection_made(transport)
@@ -43,7 +43,7 @@ class PromptHttpProtocol(HttpToolsProtocol):
 
     def _expect_head(self) -> None:
         if self._head_deadline is None:
-            self._head_deadline = self.loop.call_later(self._seconds, self.transport.abort)
+            self._head_deadline = self.loop.call_later(self.head_seconds, self.transport.abort)
 
     def _relax(self) -> None:
         if self._head_deadline is not None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from city_hall.children import REFUSED
+from city_hall.http_protocol import PromptHttpProtocol
 from city_hall.lifeline import Lifeline
 from city_hall.listener import BACKLOG
 from city_hall.refusals import refusal_of
@@ -26,7 +27,7 @@ from foundations.settings import Settings
 from foundations.telemetry import configure_logging
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI
+    from starlette.applications import Starlette
 
 _log = logging.getLogger("smart_city.worker")
 
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def work(
     arguments: Sequence[str],
-    create_app: Callable[[Settings], FastAPI],
+    create_app: Callable[[Settings], Starlette],
     websocket_protocol: type[asyncio.Protocol] | str,
 ) -> int:
     """Waits for the briefing, then serves until a signal; the exit status."""
@@ -71,7 +72,7 @@ def _failed(error: Exception, lifeline: Lifeline) -> int:
 
 
 async def _serve(
-    create_app: Callable[[Settings], FastAPI],
+    create_app: Callable[[Settings], Starlette],
     settings: Settings,
     listener: socket.socket,
     websocket_protocol: type[asyncio.Protocol] | str,
@@ -110,11 +111,11 @@ class _Server(uvicorn.Server):
 
 
 def _config(
-    app: FastAPI, settings: Settings, websocket_protocol: type[asyncio.Protocol] | str
+    app: Starlette, settings: Settings, websocket_protocol: type[asyncio.Protocol] | str
 ) -> uvicorn.Config:
     """No concurrency limit: uvicorn's refuses health checks but not WebSockets; admission is ours."""
     return uvicorn.Config(
-        app, ws=websocket_protocol, lifespan="off", log_config=None, access_log=False, server_header=False,
+        app, http=PromptHttpProtocol.within(settings.handshake_seconds), ws=websocket_protocol, lifespan="off", log_config=None, access_log=False, server_header=False,
         backlog=BACKLOG, proxy_headers=bool(settings.trusted_proxies),
         forwarded_allow_ips=list(settings.trusted_proxies),
         timeout_graceful_shutdown=math.ceil(settings.drain_seconds),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import secrets
+import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ import httpx2
 import pytest
 import uvicorn
 from city_hall.app import CitySocket, create_app
+from city_hall.http_protocol import PromptHttpProtocol
 from fastapi import FastAPI
 
 from foundations.settings import Settings
@@ -63,7 +65,7 @@ class Instance:
     async def service(self, realm: str, *scopes: str) -> str:
         """A new service token."""
         created = await self.done("traffic_cop.create_service_token", {"realm": realm, "scopes": list(scopes)})
-        return str(created["service_token"])
+        return str(created["token"])
 
     @asynccontextmanager
     async def connected(self, token: str, **options: Any) -> AsyncIterator[WireClient]:
@@ -92,8 +94,8 @@ class Platform:
     @asynccontextmanager
     async def instance(self, **settings: Any) -> AsyncIterator[Instance]:
         """One more instance, until the block is left."""
-        socket = listener()
-        port = socket.getsockname()[1]
+        bound = listener()
+        port = bound.getsockname()[1]
         read = Settings.read(
             **{
                 "valkey_url": self.server.url, "valkey_key_prefix": self.prefix, "port": port,
@@ -102,22 +104,38 @@ class Platform:
             }
         )  # fmt: skip
         app = create_app(read)
-        config = uvicorn.Config(
-            app, ws=CitySocket, log_config=None, lifespan="off", access_log=False, timeout_graceful_shutdown=2
-        )
+        up, down = asyncio.Event(), asyncio.Event()
+        life = asyncio.create_task(_live(app, read, bound, up, down))
+        url = f"http://127.0.0.1:{port}"
+        try:
+            await until(lambda: up.is_set() or life.done(), "the instance serves", seconds=10)
+            if life.done():
+                await life
+            async with httpx2.AsyncClient(base_url=url, timeout=10) as http:
+                yield Instance(app, read, url, http)
+        finally:
+            down.set()
+            async with asyncio.timeout(20):
+                await life
+
+
+async def _live(
+    app: FastAPI, settings: Settings, bound: socket.socket, up: asyncio.Event, down: asyncio.Event
+) -> None:
+    """An instance's life, in a task of its own: what is entered there is left there."""
+    config = uvicorn.Config(
+        app, http=PromptHttpProtocol.within(settings.handshake_seconds), ws=CitySocket, log_config=None,
+        lifespan="off", access_log=False, timeout_graceful_shutdown=2,
+    )  # fmt: skip
+    with bound:
         async with app.router.lifespan_context(app):
-            uvicorn_server = uvicorn.Server(config)
-            task = asyncio.create_task(uvicorn_server.serve(sockets=[socket]))
-            await until(lambda: uvicorn_server.started or task.done(), "the instance serves", seconds=10)
-            url = f"http://127.0.0.1:{port}"
-            try:
-                async with httpx2.AsyncClient(base_url=url, timeout=10) as http:
-                    yield Instance(app, read, url, http)
-            finally:
-                uvicorn_server.should_exit = True
-                async with asyncio.timeout(10):
-                    await task
-                socket.close()
+            server = uvicorn.Server(config)
+            serving = asyncio.create_task(server.serve(sockets=[bound]))
+            await until(lambda: server.started or serving.done(), "the instance listens", seconds=10)
+            up.set()
+            await down.wait()
+            server.should_exit = True
+            await serving
 
 
 @pytest.fixture

@@ -135,7 +135,7 @@ class Consuming:
 
     def _failed(self, frame: messages.Failed) -> None:
         self.check()
-        work = self._answers.failed(frame.delivery_id, frame.reason, frame.retry)
+        work = self._answers.failed(frame.delivery_id, frame.reason, retry=frame.retry)
         self._run(frame, work, [frame.delivery_id])
 
     def _working(self, frame: messages.Working) -> None:

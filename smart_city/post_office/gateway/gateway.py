@@ -51,7 +51,7 @@ class Gateway:
         self.max_unsent_bytes = max_unsent_bytes
         self.close_seconds = close_seconds
         self.state: State = "starting"
-        self.present: dict[str, Connection] = {}
+        self.connections: dict[str, Connection] = {}
         self._desk = desk
         self._hub = hub
         self._admission = admission
@@ -73,23 +73,18 @@ class Gateway:
 
     # Who is here
 
-    @property
-    def connections(self) -> int:
-        """How many clients are connected now."""
-        return len(self.present)
-
     def count(self) -> dict[str, Any]:
         """This instance's part of a count of all connections; users as hashes, so that they can be united."""
-        users = {int.from_bytes(blake2b(c.user_id.encode(), digest_size=7).digest()) for c in self.present.values()}
+        users = {int.from_bytes(blake2b(c.user_id.encode(), digest_size=7).digest()) for c in self.connections.values()}
         return {
-            "instance_id": self._instance_id, "connections": len(self.present),
+            "instance_id": self._instance_id, "connections": len(self.connections),
             "channels": self._desk.registry.subscribers, "users": list(users),
         }  # fmt: skip
 
     def connections_on(self, channel: str) -> list[str]:
         """Ids of those here who listen to a channel or have sent to it."""
         return [
-            connection.connection_id for connection in self.present.values()
+            connection.connection_id for connection in self.connections.values()
             if channel in connection.subscriptions or channel in connection.sent_to
         ]  # fmt: skip
 
@@ -100,7 +95,7 @@ class Gateway:
         try:
             if self.state != "ready":
                 raise Unavailable("this instance is not serving", retry_after=1)
-            token = self._admission.token_of(request, connections=len(self.present) + self._arriving)
+            token = self._admission.token_of(request, connections=len(self.connections) + self._arriving)
         except CityError as error:
             self._refuse(socket, error)
             return
@@ -171,14 +166,14 @@ class Gateway:
     def _settle(self, connection: Connection) -> None:
         connection.on_closed = self._left
         connection.on_identity = self._credentials.replace
-        self.present[connection.connection_id] = connection
+        self.connections[connection.connection_id] = connection
         self._credentials.add(connection)
         self._heartbeats.add(connection)
         self._desk.counters.connections_active += 1
         self._desk.counters.connections_total += 1
         log_event(
             _log, "WebSocket connected", connection_id=connection.connection_id, user_id=connection.user_id,
-            active=len(self.present),
+            active=len(self.connections),
         )  # fmt: skip
 
     def _refuse(self, socket: Socket, error: CityError) -> None:
@@ -192,14 +187,14 @@ class Gateway:
     # Leaving
 
     def _left(self, connection: Connection, code: int, reason: str) -> None:
-        del self.present[connection.connection_id]
+        del self.connections[connection.connection_id]
         self._credentials.remove(connection)
         self._heartbeats.remove(connection)
         self._desk.registry.remove(connection)
         self._desk.counters.connections_active -= 1
         log_event(
             _log, "WebSocket disconnected", connection_id=connection.connection_id, user_id=connection.user_id,
-            active=len(self.present), code=code, reason=reason,
+            active=len(self.connections), code=code, reason=reason,
         )  # fmt: skip
 
     def too_slow(self, socket: Socket) -> None:
@@ -209,7 +204,7 @@ class Gateway:
     def disconnect(self, code: int, *, connection_id: str = "", user_id: str = "") -> int:
         """Closes one connection, or all of a user here; returns how many there were."""
         found = [
-            connection for connection in self.present.values()
+            connection for connection in self.connections.values()
             if connection.connection_id == connection_id or connection.user_id == user_id
         ]  # fmt: skip
         for connection in found:

@@ -28,6 +28,8 @@ from smart_city.post_office.questions import Delivery
 from smart_city.vocabulary import ChannelName, Identity, JsonObject, Position, PositionText
 
 LONGEST_WAIT_MS = 30_000
+FIRST_TAKE_SECONDS = 0.25
+"""What the store gets to hand out what waits already, also to a call that does not want to wait."""
 ConsumerArgument = Annotated[str, Field(pattern=r"^[0-9a-f]{20}$", description="from subscribe_to_channel")]
 DeliveryArgument = Annotated[str, Field(min_length=1, max_length=256, description="from receive_messages")]
 LeaseArgument = Annotated[float, Field(gt=0, le=600, description="seconds in which it must be answered")]
@@ -41,7 +43,7 @@ class ConsumerMade(Result):
     consumer: str
     channel: str
     mode: Mode
-    offset: int | None = Field(None, description="in mode log: the position before the first publication it gets")
+    offset: int | None = Field(default=None, description="in mode log: the position before the first publication it gets")
     epoch: str | None = None
 
 
@@ -58,9 +60,9 @@ class Received(Result):
 
     deliveries: list[DeliveryReceived] | None = None
     publications: list[JsonObject] | None = None
-    offset: int | None = Field(None, description="in mode log: acknowledge this position to go on")
+    offset: int | None = Field(default=None, description="in mode log: acknowledge this position to go on")
     epoch: str | None = None
-    recovered: bool | None = Field(None, description="in mode log: false when something was lost; then see reason")
+    recovered: bool | None = Field(default=None, description="in mode log: false when something was lost; then see reason")
     reason: str | None = None
 
 
@@ -208,7 +210,7 @@ class Agents:
         retry: Annotated[bool, Field(description="false: tell the asker, and keep it as a dead letter")] = True,
     ) -> Done:
         """Gives a delivery back, to be tried again or not. Errors: `stale_delivery`."""
-        await self._answers.failed(delivery_id, reason, retry)
+        await self._answers.failed(delivery_id, reason, retry=retry)
         return Done(delivery_id=delivery_id)
 
     @operation(
@@ -230,7 +232,7 @@ class Agents:
         try:
             await basket.filled(wait)
         finally:
-            await self._dispatcher.detach(found.channel, basket)
+            self._dispatcher.detach(found.channel, basket)
         return Received(
             deliveries=[
                 DeliveryReceived(

@@ -35,8 +35,8 @@ class History(Result):
     publications: list[JsonObject]
     offset: int
     epoch: str
-    recovered: bool | None = Field(None, description="given with since: whether nothing after it is missing")
-    reason: str | None = Field(None, description="why not: trimmed, unknown_epoch, diverged, future")
+    recovered: bool | None = Field(default=None, description="given with since: whether nothing after it is missing")
+    reason: str | None = Field(default=None, description="why not: trimmed, unknown_epoch, diverged, future")
 
 
 class ConnectionCount(Result):

@@ -47,7 +47,7 @@ class Published(Result):
     message_id: str
     offset: int
     epoch: str
-    subscribers: int | None = Field(None, description="connections that listen, a few seconds old")
+    subscribers: int | None = Field(default=None, description="connections that listen, a few seconds old")
     duplicate: bool | None = None
 
 
