@@ -24,6 +24,11 @@ export class Answers {
   /** @type {Map<string, Set<string>>} attempts that another one replaced, by question */
   #replaced = new Map();
 
+  /** @param {Answer[]} kept from an earlier life of the page */
+  constructor(kept = []) {
+    for (const answer of kept) this.#answers.set(answer.question, answer);
+  }
+
   /**
    * @param {ChatResponse} frame
    * @returns {Answer | null} null when the frame brought nothing new

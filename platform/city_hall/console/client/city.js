@@ -5,7 +5,6 @@
 
 import { Answers } from "./answers.js";
 import { bodyOf } from "./bodies.js";
-import { wordsFor } from "./channel_words.js";
 import { CatchingUp } from "./catching_up.js";
 import { Connection } from "./connection.js";
 import { FrameLog } from "./frame_log.js";
@@ -15,45 +14,56 @@ import { FOR_YOU, placeOf } from "./places.js";
 import { Positions, logOf } from "./positions.js";
 import { Signal } from "./signal.js";
 import { Subscriptions } from "./subscriptions.js";
+import { Telling } from "./telling.js";
 import { Threads } from "./threads.js";
-import { counted, gapInWords, refusalInWords } from "./words.js";
 
 /** @import { Clock } from "./clock.js" */
+/** @import { Verdict } from "./closing.js" */
 /** @import { Socket } from "./connection.js" */
+/** @import { Kept } from "./keepsake.js" */
 /** @import { ChatResponse, ErrorFrame, Frame, Publication, Reset, Welcome } from "./protocol.js" */
 /** @import { Outcome } from "./subscriptions.js" */
 
-/**
- * @typedef {{ openSocket: (resume: string) => Socket, clock: Clock, random: () => number }} World
- * @typedef {{ tone: "good" | "bad", text: string }} News  worth a line, not worth keeping
- */
+/** @typedef {{ openSocket: (resume: string) => Socket, clock: Clock, random: () => number }} World */
 
 export class City {
-  threads = new Threads();
   frames = new FrameLog();
-  connection;
-  outgoing;
-  /** @type {Signal<News>} */
-  news = new Signal();
   /** When the session ends, told a minute before. @type {Signal<string>} */
   expiring = new Signal();
+  threads;
+  connection;
+  outgoing;
+  news;
 
   #clock;
-  #answers = new Answers();
-  #positions = new Positions();
+  #answers;
+  #positions;
   #subscriptions;
   #catchingUp = new CatchingUp();
+  #telling;
   /** @type {Map<string, string>} one opaque conversation id for each channel */
-  #conversations = new Map();
+  #conversations;
+  #userId = "";
+  #connectionId = "";
 
   /**
    * @param {string[]} channels
    * @param {World} world
+   * @param {Partial<Kept>} kept of an earlier life of the page
    */
-  constructor(channels, world) {
+  constructor(channels, world, kept = {}) {
+    const items = (kept.threads ?? []).flatMap(([, thread]) => thread);
+    const questions = items.filter((item) => item.kind === "question").map(({ message }) => message);
+    const answers = items.filter((item) => item.kind === "answer").map(({ answer }) => answer);
     this.#clock = world.clock;
+    this.#conversations = new Map(kept.conversations);
+    this.#answers = new Answers(answers);
+    this.#positions = new Positions(kept.positions);
+    this.threads = new Threads(kept.threads);
     this.connection = new Connection(world);
-    this.outgoing = new Outgoing((frame) => this.connection.send(frame), world.clock);
+    this.outgoing = new Outgoing((frame) => this.connection.send(frame), world.clock, questions);
+    this.#telling = new Telling(this.threads, world.clock);
+    this.news = this.#telling.news;
     this.#subscriptions = new Subscriptions(channels, {
       positions: this.#positions,
       send: (frame) => this.connection.send(frame),
@@ -76,18 +86,25 @@ export class City {
     return this.outgoing.submit({ channel, text, conversationId }) !== null;
   }
 
+  /** What a later life of the page needs to go on. @returns {Kept} */
+  keep() {
+    return {
+      userId: this.#userId,
+      connectionId: this.#connectionId,
+      positions: this.#positions.all(),
+      conversations: [...this.#conversations],
+      threads: this.threads.all(),
+    };
+  }
+
   #wire() {
     const { connection, outgoing, frames, threads } = this;
     connection.passed.listen((passing) => frames.add(passing, this.#clock.now()));
     connection.heard.listen((frame) => this.#hear(frame));
-    connection.lost.listen((verdict) => {
-      this.#subscriptions.pause();
-      this.#catchingUp.giveUp();
-      outgoing.interrupted(verdict);
-    });
+    connection.lost.listen((verdict) => this.#lost(verdict));
     outgoing.changed.listen((message) => threads.question(message, this.#clock.now()));
     this.#subscriptions.settled.listen((outcome) => this.#settled(outcome));
-    this.#catchingUp.done.listen((messages) => this.#caughtUp(messages));
+    this.#catchingUp.done.listen((messages) => this.#telling.caughtUp(messages));
   }
 
   /** @param {Frame} frame */
@@ -104,33 +121,31 @@ export class City {
 
   /** @param {Welcome} welcome */
   #welcomed(welcome) {
+    this.#userId = welcome.user_id;
+    this.#connectionId = welcome.connection_id;
     this.#subscriptions.begin(welcome);
     this.outgoing.flush(welcome.max_message_bytes);
   }
 
-  /** @param {number} messages */
-  #caughtUp(messages) {
-    const what = messages > 0 ? counted(messages, "message") : "nothing was missed";
-    this.news.emit({ tone: "good", text: `Caught up: ${what}.` });
+  /** @param {Verdict} verdict */
+  #lost(verdict) {
+    this.#subscriptions.pause();
+    this.#catchingUp.giveUp();
+    this.outgoing.interrupted(verdict);
   }
 
   /** @param {Outcome} outcome */
   #settled({ joined, refused }) {
-    for (const [log, { recovered, reason = "" }] of joined) {
-      if (recovered === false) this.#lostStretch(log, reason);
-    }
-    for (const [log, refusal] of refused) {
-      this.#notice(log, "error", `This channel cannot be heard now. ${refusalInWords(refusal)}`);
-    }
+    for (const [log, { recovered, reason = "" }] of joined) if (recovered === false) this.#gap(log, reason);
+    for (const [log, refusal] of refused) this.#telling.closed(log, refusal);
     this.#catchingUp.begin(joined);
   }
 
   /** @param {Publication} frame */
   #published(frame) {
+    const { channel, message_id: id, timestamp, sender, payload } = frame;
+    this.threads.publication(placeOf(channel), { id, at: Date.parse(timestamp), sender, body: bodyOf(payload) });
     this.#follow(frame);
-    this.threads.publication(placeOf(frame.channel), {
-      id: frame.message_id, at: Date.parse(frame.timestamp), sender: frame.sender, body: bodyOf(frame.payload),
-    });
   }
 
   /** @param {ChatResponse} frame */
@@ -148,16 +163,16 @@ export class City {
 
   /** @param {ErrorFrame} frame */
   #refused(frame) {
-    const isOurs = this.outgoing.refused(frame.id, frame, frame.retry_after) ||
-      this.#subscriptions.refused(frame.id, frame);
-    if (!isOurs) this.news.emit({ tone: "bad", text: refusalInWords(frame, frame.retry_after) });
+    const { id, retry_after: retryAfter } = frame;
+    const isKnown = this.outgoing.refused(id, frame, retryAfter) || this.#subscriptions.refused(id, frame);
+    if (!isKnown) this.#telling.refused(frame, retryAfter);
   }
 
   /** @param {Reset} frame */
-  #reset(frame) {
-    this.#positions.set(frame.channel, frame);
-    this.#catchingUp.reached(frame.channel, Infinity);
-    this.#lostStretch(frame.channel, frame.reason);
+  #reset({ channel, reason, ...position }) {
+    this.#positions.set(channel, position);
+    this.#catchingUp.reached(channel, Infinity);
+    this.#gap(channel, reason);
   }
 
   /**
@@ -166,27 +181,16 @@ export class City {
    */
   #unsubscribed(channel, message) {
     this.#subscriptions.ended(channel);
-    this.#notice(channel, "error", `The platform ended this channel for you: ${message}`);
+    this.#telling.ended(channel, message);
   }
 
   /**
    * @param {string} log
    * @param {string} reason
    */
-  #lostStretch(log, reason) {
-    const { title } = wordsFor(placeOf(log));
-    const sentence = `Something is missing here and could not be recovered: ${gapInWords(reason)}.`;
-    this.#notice(log, "gap", sentence);
-    this.news.emit({ tone: "bad", text: `Could not recover ${title}: ${gapInWords(reason)}.` });
-    if (placeOf(log) === FOR_YOU) this.#answers.interrupt().forEach((answer) => this.threads.answer(answer));
-  }
-
-  /**
-   * @param {string} log
-   * @param {"gap" | "error"} tone
-   * @param {string} text
-   */
-  #notice(log, tone, text) {
-    this.threads.notice(placeOf(log), { tone, text, at: this.#clock.now() });
+  #gap(log, reason) {
+    this.#telling.gap(log, reason);
+    if (placeOf(log) !== FOR_YOU) return;
+    for (const answer of this.#answers.interrupt()) this.threads.answer(answer);
   }
 }

@@ -36,10 +36,15 @@ export class Outgoing {
   /**
    * @param {(frame: MessageFrame) => boolean} send says whether the frame went out
    * @param {Clock} clock
+   * @param {Message[]} kept messages of an earlier life of the page
    */
-  constructor(send, clock) {
+  constructor(send, clock, kept = []) {
     this.#send = send;
     this.#clock = clock;
+    for (const message of kept) {
+      if (message.progress === "sent") message.progress = "waiting";
+      if (message.progress !== "safe") this.#messages.set(message.key, message);
+    }
   }
 
   /** How many messages have not been sent, or not on this connection. */

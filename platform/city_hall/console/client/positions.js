@@ -4,7 +4,7 @@
 
 export class Positions {
   /** @type {Map<string, Position>} */
-  #places = new Map();
+  #places;
 
   /** @param {Iterable<[string, Position]>} places kept from an earlier life of the page */
   constructor(places = []) {
@@ -30,13 +30,13 @@ export class Positions {
     this.set(logOf(frame), { offset: frame.offset, epoch: frame.epoch });
   }
 
-  /** @param {string} log */
-  forget(log) {
-    this.#places.delete(log);
+  /** Forgets all others. @param {string[]} logs */
+  retain(logs) {
+    for (const log of this.#places.keys()) if (!logs.includes(log)) this.#places.delete(log);
   }
 
   /** @returns {[string, Position][]} */
-  toJSON() {
+  all() {
     return [...this.#places];
   }
 }

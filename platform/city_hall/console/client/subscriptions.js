@@ -30,7 +30,6 @@ export class Subscriptions {
   #wanted;
   /** Ids of our subscribe frames that wait for their ack. @type {Set<string>} */
   #asked = new Set();
-  #connectionLog = "";
   #attempt = 0;
   #callOff = () => {};
 
@@ -46,10 +45,8 @@ export class Subscriptions {
   /** Asks for everything. A fresh connection listens to its own two logs already, a resumed one to nothing. */
   begin(/** @type {Welcome} */ { connection_id, user_id, resumed, channels }) {
     const { positions } = this.#parts;
-    const [connectionLog, userLog] = [`connection:${connection_id}`, `user:${user_id}`];
-    const logs = [...this.#wanted, userLog, ...(resumed ? [connectionLog] : [])];
-    if (this.#connectionLog !== connectionLog) positions.forget(this.#connectionLog);
-    this.#connectionLog = connectionLog;
+    const logs = [...this.#wanted, `user:${user_id}`, ...(resumed ? [`connection:${connection_id}`] : [])];
+    positions.retain(logs);
     this.#attempt = 0;
     this.#ask(logs.filter((log) => !(log in channels) || positions.of(log)));
     for (const [log, position] of Object.entries(channels)) {

@@ -1,5 +1,6 @@
 /** What stands in each channel's conversation, in reading order and bounded. Values for a page to draw. */
 
+import { newKey } from "./frames.js";
 import { Signal } from "./signal.js";
 
 /** @import { Answer } from "./answers.js" */
@@ -23,8 +24,17 @@ export class Threads {
   changed = new Signal();
 
   /** @type {Map<string, Item[]>} */
-  #threads = new Map();
-  #notices = 0;
+  #threads;
+
+  /** @param {Iterable<[string, Item[]]>} kept from an earlier life of the page */
+  constructor(kept = []) {
+    this.#threads = new Map(kept);
+  }
+
+  /** @returns {[string, Item[]][]} */
+  all() {
+    return [...this.#threads];
+  }
 
   /** @param {string} channel @returns {readonly Item[]} */
   of(channel) {
@@ -65,8 +75,7 @@ export class Threads {
    * @param {Pick<NoticeItem, "tone" | "text" | "at">} notice
    */
   notice(channel, notice) {
-    this.#notices += 1;
-    this.#put(channel, { kind: "notice", id: `notice:${this.#notices}`, ...notice });
+    this.#put(channel, { kind: "notice", id: `notice:${newKey()}`, ...notice });
   }
 
   /**

@@ -121,6 +121,7 @@ export class ConsolePage {
 
   /** @param {boolean} isOpen */
   #showFrames(isOpen) {
+    if (!isOpen && this.#frames.element.contains(document.activeElement)) this.#framesButton.focus();
     this.#frames.show(isOpen);
     this.#framesButton.setAttribute("aria-expanded", String(isOpen));
     this.element.toggleAttribute("data-frames", isOpen);

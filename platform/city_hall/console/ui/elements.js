@@ -46,6 +46,11 @@ function fill(element, attributes, children) {
   return element;
 }
 
+/** Makes this the page. @param {Element} page */
+export function show(page) {
+  document.getElementById("app")?.replaceChildren(page);
+}
+
 const time = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
 const exactTime = new Intl.DateTimeFormat(undefined, {
   hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3, hour12: false,

@@ -3,7 +3,8 @@
 import { describe } from "../client/link_words.js";
 import { clockTime, h } from "./elements.js";
 
-/** @import { City, News } from "../client/city.js" */
+/** @import { City } from "../client/city.js" */
+/** @import { News } from "../client/telling.js" */
 /** @import { Announcer } from "./announcer.js" */
 
 const NEWS_MS = 7000;

@@ -58,3 +58,18 @@ function closedDoor() {
     "This platform can be reached from other machines, so it does not hand out sessions to whoever asks. " +
     "One-click sign-in is there when it is bound to this machine alone.");
 }
+
+/**
+ * The platform cannot even be asked.
+ *
+ * @param {string} sentence
+ * @param {() => void} tryAgain
+ */
+export function noAnswerPage(sentence, tryAgain) {
+  return h("main", { class: "sign-in lonely" },
+    h("div", { class: "way-in" },
+      h("p", { class: "brand" }, "Smart City"),
+      h("h1", {}, "Nobody is at the door."),
+      h("p", { class: "trouble", role: "alert" }, sentence),
+      h("button", { class: "primary", onclick: tryAgain }, "Try again")));
+}
