@@ -50,7 +50,7 @@ INSIGHTS = Specialist(
         Topic(
             name="publications",
             offer="the publications by channel: “which channels are the busiest?”",
-            keywords=keywords("busiest busy publication activity trend popular"),
+            keywords=keywords("busiest busy channel publication activity trend popular"),
             tell=figures.publications,
         ),
     ),
@@ -71,7 +71,7 @@ OPERATIONS = Specialist(
         Topic(
             name="queues",
             offer="the inboxes: “how long are the queues?”",
-            keywords=keywords("queue inbox waiting backlog depth pending status long length"),
+            keywords=keywords("queue inbox inboxes waiting backlog depth pending status long length"),
             tell=surroundings.queues,
         ),
     ),

@@ -79,7 +79,7 @@ class Specialist:
 
     async def told(self, city: Operations, question: Question) -> AsyncIterator[Fact]:
         """The answer, fact by fact; nothing, if the question was forwarded."""
-        match self._choose(question.message):
+        match self.choose(question.message):
             case Topic() as topic:
                 async for fact in topic.tell(city, question):
                     yield fact
@@ -90,7 +90,7 @@ class Specialist:
             case None:
                 yield Fact(f"I know about {self.field}. Ask me for:\n{self.offers}")
 
-    def _choose(self, text: str) -> Topic | Specialist | None:
+    def choose(self, text: str) -> Topic | Specialist | None:
         """Whoever is named, else the topic or the colleague that the question mentions most."""
         named = addressee_in(text)
         for colleague in self.colleagues:
