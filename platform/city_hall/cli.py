@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
 
 from city_hall import client_commands
 from city_hall.remote import REFUSED, USAGE, complain
@@ -102,16 +102,13 @@ def main() -> None:
 
 def _announce(opened: Opened, settings: Settings) -> None:
     """Says where the console is, one command to try, and how to stop."""
-    rows = Table.grid(padding=(0, 2))
-    rows.add_row("[dim]Console[/dim]", f"[b cyan]{opened.url}/[/b cyan]")
-    rows.add_row("[dim]Try[/dim]", _example(opened.url, settings))
-    rows.add_row("[dim]Stop[/dim]", "Ctrl-C")
-    if not opened.has_guides:
-        rows.add_row("[dim]Note[/dim]", "no demo agents; other agents may come")
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True)  # a line is a line: commands are there to be copied
     console.print(f"\n[b]Smart City is open[/b] [dim]after {opened.seconds:.1f} s[/dim]\n")
-    console.print(rows)
-    console.print()
+    console.print(f"  [dim]Console[/dim]  [b cyan]{opened.url}/[/b cyan]")
+    console.print(f"  [dim]Try[/dim]      {escape(_example(opened.url, settings))}")
+    console.print("  [dim]Stop[/dim]     Ctrl-C\n")
+    if not opened.has_guides:
+        console.print("  [dim]There are no demo agents; other agents may come.[/dim]\n")
 
 
 def _example(url: str, settings: Settings) -> str:

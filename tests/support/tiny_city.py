@@ -1,7 +1,7 @@
-"""A worker with almost nothing in it, for tests of the supervisor: run as ``python tiny_city.py LISTENER …``.
+"""A worker with almost nothing in it, for tests of the supervisor.
 
-``GET /`` tells what it was briefed with. What is set in TINY_CITY makes it fail: ``refuse``, ``crash``, ``hang``
-(no end at SIGTERM), ``slow-start``.
+``GET /`` tells what it was briefed with. SMART_CITY_TEST_MANNER makes it ``refuse`` or ``crash`` at its
+start, or ``hang`` at its end.
 """
 
 from __future__ import annotations
@@ -12,41 +12,43 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
 
 from city_hall import worker
 from city_hall.refusals import StartRefused
 from foundations.settings import Settings
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: Settings) -> Starlette:
     """What the real one is to the worker: an application with a lifespan."""
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        manner = os.environ.get("TINY_CITY", "")
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        manner = os.environ.get("SMART_CITY_TEST_MANNER", "")
         if manner == "refuse":
             raise StartRefused("this city is closed on Mondays")
         if manner == "crash":
-            raise RuntimeError("a defect")
+            raise RuntimeError("the roof fell in")
         yield
         if manner == "hang":
             await asyncio.Event().wait()
 
-    app = FastAPI(lifespan=lifespan)
+    async def tell(request: Request) -> JSONResponse:
+        return JSONResponse(
+            {
+                "pid": os.getpid(),
+                "instance_id": settings.instance_id,
+                "valkey_url": settings.valkey_url,
+                "port": settings.port,
+                "data_dir": str(settings.data_dir),
+                "operator_token": settings.operator_token.get_secret_value(),
+            }
+        )
 
-    @app.get("/")
-    async def tell() -> dict[str, object]:
-        return {
-            "pid": os.getpid(),
-            "instance_id": settings.instance_id,
-            "valkey_url": settings.valkey_url,
-            "port": settings.port,
-            "data_dir": str(settings.data_dir),
-            "operator_token": settings.operator_token.get_secret_value(),
-        }
-
-    return app
+    return Starlette(routes=[Route("/", tell)], lifespan=lifespan)
 
 
 if __name__ == "__main__":

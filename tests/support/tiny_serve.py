@@ -1,0 +1,48 @@
+"""``smart-city serve`` over `tiny_city` and `tiny_guides`: the whole supervisor, and nothing below it.
+
+To be run with ``-P``: modules beside it are named like packages that it needs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from pathlib import Path
+
+from city_hall.refusals import StartRefused
+from city_hall.supervisor import Opened, Plan, Supervisor
+from foundations.settings import Settings
+from foundations.telemetry import configure_logging
+
+HERE = Path(__file__).parent
+
+
+def announce(opened: Opened) -> None:
+    print(f"open at {opened.url} after {opened.seconds:.2f} s", flush=True)  # noqa: T201
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--data-dir", type=Path)
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--demo", action="store_true")
+    asked = parser.parse_args()
+    settings = Settings.read(data_dir=asked.data_dir, port=asked.port)
+    configure_logging("text", settings.log_level, "supervisor")
+    plan = Plan(
+        workers=asked.workers, has_demo=asked.demo,
+        worker=(sys.executable, "-P", str(HERE / "tiny_city.py")),
+        guides=(sys.executable, "-P", str(HERE / "tiny_guides.py")),
+    )  # fmt: skip
+    try:
+        asyncio.run(Supervisor(settings, plan, announce).run())
+    except StartRefused as refusal:
+        print(f"refused: {refusal}", flush=True)  # noqa: T201
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
