@@ -27,7 +27,7 @@ from smart_city.post_office.gateway.heartbeats import Heartbeats
 from smart_city.post_office.gateway.hub import Hub
 from smart_city.post_office.gateway.messages import PROTOCOL_VERSION, encode, wire
 from smart_city.post_office.gateway.outbox import Round
-from smart_city.post_office.gateway.socket import Socket
+from smart_city.post_office.gateway.socket import Socket, quiet
 from smart_city.vocabulary import Identity
 
 _log = logging.getLogger("smart_city.post_office.gateway")
@@ -63,6 +63,7 @@ class Gateway:
 
     def start(self) -> None:
         """Opens the door; must be called on the loop that serves."""
+        quiet.setLevel(logging.WARNING)  # below that the protocol library logs handshakes with their tokens
         self.round = Round(asyncio.get_running_loop())
         self._heartbeats.start()
         self.state = "ready"

@@ -21,7 +21,7 @@ from websockets.typing import Subprotocol
 from smart_city.post_office.gateway.messages import SUBPROTOCOL
 from smart_city.post_office.gateway.outbox import Outbox, Round
 
-_quiet = logging.getLogger("smart_city.post_office.gateway.frames")
+quiet = logging.getLogger("smart_city.post_office.gateway.frames")
 
 
 class Door(Protocol):
@@ -64,7 +64,7 @@ class Socket(asyncio.Protocol):
         self._door = door
         self._open_sockets = open_sockets
         self._protocol = ServerProtocol(
-            max_size=self._door.max_message_bytes, logger=_quiet, select_subprotocol=_select_subprotocol
+            max_size=self._door.max_message_bytes, logger=quiet, select_subprotocol=_select_subprotocol
         )
         self._fragments: list[bytes] = []
         self._listener: Listener | None = None
