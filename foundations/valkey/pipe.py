@@ -31,6 +31,8 @@ class Pipe:
         self._pool = pool
         self._seconds = seconds
         self._line: _Line | None = None
+        self._lines: set[_Line] = set()
+        """The present one, and those on which some still wait."""
         self._opening = asyncio.Lock()
 
     async def ask(self, command: Sequence[Argument]) -> Reply:
@@ -48,15 +50,15 @@ class Pipe:
 
     async def close(self) -> None:
         """Ends the connection; whoever still waits gets `Unavailable`."""
-        if self._line is not None:
-            self._line.end("closed")
+        for line in tuple(self._lines):
+            await line.close("closed")
 
     async def _open(self, deadline: float) -> _Line:
         """A connection for all who wait for one; they come one by one, and each has its own deadline."""
         try:
             async with asyncio.timeout_at(deadline), self._opening:
                 if self._line is None or not self._line.is_open:
-                    self._line = await _Line.open(self._pool, self._seconds)
+                    self._line = await _Line.open(self._pool, self._seconds, self._lines)
                 return self._line
         except TimeoutError:
             raise Unavailable(f"Valkey let nobody in within {self._seconds} s") from None
@@ -76,10 +78,13 @@ class _Line:
         self._wire: Wire
 
     @classmethod
-    async def open(cls, pool: ConnectionPool, seconds: float) -> _Line:
+    async def open(cls, pool: ConnectionPool, seconds: float, lines: set[_Line]) -> _Line:
+        """Opens one, which stands in ``lines`` as long as it has a connection."""
         line = cls()
         line._wire = await Wire.open(pool, line._received, seconds=seconds, name="smart-city")
         line._wire.lost.add_done_callback(lambda lost: line.end(lost.result()))
+        lines.add(line)
+        line._wire.closed.add_done_callback(lambda _: lines.discard(line))
         return line
 
     def ask(self, command: bytes, deadline: float) -> asyncio.Future[Reply]:
@@ -102,6 +107,10 @@ class _Line:
             self._alarm.cancel()
         while self._unanswered:
             _fail(self._unanswered.popleft()[1], f"Valkey's connection ended: {reason}")
+
+    async def close(self, reason: str) -> None:
+        self.end(reason)
+        await self._wire.close(reason)
 
     def _send(self) -> None:
         commands, self._unsent = self._unsent, []

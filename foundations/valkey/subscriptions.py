@@ -216,7 +216,7 @@ class Subscriptions:
                 _log.warning("the pub/sub connection was lost (%s); connecting again", reason)
             finally:
                 self._wire, self._was_deaf = None, True
-                wire.abort("closed")
+                await wire.close("closed")
 
     async def _open(self) -> Wire:
         pool = self._valkey.client.connection_pool

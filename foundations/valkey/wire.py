@@ -32,10 +32,15 @@ class WireLost(Exception):
 
 
 class Wire(asyncio.Protocol):
-    """One connection; ``on_reply`` gets each reply parsed; `lost` is done once nothing will come any more."""
+    """One connection; ``on_reply`` gets each reply parsed.
+
+    `lost` is done, with the reason, once nothing will come any more; `closed` when the socket is closed, too.
+    """
 
     def __init__(self, on_reply: Callable[[Reply], None]) -> None:
-        self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        self.lost: asyncio.Future[str] = loop.create_future()
+        self.closed: asyncio.Future[None] = loop.create_future()
         self._on_reply = on_reply
         self._reader = hiredis.Reader(notEnoughData=_NOT_YET)
         self._transport: asyncio.Transport | None = None
@@ -61,10 +66,13 @@ class Wire(asyncio.Protocol):
                     wire.write(packed(command))
                 await asyncio.wait((greeting.done, wire.lost), return_when=asyncio.FIRST_COMPLETED)
         except (OSError, ssl.SSLError) as error:  # a timeout is an OSError
-            wire.abort(f"{type(error).__name__} {error}".rstrip())
+            await wire.close(f"{type(error).__name__} {error}".rstrip())
             raise WireLost(wire.lost.result()) from error
+        except asyncio.CancelledError:
+            wire.abort("cancelled")
+            raise
         if not greeting.done.done() or greeting.done.result():
-            wire.abort(greeting.done.result() if greeting.done.done() else "closed")
+            await wire.close(greeting.done.result() if greeting.done.done() else "closed")
             raise WireLost(wire.lost.result())
         wire._on_reply = on_reply
         return wire
@@ -80,6 +88,12 @@ class Wire(asyncio.Protocol):
             self._transport.abort()
         self._end(reason)
 
+    async def close(self, reason: str) -> None:
+        """Ends the connection and waits until its socket is closed."""
+        self.abort(reason)
+        if self._transport is not None:
+            await asyncio.shield(self.closed)
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's own is no subclass
 
@@ -93,6 +107,7 @@ class Wire(asyncio.Protocol):
             self.abort(f"not RESP3: {error}")
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.closed.set_result(None)
         self._end(str(exc) if exc else "closed by the server")
 
     def _end(self, reason: str) -> None:

@@ -58,8 +58,10 @@ class Told:
 
 
 @pytest.fixture
-async def watched(valkey: Valkey) -> WatchedValkey:
-    return WatchedValkey(valkey)
+async def watched(valkey: Valkey) -> AsyncIterator[WatchedValkey]:
+    watched = WatchedValkey(valkey)
+    yield watched
+    await watched.close()
 
 
 @pytest.fixture
@@ -72,7 +74,9 @@ def server() -> Iterator[ValkeyServer]:
 async def own(server: ValkeyServer) -> AsyncIterator[WatchedValkey]:
     """A client, quick to give a command up, on a server that may be hung, killed or filled."""
     plain = await Valkey.connect(server.url, timeout=0.2)
-    yield WatchedValkey(plain)
+    watched = WatchedValkey(plain)
+    yield watched
+    await watched.close()
     await plain.close()
 
 
