@@ -87,3 +87,22 @@ test("messages typed offline go out after the subscriptions, once the connection
   world.socket.says(welcome("c-1", { resumed: true, channels: {} }));
   assert.deepEqual(world.socket.sent.map(({ type = "message" }) => type), ["subscribe", "message"]);
 });
+
+test("a question that was handed on is answered where it was asked", () => {
+  const { world, city } = connectedCity();
+  ask(world, city, "which instances?", "q-1")();
+  const handedOn = { channel: "pillar:operations", agent: "operations" };
+  world.socket.says(response({ ...handedOn, stream: "start" }));
+  world.socket.says(response({ ...handedOn, stream: "end", payload: { message: "one" } }));
+  assert.deepEqual(words(city), ["? which instances?", "! one"]);
+  assert.deepEqual(words(city, "pillar:operations"), []);
+});
+
+test("an answer that is handed on and faster than the ack moves to its question", () => {
+  const { world, city } = connectedCity();
+  const acknowledge = ask(world, city, "which instances?", "q-1");
+  world.socket.says(response({ channel: "pillar:operations", payload: { message: "one" } }));
+  acknowledge();
+  assert.deepEqual(words(city), ["? which instances?", "! one"]);
+  assert.deepEqual(words(city, "pillar:operations"), []);
+});

@@ -53,13 +53,23 @@ export class Threads {
     this.#put(message.channel, known ?? { kind: "question", id: message.key, at, message, isAnswered: false });
   }
 
-  /** Puts an answer under its question, or tells that it grew. @param {Answer} answer */
+  /**
+   * Puts an answer under its question, or tells that it grew. A question that was handed on is answered where it
+   * was asked, not where its answer comes from.
+   *
+   * @param {Answer} answer
+   */
   answer(answer) {
-    const id = `answer:${answer.question}`;
-    const known = this.#find(answer.channel, id);
+    const id = idOf(answer.question);
+    const asked = this.#where((item) => isQuestion(item, answer.question));
+    const place = this.#where((item) => item.id === id)?.channel ?? asked?.channel ?? answer.channel;
+    const known = this.#find(place, id);
     if (known?.kind === "answer") known.answer = answer;
-    this.#put(answer.channel, known ?? { kind: "answer", id, at: Date.parse(answer.at), answer });
-    if (!known) this.#tellQuestion(answer);
+    this.#put(place, known ?? { kind: "answer", id, at: Date.parse(answer.at), answer });
+    if (!known && asked?.item.kind === "question") {
+      asked.item.isAnswered = true;
+      this.#put(asked.channel, asked.item);
+    }
   }
 
   /**
@@ -111,23 +121,23 @@ export class Threads {
     this.changed.emit({ channel, item, isNew });
   }
 
-  /** @param {Answer} answer */
-  #tellQuestion({ channel, question }) {
-    const asked = this.#threads.get(channel)?.find((item) => isQuestion(item, question));
-    if (asked?.kind !== "question") return;
-    asked.isAnswered = true;
-    this.#put(channel, asked);
-  }
-
   /** An answer may be faster than the ack that tells which question it belongs to. @param {QuestionItem} question */
   #adoptAnswer(question) {
     const { channel, messageId } = question.message;
-    const items = this.#threads.get(channel) ?? [];
-    const answer = items.find(({ id }) => id === `answer:${messageId}`);
+    const answer = this.#where(({ id }) => id === idOf(messageId));
     if (!answer || question.isAnswered) return;
-    items.splice(items.indexOf(answer), 1);
-    items.splice(items.indexOf(question) + 1, 0, answer);
     question.isAnswered = true;
+    this.remove(answer.channel, answer.item.id);
+    this.#put(channel, answer.item);
+  }
+
+  /** @param {(item: Item) => boolean} isIt */
+  #where(isIt) {
+    for (const [channel, items] of this.#threads) {
+      const item = items.find(isIt);
+      if (item) return { channel, item };
+    }
+    return null;
   }
 }
 
@@ -141,6 +151,11 @@ function placeOf(items, item) {
   if (item.kind !== "answer") return items.length;
   const question = items.findIndex((other) => isQuestion(other, item.answer.question));
   return question < 0 ? items.length : question + 1;
+}
+
+/** @param {string} question the message_id that is answered */
+function idOf(question) {
+  return `answer:${question}`;
 }
 
 /**

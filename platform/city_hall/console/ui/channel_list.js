@@ -17,12 +17,14 @@ export class ChannelList {
   /** @type {Map<string, Stop>} */
   #stops = new Map();
   #current = "";
+  #city;
 
   /**
    * @param {string[]} channels
    * @param {City} city
    */
   constructor(channels, city) {
+    this.#city = city;
     for (const channel of [...channels, FOR_YOU]) this.#add(channel);
     city.threads.changed.listen(({ channel, item, isNew }) => this.#noticed(channel, item, isNew));
   }
@@ -60,6 +62,10 @@ export class ChannelList {
    */
   #noticed(channel, item, isNew) {
     const stop = this.#stops.get(channel);
+    if (stop?.unread.has(item.id) && !this.#city.threads.of(channel).includes(item)) {
+      stop.unread.delete(item.id);
+      this.#mark(stop);
+    }
     if (!stop || !isNew || item.kind === "question") return;
     stop.element.hidden = false;
     if (channel === this.#current && !document.hidden) return;

@@ -1,5 +1,6 @@
 /** One entry of a conversation as an element that can be told it changed. What it says is decided elsewhere. */
 
+import { wordsFor } from "../client/channel_words.js";
 import { counted, refusalInWords } from "../client/words.js";
 import { clockTime, h } from "./elements.js";
 import { icon } from "./icons.js";
@@ -76,11 +77,12 @@ function refusal(message, actions) {
 
 /** @param {AnswerItem} item @returns {Drawn} */
 function answer(item) {
+  const { agent, channel } = item.answer;
   const prose = new Prose();
   const remark = h("p", { class: "remark" });
   const data = h("pre", { class: "data", tabindex: "0" });
-  const element = h("article", { class: "item answer", "aria-label": item.answer.agent },
-    h("header", {}, h("span", { class: "name" }, item.answer.agent), clockTime(item.at)),
+  const element = h("article", { class: "item answer", "aria-label": agent, "data-line": wordsFor(channel).line },
+    h("header", {}, h("span", { class: "name" }, agent.replaceAll("_", " ")), clockTime(item.at)),
     prose.element, data, remark);
   const update = () => {
     const { state, text, data: json } = item.answer;
