@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, M
 from dataclasses import dataclass, field
 from typing import Any
 
-from city_client import Agent, Operations, Question
+from city_client import Agent, Operations, Question, Refused
 from city_guides.understanding import addressee_in, choose, keywords
 
 
@@ -81,7 +81,7 @@ class Specialist:
         """The answer, fact by fact; nothing, if the question was forwarded."""
         match self.choose(question.message):
             case Topic() as topic:
-                async for fact in topic.tell(city, question):
+                async for fact in _found_out(topic, city, question):
                     yield fact
             case Specialist() as colleague if await _is_there(city, colleague):
                 await question.forward(colleague.channel)
@@ -104,6 +104,17 @@ class Specialist:
             yield topic.offer
         for colleague in self.colleagues:
             yield f"{colleague.field} (I pass it on to {colleague.channel})"
+
+
+async def _found_out(topic: Topic, city: Operations, question: Question) -> AsyncIterator[Fact]:
+    """The topic's facts. What the platform refuses is told; what may pass is left to the next attempt."""
+    try:
+        async for fact in topic.tell(city, question):
+            yield fact
+    except Refused as refused:
+        if refused.retryable:
+            raise
+        yield Fact(f"The platform does not tell me that: {refused.message}.")
 
 
 async def _is_there(city: Operations, colleague: Specialist) -> bool:

@@ -17,23 +17,19 @@ SHOWN = 10
 async def channels(city: Operations, question: Question) -> AsyncIterator[Fact]:
     """The channels that exist, and how many listen to each."""
     listed = (await city.call("post_office.list_channels"))["channels"]
-    yield Fact(f"There are {len(listed)} channels to talk on:", {"channels": len(listed)})
+    yield Fact(f"There are {len(listed)} channels to talk on:", {"channels": listed})
     for channel in listed:
-        yield Fact(f"• {channel['channel']}: {_count(channel.get('subscribers', 0), 'listener')}")
+        published, listeners = channel["offset"], channel["subscribers"]
+        yield Fact(
+            f"• {channel['channel']}: {_count(listeners, 'listener')}, {_count(published, 'publication')}"
+        )
 
 
 async def people(city: Operations, question: Question) -> AsyncIterator[Fact]:
     """Who is on a channel, or on all of them."""
     if named := channel_in(question.message):
-        found = await city.call("post_office.get_connections_by_channel", {"channel": named})
-        here = found["connections"]
-        yield Fact(
-            f"{_count(len(here), 'connection')} on {named}.", {"channel": named, "connections": len(here)}
-        )
-        for connection_id in here[:SHOWN]:
-            yield Fact(f"• {connection_id}")
-        if len(here) > SHOWN:
-            yield Fact(f"… and {len(here) - SHOWN} more.")
+        async for fact in _people_on(city, named):
+            yield fact
         return
     counted = await city.call("post_office.get_connection_count")
     total, users = counted["global"], counted["users"]
@@ -43,6 +39,21 @@ async def people(city: Operations, question: Question) -> AsyncIterator[Fact]:
     )
     for name, count in sorted(counted["by_channel"].items(), key=lambda item: (-item[1], item[0]))[:SHOWN]:
         yield Fact(f"• {name}: {count:,}")
+
+
+async def _people_on(city: Operations, channel: str) -> AsyncIterator[Fact]:
+    about = {"channel": channel}
+    here = (await city.call("post_office.get_connections_by_channel", about))["connections"]
+    queue = (await city.call("post_office.get_queue_status", about))["channels"][channel]
+    yield Fact(
+        f"{_count(len(here), 'connection')} listening to {channel} or speaking there,"
+        f" and {_count(queue['consumers'], 'agent')} taking its questions.",
+        {**about, "connections": len(here), "agents": queue["consumers"]},
+    )
+    for connection_id in here[:SHOWN]:
+        yield Fact(f"• {connection_id}")
+    if len(here) > SHOWN:
+        yield Fact(f"… and {len(here) - SHOWN} more.")
 
 
 async def instances(city: Operations, question: Question) -> AsyncIterator[Fact]:
