@@ -162,7 +162,8 @@ class Connection:
         self._receiver.welcomed(link)
         self._tell(Connected(welcome.connection_id, welcome.user_id, welcome.instance_id, welcome.resumed))
         self._standing.set_result(link)
-        beside = [asyncio.create_task(self._supervise(link, work)) for work in self._receiver.beside(link)]
+        works = (link.watch(), *self._receiver.beside(link))
+        beside = [asyncio.create_task(self._supervise(link, work)) for work in works]
         try:
             while True:
                 frame, raw = await link.receive()
