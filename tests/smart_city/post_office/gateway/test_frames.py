@@ -325,7 +325,7 @@ async def test_a_reader_that_never_reads_is_closed_with_4009(platform: Platform)
 
 
 async def test_a_peer_that_answers_no_heartbeat_is_closed_with_4008(platform: Platform) -> None:
-    city = await platform.start(heartbeat_seconds=0.2)
+    city = await platform.start(heartbeat_seconds=0.2, close_seconds=0.2)
     token = await city.session(unique("alice"))
     reader, writer = await asyncio.open_connection("127.0.0.1", city.settings.port)
     writer.write(
