@@ -114,10 +114,11 @@ def _marked(post: Post) -> tuple[bytes | str, ...]:
     return (owner, entry.data)
 
 
-def log_script(name: str) -> Script:
-    """One of the log's scripts, behind the opening that they share."""
+def log_script(name: Literal["append", "read", "newest"]) -> Script:
+    """One of the log's scripts, behind the opening that they share; the reading ones run in a full store, too."""
     opening, script = Script.read(_PACKAGE, "chain"), Script.read(_PACKAGE, name)
-    return Script.of(script.name, opening.source + script.source)
+    flags = "#!lua\n" if name == "append" else "#!lua flags=allow-oom\n"
+    return Script.of(script.name, flags + opening.source + script.source)
 
 
 def new_epoch() -> str:

@@ -1,4 +1,3 @@
-#!lua
 -- The opening of every script of the log: the chain of epochs, and when a new one begins.
 --
 -- Meta is a hash: v (the format, 1), generation (of the store that began the newest epoch), chain (newest first:

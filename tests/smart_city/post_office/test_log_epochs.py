@@ -153,6 +153,24 @@ class TestFailover:
         page = await on_replica.read("guide", newest)
         assert (page.recovered, list(page.entries)) == (True, data)
 
+    async def test_what_reaches_a_replica_waits_for_its_promotion(
+        self, primary: Valkey, replica: Valkey, tasks: Tasks
+    ) -> None:
+        await ALog(primary, tasks).write("guide", an_entry())
+        await replicated(primary)
+        writing = asyncio.create_task(ALog(replica, tasks).append_now("guide", an_entry()))
+        async with asyncio.timeout(5):
+            while not await refused_writes(replica):
+                pass
+        await replica.command("REPLICAOF", "NO", "ONE")
+        assert (await writing).offset == 2
+
+
+async def refused_writes(replica: Valkey) -> int:
+    """How many commands a replica has refused because it is one."""
+    errors = await replica.command("INFO", "errorstats")
+    return int(errors.get("errorstat_READONLY", {}).get("count", 0))
+
 
 async def replicated(primary: Valkey) -> None:
     """Waits until the replica has everything."""

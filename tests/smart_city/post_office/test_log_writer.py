@@ -366,6 +366,7 @@ class TestOutages:
         await own.command("CONFIG", "SET", "maxmemory", "1")
         with pytest.raises(Overloaded):
             await log.append_now("guide", an_entry())
+        assert (await log.read("guide", Position(0))).newest == (await log.newest(["guide"]))["guide"]
         await own.command("CONFIG", "SET", "maxmemory", "0")
         assert (await log.append_now("guide", an_entry())).offset == 2
 
