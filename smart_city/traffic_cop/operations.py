@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from collections.abc import Sequence
 
 from foundations.errors import FieldError, Forbidden, InvalidArgument, NotFound, Unauthenticated
@@ -208,16 +209,17 @@ class TrafficCop:
     ) -> CreatedServiceToken:
         """Creates a token for a backend service or an agent and returns its text, this once.
 
-        A service can hand on only scopes that its own token has; the operator any.
+        A service can hand on only scopes that its own token has, for no longer than that lives; the operator
+        any. Without `ttl_seconds` the token lives until it is revoked, or as long as the caller's.
 
-        Errors: `invalid_argument` (an unknown scope, a reserved realm), `forbidden` (a scope that the
-        caller does not have), `overloaded` (there are five thousand tokens).
+        Errors: `invalid_argument` (an unknown scope, a reserved realm), `forbidden` (a scope or a time that
+        the caller does not have), `overloaded` (there are five thousand tokens).
         """
         if realm == OPERATOR:
             raise _wrong("realm", f"{OPERATOR} is the realm of the operator's token, of which there is one")
         _check_scopes(caller, scopes)
         wanted = [scope for scope in SCOPES if scope in scopes]
-        text, token = await self._service_tokens.create(realm, wanted, ttl_seconds)
+        text, token = await self._service_tokens.create(realm, wanted, _lifetime(caller, ttl_seconds))
         log_event(_log, "Service token created", token_id=token.token_id, realm=realm, by=caller.subject)
         return CreatedServiceToken.made(text, token)
 
@@ -303,6 +305,20 @@ def _check_scopes(caller: Identity, scopes: Sequence[str]) -> None:
             raise _wrong("scopes", f"{scope[:80]!r} is no scope; the scopes are {', '.join(SCOPES)}")
         if caller.kind != "operator" and scope not in caller.scopes:
             raise Forbidden(f"this token does not have the scope {scope} and cannot hand it on")
+
+
+def _lifetime(caller: Identity, wanted: int | None) -> float | None:
+    """How long a token made by this caller lives; None for as long as nobody revokes it.
+
+    Raises:
+        Forbidden: longer than the caller's own.
+    """
+    if not caller.expires_at:
+        return wanted
+    left = caller.expires_at - time.time()
+    if (wanted or left) > left:
+        raise Forbidden(f"this token ends in {left:.0f} seconds, and what it makes cannot live longer")
+    return wanted or left
 
 
 def _wrong(field: str, told: str) -> InvalidArgument:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -61,21 +61,22 @@ class ServiceTokens:
             Overloaded: there are `MAX_SERVICE_TOKENS`.
         """
         text, now = new_token("svc"), time.time()
+        milliseconds = 0 if lifetime is None else max(1, round(lifetime * 1000))
         token = ServiceToken(
             token_id=secrets.token_hex(8), realm=realm, scopes=tuple(scopes), created_at=now,
-            expires_at=now + lifetime if lifetime else 0.0, digest=digest(text),
+            expires_at=0.0 if lifetime is None else now + lifetime, digest=digest(text),
         )  # fmt: skip
         written = await self._valkey.run(
             self._issue,
             [self._index, self._stem + token.digest],
-            [token.token_id, msgspec.json.encode(token), round((lifetime or 0) * 1000), MAX_SERVICE_TOKENS],
+            [token.token_id, msgspec.json.encode(token), milliseconds, MAX_SERVICE_TOKENS],
         )
         if not written:
             raise Overloaded(f"there are {MAX_SERVICE_TOKENS} service tokens; revoke those of no use")
         return text, token
 
     async def by_token(self, token: Token) -> ServiceToken:
-        """The service token behind a text, in one read.
+        """The service token behind a text, in one command.
 
         Raises:
             Unauthenticated: there is none, or none any more.
@@ -94,7 +95,7 @@ class ServiceTokens:
         """Ends a token. Returns whether there was one."""
         return bool(await self._valkey.run(self._revoke, [self._index], [token_id, self._stem]))
 
-    async def standing(self, token_ids: Collection[str]) -> set[str]:
+    async def standing(self, token_ids: Iterable[str]) -> set[str]:
         """Those of the tokens that have not ended."""
         if not (ids := list(set(token_ids))):
             return set()

@@ -54,6 +54,16 @@ async def test_a_token_with_a_time_ends_with_it_and_is_listed_no_more(service_to
     assert await service_tokens.standing([made.token_id]) == set()
 
 
+async def test_no_time_at_all_is_not_for_ever(service_tokens: ServiceTokens) -> None:
+    for lifetime in (0.0, 0.0001, -7.0):
+        await service_tokens.create("content", [], lifetime)
+
+    async def have_ended() -> bool:
+        return await service_tokens.list() == []
+
+    await eventually(have_ended)
+
+
 async def test_a_revoked_token_is_gone(service_tokens: ServiceTokens, valkey: Valkey) -> None:
     text, made = await service_tokens.create("content", [], 60)
     assert await service_tokens.revoke(made.token_id)

@@ -277,6 +277,19 @@ async def test_a_service_hands_on_only_scopes_that_it_has(cop: TrafficCop) -> No
             await cop.create_service_token(SERVICE, "content", scopes)
 
 
+async def test_what_a_service_makes_does_not_outlive_its_own_token(
+    cop: TrafficCop, identities: Identities
+) -> None:
+    own = await cop.create_service_token(OPERATOR, "desk", ["traffic_cop.admin"], ttl_seconds=100)
+    caller = await identities.identify(own.token)
+    shorter = await cop.create_service_token(caller, "content", [], ttl_seconds=50)
+    as_long = await cop.create_service_token(caller, "content", [])
+    assert seconds_until(shorter.expires_at or "") == pytest.approx(50, abs=5)
+    assert seconds_until(as_long.expires_at or "") == pytest.approx(100, abs=5)
+    with pytest.raises(Forbidden):
+        await cop.create_service_token(caller, "content", [], ttl_seconds=101)
+
+
 async def test_the_operator_hands_on_any_scope(cop: TrafficCop) -> None:
     created = await cop.create_service_token(OPERATOR, "content", [*reversed(SCOPES), SCOPES[0]])
     assert created.scopes == list(SCOPES)
