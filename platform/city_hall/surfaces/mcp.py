@@ -26,13 +26,32 @@ from starlette.types import Receive, Scope, Send
 from city_hall.surfaces.callers import Door, Identify
 from city_hall.surfaces.catalogue import Catalogue, Entry
 from city_hall.surfaces.http import ENVELOPE_BYTES
-from foundations.errors import CityError, NotFound
+from foundations.errors import ERRORS, CityError, NotFound
 from foundations.invocation import Invocation, encode
 from foundations.settings import Settings
 
 PATH = "/mcp"
 _LIST_FRESH_MS = 60_000
 """How long a client may keep the list of tools: it changes only with a release."""
+_REFUSAL: dict[str, Any] = {
+    "type": "object", "title": "Refusal", "additionalProperties": False,
+    "required": ["success", "code", "message", "retryable"],
+    "properties": {
+        "success": {"type": "boolean", "const": False},
+        "code": {"type": "string", "enum": [error.code for error in ERRORS]},
+        "message": {"type": "string"},
+        "retryable": {"type": "boolean"},
+        "retry_after": {"type": "number", "description": "seconds"},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object", "additionalProperties": False, "required": ["field", "message"],
+                "properties": {"field": {"type": "string"}, "message": {"type": "string"}},
+            },
+        },
+    },
+}  # fmt: skip
+"""A tool's other answer. It stands in the output schema, since TypeScript clients hold errors to that, too."""
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 
@@ -125,7 +144,7 @@ def _tool(entry: Entry) -> mcp_types.Tool:
         title=operation.name.replace("_", " ").capitalize(),
         description="\n".join(filter(None, told)),
         input_schema=dict(entry.input_schema),
-        output_schema=dict(entry.output_schema),
+        output_schema={"type": "object", "oneOf": [dict(entry.output_schema), _REFUSAL]},
         annotations=mcp_types.ToolAnnotations(
             read_only_hint=declared.read_only, destructive_hint=declared.destructive,
             idempotent_hint=declared.idempotent, open_world_hint=False,
@@ -141,7 +160,9 @@ def _answer(content: dict[str, Any], *, is_error: bool = False) -> mcp_types.Cal
 
 def _refused(error: CityError) -> dict[str, Any]:
     """An error in the words of the protocol's error frames."""
-    told: dict[str, Any] = {"code": error.code, "message": error.message, "retryable": error.retryable}
+    told: dict[str, Any] = {
+        "success": False, "code": error.code, "message": error.message, "retryable": error.retryable,
+    }  # fmt: skip
     if error.retry_after is not None:
         told["retry_after"] = error.retry_after
     if error.errors:
