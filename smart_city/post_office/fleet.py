@@ -94,12 +94,16 @@ class Fleet:
             await self._valkey.command(command, key, self.member)
 
     async def _keep(self) -> None:
+        is_away = False
         while True:
             await asyncio.sleep(self._lease / BEATS_A_LEASE)
             try:
                 await self._beat()
+                is_away = False
             except CityError as error:
-                _log.warning("the instance's lease could not be renewed, trying again: %s", error)
+                if not is_away:
+                    _log.warning("this instance cannot tell the others that it lives: %s", error)
+                is_away = True
 
     async def _beat(self) -> None:
         """Renews the lease and looks for instances whose own has lapsed.

@@ -23,6 +23,7 @@ _log = logging.getLogger(__name__)
 _PACKAGE = "smart_city.post_office"
 AT_ONCE = 500
 """Connections in one script call."""
+RENEWALS_A_LEASE = 2.5
 RETRY_AFTER = 5.0
 Item = TypeVar("Item")
 
@@ -209,12 +210,16 @@ class Registry:
     # Renewal
 
     async def _keep(self) -> None:
+        is_away = False
         while True:
-            await asyncio.sleep(self._lease / 2500)
+            await asyncio.sleep(self._lease / 1000 / RENEWALS_A_LEASE)
             try:
                 await self._renew_all()
+                is_away = False
             except CityError as error:
-                _log.warning("connections could not be renewed, trying again: %s", error)
+                if not is_away:
+                    _log.warning("connections cannot be renewed: %s", error)
+                is_away = True
 
     async def _renew_all(self) -> None:
         now = asyncio.get_running_loop().time()

@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 BUFFERED = 256
 """Stretches kept while a feed reads its log; beyond them the log is read once more instead."""
-OPENING_SECONDS = 5.0
+OPENING_SECONDS = 2.0
 RETRY_SECONDS = 0.2
 TAILS_AT_ONCE = 500
 
@@ -60,10 +60,12 @@ class Hub:
         A fresh log is one that nobody can have written to yet: it is heard, but not read.
 
         Raises:
-            Unavailable: the bus or the log did not answer in time.
+            Unavailable: the bus or the log is away, or did not answer in time.
         """
         feed = self._feeds.get(channel)
         if feed is None:
+            if not self._subscriptions.is_hearing:
+                raise _deaf()
             feed = self._feeds[channel] = Feed(channel, opening=asyncio.get_running_loop().create_future())
             self._tasks.spawn(f"open {channel}", self._start(feed, is_fresh=is_fresh))
         feed.holders += 1
@@ -105,8 +107,7 @@ class Hub:
                     feed.position, feed.has_streams = page.newest, bool(page.streams)
         except (CityError, TimeoutError) as error:
             self._forget(feed)
-            refusal = error if isinstance(error, CityError) else Unavailable("the bus does not answer", retry_after=1)
-            opening.set_exception(refusal)
+            opening.set_exception(error if isinstance(error, CityError) else _deaf())
             opening.exception()  # marks it as seen: whoever waited may be gone
             return
         feed.opening = None
@@ -229,6 +230,10 @@ class Hub:
                 feed = self._feeds.get(channel)
                 if feed is not None and not matches(feed.position, position):
                     self.repair(feed)
+
+
+def _deaf() -> Unavailable:
+    return Unavailable("the bus between the instances does not answer", retry_after=1)
 
 
 def reset_frame(channel: str, newest: Position, reason: str) -> bytes:

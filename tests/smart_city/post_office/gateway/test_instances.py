@@ -1,0 +1,235 @@
+"""Several instances over one store: what one takes in, all hand out, and what operators see of them in the keys."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import AsyncExitStack
+from typing import Any
+
+from redis.asyncio import Redis
+
+from tests.support.platform import Platform, unique
+from tests.support.waiting import until
+from tests.support.wire_client import WireClient
+
+ALL = {"guide": ["subscribe", "send", "history", "publish"], "pillar:*": ["subscribe", "send", "history", "publish"]}
+
+
+async def eventually(check: Any, what: str, seconds: float = 5.0) -> Any:
+    """Waits until an awaitable check gives something true."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + seconds
+    while not (found := await check()):
+        assert loop.time() < end, f"not within {seconds} s: {what}"
+    return found
+
+
+def redis_of(platform: Platform) -> Redis:
+    return Redis.from_url(platform.server.url)
+
+
+async def test_what_is_published_on_one_instance_reaches_subscribers_on_both_in_order(platform: Platform) -> None:
+    one, two = await platform.start(), await platform.start()
+    token = await one.session(unique("alice"), channels=ALL)
+    async with one.connected(token) as near, two.connected(token) as far:
+        await near.subscribe("guide")
+        await far.subscribe("guide")
+        for number in range(100):
+            await (near if number % 2 else far).send(type="publish", channel="guide", payload={"n": number})
+        for client in (near, far):
+            got = await client.messages(100)
+            assert [message["offset"] for message in got] == list(range(1, 101))
+            assert sorted(message["payload"]["n"] for message in got) == list(range(100))
+
+
+async def test_an_agent_on_one_instance_answers_a_user_on_another(platform: Platform) -> None:
+    one, two = await platform.start(), await platform.start()
+    service = await two.service("guide", "post_office.consume")
+    async with one.connected(await one.session(unique("alice"))) as alice, two.connected(service) as agent:
+        await agent.ask(type="consume", channel="guide")
+        await alice.ask(payload={"message": "hello"})
+        delivery = await agent.of("delivery")
+        await agent.send(type="reply", delivery_id=delivery["delivery_id"], stream="start", payload={})
+        await agent.send(type="reply", delivery_id=delivery["delivery_id"], stream="delta", payload={"message": "hi"})
+        await agent.ask(type="reply", delivery_id=delivery["delivery_id"], stream="end")
+        frames = [await alice.of("chat_response")]
+        while frames[-1]["stream"] != "end":
+            frames.append(await alice.of("chat_response"))
+        assert [frame["stream"] for frame in frames] == ["start", "delta", "end"]
+        assert frames[-1]["payload"]["message"] == "hi"
+
+
+async def test_a_connection_stands_in_its_users_hash_before_the_welcome_and_is_gone_after(
+    platform: Platform,
+) -> None:
+    city = await platform.start()
+    name = unique("alice")
+    token = await city.session(name)
+    redis = redis_of(platform)
+    async with city.connected(token) as alice:
+        stored = json.loads((await redis.hgetall(f"connections:{name}"))[alice.id.encode()])  # type: ignore[misc]
+        assert stored["instance_id"] == city.settings.instance_id
+        assert stored["channels"] == []
+        assert stored["connected_at"] and stored["last_heartbeat"]
+        await alice.subscribe("guide")
+        stored = json.loads((await redis.hgetall(f"connections:{name}"))[alice.id.encode()])  # type: ignore[misc]
+        assert stored["channels"] == ["guide"]
+        ttl = (await redis.hpttl(f"connections:{name}", alice.id))[0]
+        assert 0 < ttl <= city.settings.instance_lease_seconds * 1000
+        members = await redis.smembers(f"subscriptions:{city.settings.instance_id}")  # type: ignore[misc]
+        assert members == {b"guide"}
+        found = await city.done("post_office.get_connection", {"connection_id": alice.id})
+        assert (found["user_id"], found["channels"]) == (name, ["guide"])
+
+    async def gone() -> bool:
+        return not await redis.exists(f"connections:{name}", f"subscriptions:{city.settings.instance_id}")
+
+    await eventually(gone, "the keys are gone", 1)
+    assert (await city.call("post_office.get_connection", {"connection_id": alice.id})).status_code == 404
+    await redis.aclose()
+
+
+async def test_a_living_connection_is_renewed_past_its_lease(platform: Platform) -> None:
+    city = await platform.start(instance_lease_seconds=0.5, heartbeat_seconds=0.5)
+    name = unique("alice")
+    redis = redis_of(platform)
+    async with city.connected(await city.session(name)) as alice:
+        first = json.loads((await redis.hgetall(f"connections:{name}"))[alice.id.encode()])  # type: ignore[misc]
+
+        async def beat_later() -> bool:
+            raw = (await redis.hgetall(f"connections:{name}")).get(alice.id.encode())  # type: ignore[misc]
+            return bool(raw) and json.loads(raw)["last_heartbeat"] > first["last_heartbeat"]
+
+        pinging = asyncio.create_task(read_on(alice))
+        await eventually(beat_later, "a later heartbeat is written")
+        pinging.cancel()
+    await redis.aclose()
+
+
+async def read_on(client: WireClient) -> None:
+    async for _ in client.socket:
+        pass
+
+
+async def test_connections_are_counted_over_all_instances(platform: Platform) -> None:
+    one, two = await platform.start(), await platform.start()
+    alice, bob = unique("alice"), unique("bob")
+    token = await one.session(alice)
+    async with (
+        one.connected(token) as first,
+        two.connected(token) as second,
+        two.connected(await one.session(bob)) as third,
+    ):
+        await first.subscribe("guide")
+        await third.subscribe("guide", "pillar:content")
+        await second.ask(channel="guide", payload={})
+        count = await one.done("post_office.get_connection_count")
+        assert count["global"] == 3
+        assert count["users"] == 2
+        assert count["by_channel"] == {"guide": 2, "pillar:content": 1}
+        assert count["by_instance"] == {one.settings.instance_id: 1, two.settings.instance_id: 2}
+        found = await two.done("post_office.get_connections_by_channel", {"channel": "guide"})
+        assert set(found["connections"]) == {first.id, second.id, third.id}
+        stats = await one.http.get("/api/connections/stats", headers={"Authorization": f"Bearer {token}"})
+        assert stats.status_code == 403
+
+        async def seen() -> bool:
+            published = await one.done(
+                "post_office.publish_to_agent_channel", {"channel": "guide", "message": {"n": 1}}
+            )
+            return bool(published["subscribers"] == 2)
+
+        await eventually(seen, "the other instance's subscriber is counted")
+
+
+async def test_a_revocation_on_one_instance_closes_sockets_on_another_within_a_second(platform: Platform) -> None:
+    one, two = await platform.start(), await platform.start()
+    name = unique("alice")
+    token = await one.session(name)
+    async with two.connected(token) as far:
+        await one.done("traffic_cop.revoke_session", {"user_id": name})
+        assert await far.close_code(1) == 4501
+
+
+async def test_the_operator_disconnects_across_instances(platform: Platform) -> None:
+    one, two = await platform.start(), await platform.start()
+    async with two.connected(await one.session(unique("alice"))) as far:
+        done = await one.done("post_office.disconnect", {"connection_id": far.id})
+        assert done["disconnected"] == 1
+        assert await far.close_code() == 1000
+
+
+async def test_a_second_instance_of_the_same_name_does_not_start(platform: Platform) -> None:
+    city = await platform.start()
+    try:
+        async with platform.instance(instance_id=city.settings.instance_id):
+            raise AssertionError("it started")
+    except Exception as refused:
+        assert type(refused).__name__ == "Held"
+
+
+async def test_a_stopped_instance_says_1012_and_another_recovers_the_rest(platform: Platform) -> None:
+    two = await platform.start()
+    token = await two.session(unique("alice"), channels=ALL)
+    async with AsyncExitStack() as stack:
+        async with platform.instance() as one:
+            alice = await stack.enter_async_context(one.connected(token))
+            await alice.subscribe("guide")
+            await two.done("post_office.publish_to_agent_channel", {"channel": "guide", "message": {"n": 1}})
+            last = await alice.of("message")
+            closing = asyncio.create_task(alice.close_code())
+        assert await closing == 1012
+    await two.done("post_office.publish_to_agent_channel", {"channel": "guide", "message": {"n": 2}})
+    async with two.connected(token) as alice:
+        ack = await alice.subscribe("guide", offset=last["offset"], epoch=last["epoch"])
+        assert ack["guide"]["recovered"] is True
+        assert (await alice.of("message"))["payload"] == {"n": 2}
+
+
+async def test_the_store_comes_back_and_nobody_missed_anything(platform: Platform) -> None:
+    city = await platform.start()
+    async with city.connected(await city.session(unique("alice"), channels=ALL)) as alice:
+        before = await alice.subscribe("guide")
+        await city.done("post_office.publish_to_agent_channel", {"channel": "guide", "message": {"n": 1}})
+        assert (await alice.of("message"))["offset"] == 1
+        platform.server.restart()
+        await until(lambda: city.app.state.gateway.state == "ready", "the instance serves")
+
+        async def published() -> bool:
+            answer = await city.call(
+                "post_office.publish_to_agent_channel", {"channel": "guide", "message": {"n": 2}, "key": "k2"}
+            )
+            return answer.status_code == 200
+
+        await eventually(published, "publishing works again", 10)
+        message = await alice.of("message", 10)
+        assert (message["offset"], message["payload"]) == (2, {"n": 2})
+        assert message["epoch"] != before["guide"]["epoch"]
+        ack = (await alice.subscribe("guide", offset=0, epoch=before["guide"]["epoch"]))["guide"]
+        assert (ack["recovered"], ack["missed"]) == (True, 2)
+
+
+async def test_with_the_store_away_health_says_degraded_and_publishing_is_unavailable(platform: Platform) -> None:
+    city = await platform.start()
+    async with city.connected(await city.session(unique("alice"), channels=ALL)) as alice:
+        await alice.subscribe("guide")
+        platform.server.kill()
+        try:
+            health = (await city.http.get("/api/health")).json()
+            assert health["status"] == "degraded"
+            assert health["services"]["valkey"]["status"] == "unhealthy"
+            refused = await alice.ask(type="publish", channel="guide", payload={})
+            assert (refused["code"], refused["retryable"]) == ("unavailable", True)
+            await alice.nothing_but_pong()
+            ack = await alice.subscribe("pillar:content")
+            assert ack["pillar:content"]["error"]["code"] == "unavailable"
+        finally:
+            platform.server.start()
+
+        async def works() -> bool:
+            return bool((await alice.ask(type="publish", channel="guide", payload={})).get("status"))
+
+        await eventually(works, "publishing works again", 10)
+
+
