@@ -5,9 +5,11 @@ import { Answers, MOST_ANSWERS } from "../../platform/city_hall/console/client/a
 import { response } from "./world.js";
 
 const start = (more = {}) => response({ stream: "start", part: 0, ...more });
-const delta = (part, message, more = {}) => response({ stream: "delta", part, payload: { message }, ...more });
+const delta = (part, message, more = {}) =>
+  response({ stream: "delta", part, payload: { message }, ...more });
 const end = (message, more = {}) => response({ stream: "end", payload: { message }, ...more });
-const error = (more = {}) => response({ stream: "error", error: { code: "internal", message: "died" }, ...more });
+const error = (more = {}) =>
+  response({ stream: "error", error: { code: "internal", message: "died" }, ...more });
 
 /** The answer after these frames. */
 function after(...frames) {
@@ -30,7 +32,8 @@ test("parts are put together in order, and the end has the last word", () => {
 });
 
 test("a snapshot replaces what was there, and deltas up to it are dropped", () => {
-  const answer = after(start(), delta(1, "He"), delta(5, "Hello, wor", { snapshot: true }), delta(4, "or"), delta(6, "ld"));
+  const snapshot = delta(5, "Hello, wor", { snapshot: true });
+  const answer = after(start(), delta(1, "He"), snapshot, delta(4, "or"), delta(6, "ld"));
   assert.equal(answer.text, "Hello, world");
 });
 
@@ -40,30 +43,33 @@ test("a page that joins late begins with the snapshot", () => {
 });
 
 test("a missing part is noticed, and mended by a snapshot or the end", () => {
-  const torn = after(start(), delta(1, "Hel"), delta(3, "wor"));
-  assert.equal(torn.hasGap, true);
-  assert.equal(after(start(), delta(1, "Hel"), delta(3, "wor"), delta(4, "Hello, world", { snapshot: true })).hasGap, false);
-  assert.equal(after(start(), delta(1, "Hel"), delta(3, "wor"), end("Hello, world")).hasGap, false);
+  const torn = [start(), delta(1, "Hel"), delta(3, "wor")];
+  assert.equal(after(...torn).hasGap, true);
+  assert.equal(after(...torn, delta(4, "Hello, world", { snapshot: true })).hasGap, false);
+  assert.equal(after(...torn, end("Hello, world")).hasGap, false);
 });
 
 test("frames that come twice change nothing", () => {
   const answers = new Answers();
-  const frames = [start(), delta(1, "Hel"), delta(1, "Hel"), start(), end("Hello"), end("Hello"), delta(2, "x")];
+  const half = delta(1, "Hel");
+  const frames = [start(), half, half, start(), end("Hello"), end("Hello"), delta(2, "x")];
   const changes = frames.map((frame) => answers.apply(frame) !== null);
   assert.deepEqual(changes, [true, true, false, false, true, false, false]);
 });
 
 test("a new attempt replaces the one that failed", () => {
-  const failed = after(start(), delta(1, "Hel"), error({ retrying: true }));
+  const first = [start(), delta(1, "Hel"), error({ retrying: true })];
+  const failed = after(...first);
   assert.deepEqual([failed.state, failed.refusal.code], ["retrying", "internal"]);
   const again = { message_id: "a-2" };
-  const second = after(start(), delta(1, "Hel"), error({ retrying: true }), start(again), delta(1, "Good", again));
+  const second = after(...first, start(again), delta(1, "Good", again));
   assert.deepEqual([second.state, second.attempt, second.text, second.refusal], ["writing", 2, "Good", null]);
 });
 
 test("what an earlier attempt still says is not heard", () => {
   const again = { message_id: "a-2" };
-  const answer = after(start(), error({ retrying: true }), start(again), delta(1, "Good", again), delta(2, "old"), end("old"));
+  const second = [start(again), delta(1, "Good", again)];
+  const answer = after(start(), error({ retrying: true }), ...second, delta(2, "old"), end("old"));
   assert.deepEqual([answer.messageId, answer.text], ["a-2", "Good"]);
 });
 

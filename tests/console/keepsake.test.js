@@ -17,6 +17,10 @@ function storage({ isFull = false } = {}) {
   };
 }
 
+function acknowledge({ socket }) {
+  socket.says({ type: "ack", id: socket.last("message").id, status: "queued", message_id: "q-1" });
+}
+
 /** The same tab after a reload. */
 function reloaded(city) {
   const keepsake = new Keepsake(storage());
@@ -41,7 +45,7 @@ test("over a reload the conversation stays, and the connection is resumed where 
 test("a message without an ack goes out again under its key, an acknowledged one does not", () => {
   const { world, city } = connectedCity();
   city.say("guide", "safe");
-  world.socket.says({ type: "ack", id: world.socket.last("message").id, status: "queued", message_id: "q-1" });
+  acknowledge(world);
   city.say("guide", "in flight");
   const { key, payload } = world.socket.last("message");
   const after = reloaded(city);
@@ -53,7 +57,7 @@ test("a message without an ack goes out again under its key, an acknowledged one
 test("an answer that was being written goes on under its question", () => {
   const { world, city } = connectedCity();
   city.say("guide", "hello");
-  world.socket.says({ type: "ack", id: world.socket.last("message").id, status: "queued", message_id: "q-1" });
+  acknowledge(world);
   world.socket.says(response({ stream: "start" }));
   world.socket.says(response({ stream: "delta", part: 1, payload: { message: "Hel" } }));
   const after = reloaded(city);
@@ -62,6 +66,13 @@ test("an answer that was being written goes on under its question", () => {
   const items = after.city.threads.of("guide");
   assert.deepEqual(items.map(({ kind }) => kind), ["question", "answer"]);
   assert.deepEqual([items[1].answer.text, items[1].answer.state], ["Hello!", "done"]);
+});
+
+test("a reload before the connection is back loses nothing of it", () => {
+  const { world, city } = connectedCity();
+  world.socket.says(publication(41));
+  const { city: again } = reloaded(reloaded(city).city);
+  assert.deepEqual(again.keep(), city.keep());
 });
 
 test("positions of connections that are no more are not carried along", () => {

@@ -34,11 +34,13 @@ test("spans: code, strong, emphasis, links", () => {
 });
 
 test("an address ends before the sentence does", () => {
-  assert.deepEqual(spansOf("(https://x.org/a?b=1).")[1], { kind: "link", text: "https://x.org/a?b=1", href: "https://x.org/a?b=1" });
+  const address = "https://x.org/a?b=1";
+  assert.deepEqual(spansOf(`(${address}).`)[1], { kind: "link", text: address, href: address });
 });
 
 test("only web addresses become links", () => {
-  assert.deepEqual(plain("[x](javascript:alert(1)) data:text/html,hi"), ["text:[x](javascript:alert(1)) data:text/html,hi"]);
+  const text = "[x](javascript:alert(1)) data:text/html,hi";
+  assert.deepEqual(plain(text), [`text:${text}`]);
 });
 
 test("arithmetic and markup stay the text they are", () => {

@@ -70,7 +70,8 @@ test("nothing missed is said too", () => {
 test("a stretch that cannot be recovered is told with its reason, and marked where it is missing", () => {
   const { world, city, news } = connectedCity();
   reconnect(world);
-  join(world.socket, { outcomes: { guide: { offset: 90, epoch: "f", recovered: false, reason: "trimmed" } } });
+  const trimmed = { offset: 90, epoch: "f", recovered: false, reason: "trimmed" };
+  join(world.socket, { outcomes: { guide: trimmed } });
   assert.deepEqual(news, ["Could not recover Guide: the history does not reach back that far."]);
   assert.deepEqual(city.threads.of("guide").map(({ kind }) => kind), ["notice"]);
 });

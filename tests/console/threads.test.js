@@ -12,7 +12,7 @@ const words = (city, channel = "guide") => city.threads.of(channel).map((item) =
 function ask(world, city, text, messageId) {
   city.say("guide", text);
   const { id } = world.socket.last("message");
-  return () => world.socket.says({ type: "ack", id, channel: "guide", status: "queued", message_id: messageId });
+  return () => world.socket.says({ type: "ack", id, status: "queued", message_id: messageId });
 }
 
 test("answers stand under their questions, whatever order they come in", () => {
@@ -58,7 +58,7 @@ test("what is sent to a person has a place of its own", () => {
 test("one conversation id lasts for a channel, and channels do not share it", () => {
   const { world, city } = connectedCity();
   for (const channel of ["guide", "guide", "pillar:content"]) city.say(channel, "hello");
-  const ids = world.socket.sent.filter(({ payload }) => payload).map(({ payload }) => payload.conversation_id);
+  const ids = world.socket.sent.flatMap(({ payload }) => payload?.conversation_id ?? []);
   assert.equal(ids[0], ids[1]);
   assert.notEqual(ids[0], ids[2]);
 });
@@ -72,7 +72,8 @@ test("a refusal that belongs to no message is told", () => {
 test("a conversation keeps its latest items only", () => {
   const threads = new Threads();
   for (let count = 0; count < MOST_ITEMS + 5; count += 1) {
-    threads.publication("guide", { id: `${count}`, at: 0, sender: { kind: "service", id: "s" }, body: { text: "", data: "" } });
+    const sender = { kind: "service", id: "s" };
+    threads.publication("guide", { id: `${count}`, at: 0, sender, body: { text: "", data: "" } });
   }
   assert.equal(threads.of("guide").length, MOST_ITEMS);
   assert.equal(threads.of("guide")[0].id, "5");

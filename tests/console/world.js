@@ -89,7 +89,10 @@ export class World {
 }
 
 export function welcome(connectionId = "c-1", more = {}) {
-  const channels = { [`connection:${connectionId}`]: { offset: 0, epoch: "" }, "user:alice": { offset: 7, epoch: "u" } };
+  const channels = {
+    [`connection:${connectionId}`]: { offset: 0, epoch: "" },
+    "user:alice": { offset: 7, epoch: "u" },
+  };
   return {
     type: "system", event: "welcome", connection_id: connectionId, user_id: "alice", instance_id: "i-1",
     resumed: false, heartbeat_seconds: 25, max_message_bytes: 4096, channels, ...more,
@@ -117,8 +120,9 @@ export function join(socket, { id = "c-1", outcomes = {}, ...more } = {}) {
 
 export function publication(offset, more = {}) {
   return {
-    type: "message", channel: "guide", sender: { kind: "service", id: "content" }, payload: { message: "news" },
-    message_id: `pub-${offset}`, offset, epoch: "e", timestamp: "2026-11-20T09:30:00.000Z", ...more,
+    type: "message", channel: "guide", sender: { kind: "service", id: "content" },
+    payload: { message: "news" }, message_id: `pub-${offset}`, offset, epoch: "e",
+    timestamp: "2026-11-20T09:30:00.000Z", ...more,
   };
 }
 

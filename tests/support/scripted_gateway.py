@@ -1,7 +1,7 @@
-"""A gateway whose every frame the test writes: the console's real files and front desk, and a scripted `/ws`.
+"""A gateway whose every frame the test writes, behind the console's real files and front desk.
 
-It shows the console what a real platform shows too seldom to wait for. It knows no channels and keeps nothing,
-so it proves nothing about the gateway.
+It shows the console what a real platform shows too seldom to wait for. It knows no channels and keeps
+nothing, so it proves nothing about the gateway.
 """
 
 from __future__ import annotations

@@ -99,7 +99,10 @@ def console_router(settings: Settings, sessions: ConsoleSessions) -> APIRouter:
         moment = datetime.fromtimestamp(expires_at, UTC)
         told = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
         response = _private({"user_id": user_id, "expires_at": told})
-        response.set_cookie(COOKIE, token, expires=moment, path="/", httponly=True, samesite="strict")
+        response.set_cookie(
+            COOKIE, token, expires=moment, path="/", httponly=True, samesite="strict",
+            secure=request.url.scheme == "https",
+        )  # fmt: skip
         return response
 
     @router.delete("/console/session")

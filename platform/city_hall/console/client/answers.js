@@ -1,6 +1,6 @@
 /**
- * Answers put together from their parts. Every question has one answer, whose attempts replace one another; parts
- * that come twice change nothing, and a gap is mended by the snapshot or the end.
+ * Answers put together from their parts. Every question has one answer, whose attempts replace one another;
+ * parts that come twice change nothing, and a gap is mended by the snapshot or the end.
  */
 
 import { bodyOf, textOf } from "./bodies.js";
@@ -44,7 +44,7 @@ export class Answers {
 
   /** The rest of what is being written cannot come any more, as far as one can tell. */
   interrupt() {
-    const open = [...this.#answers.values()].filter(({ state }) => state === "writing" || state === "retrying");
+    const open = [...this.#answers.values()].filter(({ state }) => ["writing", "retrying"].includes(state));
     for (const answer of open) answer.state = "interrupted";
     return open;
   }

@@ -1,4 +1,7 @@
-/** How long to wait before coming back: full jitter, so that a crowd that lost its server does not return as one. */
+/**
+ * How long to wait before coming back: full jitter, so that a crowd that lost its server does not return as
+ * one.
+ */
 
 export const FIRST_CEILING_MS = 500;
 export const LAST_CEILING_MS = 20_000;

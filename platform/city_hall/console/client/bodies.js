@@ -13,7 +13,8 @@ const STEERING = new Set(["message", "conversation_id", "metadata"]);
  */
 export function bodyOf(payload) {
   const text = textOf(payload);
-  const rest = Object.entries(payload).filter(([name]) => !(STEERING.has(name) && (name !== "message" || text)));
+  const isTold = (/** @type {string} */ name) => STEERING.has(name) && (name !== "message" || text !== "");
+  const rest = Object.entries(payload).filter(([name]) => !isTold(name));
   return { text, data: rest.length > 0 ? JSON.stringify(Object.fromEntries(rest), null, 2) : "" };
 }
 

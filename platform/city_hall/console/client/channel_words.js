@@ -2,9 +2,12 @@
 
 import { FOR_YOU } from "./places.js";
 
+/** @import { Sender } from "./protocol.js" */
+
 /**
- * @typedef {{ title: string, about: string, opening: string, line: string, questions: string[] }} ChannelWords
- * `line` is the colour of its line on the map
+ * @typedef {{
+ *   title: string, about: string, opening: string, line: string, questions: string[],
+ * }} ChannelWords  `line` is the colour of its line on the map
  */
 
 /** @type {Record<string, ChannelWords>} */
@@ -14,7 +17,9 @@ const KNOWN = {
     about: "Knows the city and passes questions on",
     opening: "Where would you like to go?",
     line: "guide",
-    questions: ["Explain this platform", "Who is there?", "Is everything healthy?", "Which instances are running?"],
+    questions: [
+      "Explain this platform", "Who is there?", "Is everything healthy?", "Which instances are running?",
+    ],
   },
   "pillar:content": {
     title: "Content",
@@ -56,12 +61,21 @@ const KNOWN = {
 /** @param {string} channel @returns {ChannelWords} */
 export function wordsFor(channel) {
   return KNOWN[channel] ?? {
-    title: nameOf(channel), about: channel, opening: "What would you like to ask?", line: "other", questions: [],
+    title: titleOf(channel),
+    about: channel,
+    opening: "What would you like to ask?",
+    line: "other",
+    questions: [],
   };
 }
 
-/** A name for people: "pillar:night_life" becomes "Night life". @param {string} channel */
-function nameOf(channel) {
+/** Who sent something, for people. @param {Sender} sender */
+export function nameOf({ name, id }) {
+  return (name ?? id).replaceAll("_", " ");
+}
+
+/** A title for people: "pillar:night_life" becomes "Night life". @param {string} channel */
+function titleOf(channel) {
   const name = channel.slice(channel.indexOf(":") + 1).replaceAll("_", " ");
   return name.charAt(0).toUpperCase() + name.slice(1);
 }

@@ -1,14 +1,14 @@
 /**
- * The city as one page sees it: the parts of the client put together, and every frame handed to the part that it
- * concerns. It decides nothing that a part could decide.
+ * The city as one page sees it: the parts of the client put together, and every frame handed to the part that
+ * it concerns. It decides nothing that a part could decide.
  */
 
 import { Answers } from "./answers.js";
 import { bodyOf } from "./bodies.js";
 import { CatchingUp } from "./catching_up.js";
 import { Connection } from "./connection.js";
+import { Conversations } from "./conversations.js";
 import { FrameLog } from "./frame_log.js";
-import { newKey } from "./frames.js";
 import { Outgoing } from "./outgoing.js";
 import { FOR_YOU, placeOf } from "./places.js";
 import { Positions, logOf } from "./positions.js";
@@ -21,7 +21,8 @@ import { Threads } from "./threads.js";
 /** @import { Verdict } from "./closing.js" */
 /** @import { Socket } from "./connection.js" */
 /** @import { Kept } from "./keepsake.js" */
-/** @import { ChatResponse, ErrorFrame, Frame, Publication, Reset, Welcome } from "./protocol.js" */
+/** @import { ChatResponse, ErrorFrame, Frame, Publication } from "./protocol.js" */
+/** @import { Reset, SessionExpiring, Welcome } from "./protocol.js" */
 /** @import { Outcome } from "./subscriptions.js" */
 
 /** @typedef {{ openSocket: (resume: string) => Socket, clock: Clock, random: () => number }} World */
@@ -41,10 +42,8 @@ export class City {
   #subscriptions;
   #catchingUp = new CatchingUp();
   #telling;
-  /** @type {Map<string, string>} one opaque conversation id for each channel */
   #conversations;
-  #userId = "";
-  #connectionId = "";
+  #who;
 
   /**
    * @param {string[]} channels
@@ -56,7 +55,8 @@ export class City {
     const questions = items.filter((item) => item.kind === "question").map(({ message }) => message);
     const answers = items.filter((item) => item.kind === "answer").map(({ answer }) => answer);
     this.#clock = world.clock;
-    this.#conversations = new Map(kept.conversations);
+    this.#who = { userId: kept.userId ?? "", connectionId: kept.connectionId ?? "" };
+    this.#conversations = new Conversations(kept.conversations);
     this.#answers = new Answers(answers);
     this.#positions = new Positions(kept.positions);
     this.threads = new Threads(kept.threads);
@@ -81,18 +81,15 @@ export class City {
    * @returns {boolean} false when too many messages wait already
    */
   say(channel, text) {
-    const conversationId = this.#conversations.get(channel) ?? newKey();
-    this.#conversations.set(channel, conversationId);
-    return this.outgoing.submit({ channel, text, conversationId }) !== null;
+    return this.outgoing.submit({ channel, text, conversationId: this.#conversations.of(channel) }) !== null;
   }
 
   /** What a later life of the page needs to go on. @returns {Kept} */
   keep() {
     return {
-      userId: this.#userId,
-      connectionId: this.#connectionId,
+      ...this.#who,
       positions: this.#positions.all(),
-      conversations: [...this.#conversations],
+      conversations: this.#conversations.all(),
       threads: this.threads.all(),
     };
   }
@@ -115,14 +112,18 @@ export class City {
     else if (frame.type === "error") this.#refused(frame);
     else if (frame.type === "reset") this.#reset(frame);
     else if (frame.type === "unsubscribed") this.#unsubscribed(frame.channel, frame.message);
-    else if (frame.type === "system" && frame.event === "welcome") this.#welcomed(frame);
-    else if (frame.type === "system" && frame.event === "session_expiring") this.expiring.emit(frame.expires_at);
+    else if (frame.type === "system") this.#heardOfItself(frame);
+  }
+
+  /** @param {Welcome | SessionExpiring} frame */
+  #heardOfItself(frame) {
+    if (frame.event === "welcome") this.#welcomed(frame);
+    else if (frame.event === "session_expiring") this.expiring.emit(frame.expires_at);
   }
 
   /** @param {Welcome} welcome */
   #welcomed(welcome) {
-    this.#userId = welcome.user_id;
-    this.#connectionId = welcome.connection_id;
+    this.#who = { userId: welcome.user_id, connectionId: welcome.connection_id };
     this.#subscriptions.begin(welcome);
     this.outgoing.flush(welcome.max_message_bytes);
   }
@@ -144,7 +145,8 @@ export class City {
   /** @param {Publication} frame */
   #published(frame) {
     const { channel, message_id: id, timestamp, sender, payload } = frame;
-    this.threads.publication(placeOf(channel), { id, at: Date.parse(timestamp), sender, body: bodyOf(payload) });
+    const at = Date.parse(timestamp);
+    this.threads.publication(placeOf(channel), { id, at, sender, body: bodyOf(payload) });
     this.#follow(frame);
   }
 

@@ -10,8 +10,8 @@
  *   sentence: string,
  * }} Verdict
  *
- * `waits`: not at all, the usual jitter, or at least so many milliseconds. `blamesFrame`: something we sent may
- * have caused it, and is not sent again.
+ * `waits`: not at all, the usual jitter, or at least so many milliseconds. `blamesFrame`: something we sent
+ * may have caused it, and is not sent again.
  */
 
 /** Ends that this side decides. Codes below 1000 never stand on the wire (RFC 6455, 7.4.2). */

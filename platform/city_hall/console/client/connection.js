@@ -1,6 +1,6 @@
 /**
- * One connection that comes back by itself: opens, watches for silence, waits as the close codes ask, resumes.
- * What the frames mean is not its business, but for the welcome that makes it connected.
+ * One connection that comes back by itself: opens, watches for silence, waits as the close codes ask,
+ * resumes. What the frames mean is not its business, but for the welcome that makes it connected.
  */
 
 import { delayBefore } from "./backoff.js";
@@ -20,7 +20,7 @@ import { Silence } from "./silence.js";
  *   | { phase: "waiting", attempt: number, until: number, verdict: Verdict }
  *   | { phase: "ended", verdict: Verdict }
  * )} State  attempts count from 1 after a loss; 0 is the first connection
- * @typedef {{ direction: "in" | "out" | "note", text: string }} Passing  what went over the wire, or befell it
+ * @typedef {{ direction: "in" | "out" | "note", text: string }} Passing  what went over the wire or befell it
  */
 
 export const WELCOME_MS = 10_000;
@@ -106,6 +106,7 @@ export class Connection {
     socket.onmessage = ({ data }) => this.#socket === socket && this.#hear(data);
     socket.onclose = ({ code, reason }) => this.#socket === socket && this.#lose(code, reason);
     this.#silence.watch(WELCOME_MS, () => this.#abandon(LOCAL.unanswered));
+    this.passed.emit({ direction: "note", text: `opening${this.#resume && `, to resume ${this.#resume}`}` });
     this.#set({ phase: "connecting", attempt: this.#attempt });
   }
 
@@ -127,7 +128,11 @@ export class Connection {
     this.#set({ phase: "connected", welcome });
   }
 
-  /** Leaves a socket without waiting for its close, which a dead peer would never complete. @param {number} code */
+  /**
+   * Leaves a socket without waiting for its close, which a dead peer would never complete.
+   *
+   * @param {number} code
+   */
   #abandon(code) {
     const socket = this.#release();
     this.#lose(code, "");

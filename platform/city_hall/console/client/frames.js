@@ -1,4 +1,7 @@
-/** Frames as text and back: what a client sends, built; what it hears, read. Knows no socket and keeps nothing. */
+/**
+ * Frames as text and back: what a client sends, built; what it hears, read. Knows no socket and keeps
+ * nothing.
+ */
 
 /** @import { ClientFrame, Frame, MessageFrame, Places, SubscribeFrame } from "./protocol.js" */
 
@@ -9,7 +12,8 @@
  * @returns {MessageFrame}
  */
 export function messageFrame({ key, channel, text, conversationId }) {
-  return { channel, intent: "chat", payload: { message: text, conversation_id: conversationId }, id: key, key };
+  const payload = { message: text, conversation_id: conversationId };
+  return { channel, intent: "chat", payload, id: key, key };
 }
 
 /**

@@ -1,6 +1,6 @@
 /**
- * What a tab takes with it over a reload: its conversations and how far it had read, so that a reload is one more
- * reconnection. Nothing secret is among it, and it goes when one signs out or the tab is closed.
+ * What a tab takes with it over a reload: its conversations and how far it had read, so that a reload is one
+ * more reconnection. Nothing secret is among it, and it goes when one signs out or the tab is closed.
  */
 
 /** @import { Position } from "./protocol.js" */

@@ -5,7 +5,7 @@
 /**
  * @typedef {{
  *   light: "up" | "trying" | "down", word: string, sentence: string, canHurry: boolean,
- * }} LinkWords  `sentence` is empty while there is nothing to explain; `canHurry`: reconnecting now makes sense
+ * }} LinkWords  `sentence`: "" while there is nothing to explain; `canHurry`: reconnecting now makes sense
  */
 
 const SIGNED_OUT = 4501;
@@ -34,5 +34,6 @@ export function describe(state, now) {
 /** @param {number} attempt @returns {LinkWords} */
 function connecting(attempt) {
   if (attempt === 0) return { light: "trying", word: "Connecting", sentence: "", canHurry: false };
-  return { light: "trying", word: "Reconnecting", sentence: `Reconnecting (attempt ${attempt})…`, canHurry: false };
+  const sentence = `Reconnecting (attempt ${attempt})…`;
+  return { light: "trying", word: "Reconnecting", sentence, canHurry: false };
 }

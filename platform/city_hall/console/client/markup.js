@@ -1,6 +1,6 @@
 /**
- * The little markup that agents write, as values: paragraphs, headings, lists, code, links. Never HTML; what is no
- * markup here stays the text it is.
+ * The little markup that agents write, as values: paragraphs, headings, lists, code, links. Never HTML; what
+ * is no markup here stays the text it is.
  */
 
 /**

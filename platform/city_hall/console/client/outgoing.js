@@ -1,6 +1,6 @@
 /**
- * Messages on their way: kept, bounded, until the platform has acknowledged them, so that one typed offline or cut
- * off in flight goes out once the connection is back. Their keys make sending twice safe.
+ * Messages on their way: kept, bounded, until the platform has acknowledged them, so that one typed offline
+ * or cut off in flight goes out once the connection is back. Their keys make sending twice safe.
  */
 
 import { byteLength, encode, messageFrame, newKey } from "./frames.js";
@@ -20,8 +20,13 @@ import { Signal } from "./signal.js";
  */
 
 export const MOST_WAITING = 50;
-/** How long the platform remembers keys, less a minute: later, sending again could make two of one message. */
+/**
+ * How long the platform remembers keys, less a minute: later, sending again could make two of one message.
+ */
 export const KEY_LIFE_MS = 9 * 60_000;
+
+const TOO_LARGE = { code: "too_large", message: "It is longer than the platform takes." };
+const UNCERTAIN = { code: "uncertain", message: "It may have arrived before the connection was lost." };
 
 export class Outgoing {
   /** @type {Signal<Message>} */
@@ -141,9 +146,9 @@ export class Outgoing {
   #dispatch(message) {
     const frame = messageFrame(message);
     if (byteLength(encode(frame)) > this.#mostBytes) {
-      this.refused(message.key, { code: "too_large", message: "It is longer than the platform takes." });
+      this.refused(message.key, TOO_LARGE);
     } else if (message.firstSentAt && this.#clock.now() - message.firstSentAt > KEY_LIFE_MS) {
-      this.refused(message.key, { code: "uncertain", message: "It may have arrived before the connection was lost." });
+      this.refused(message.key, UNCERTAIN);
     } else if (this.#send(frame)) {
       message.firstSentAt ||= this.#clock.now();
       this.#set(message, "sent");

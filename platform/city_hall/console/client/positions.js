@@ -24,7 +24,11 @@ export class Positions {
     this.#places.set(log, { offset, epoch });
   }
 
-  /** Ephemeral and provisional frames have no place and move nothing. @param {Publication | ChatResponse} frame */
+  /**
+   * Ephemeral and provisional frames have no place and move nothing.
+   *
+   * @param {Publication | ChatResponse} frame
+   */
   follow(frame) {
     if (frame.offset === undefined || frame.epoch === undefined) return;
     this.set(logOf(frame), { offset: frame.offset, epoch: frame.epoch });

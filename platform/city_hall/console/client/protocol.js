@@ -3,7 +3,7 @@
  * says what each frame means.
  *
  * @typedef {{ offset: number, epoch: string }} Position
- * @typedef {Record<string, Position | null>} Places  channels, each with where to go on reading, or null for now
+ * @typedef {Record<string, Position | null>} Places  channels, each with where to read on, or null for now
  * @typedef {Record<string, unknown>} Payload
  * @typedef {{ code: string, message: string }} Refusal
  *
@@ -48,7 +48,8 @@
  * @typedef {{ type: "heartbeat" }} Heartbeat
  *
  * @typedef {(
- *   Welcome | SessionExpiring | Ack | Publication | ChatResponse | Reset | Unsubscribed | ErrorFrame | Heartbeat
+ *   Welcome | SessionExpiring | Ack | Publication | ChatResponse | Reset | Unsubscribed | ErrorFrame
+ *   | Heartbeat
  * )} Frame  the frames that a client acts on; all others are ignored, as the protocol asks
  *
  * @typedef {{

@@ -1,10 +1,10 @@
 /**
- * Signing in and out over HTTP. The token lives in a cookie that no script can read; what is handed on here is
- * only who one is, and where one may go.
+ * Signing in and out over HTTP. The token lives in a cookie that no script can read; what is handed on here
+ * is only who one is, and where one may go.
  */
 
 /**
- * @typedef {{ offered: boolean, has_session: boolean, channels: string[] }} Desk  what the page finds on arrival
+ * @typedef {{ offered: boolean, has_session: boolean, channels: string[] }} Desk  what a page finds at first
  * @typedef {{ user_id: string, expires_at: string }} Session
  */
 
@@ -44,7 +44,7 @@ async function ask(request, method, body) {
   const response = await reach(request, method, body);
   const answer = await response.json().catch(() => null);
   if (response.ok) return answer;
-  throw new SessionError(answer?.detail ?? answer?.error ?? `The platform answered with status ${response.status}.`);
+  throw new SessionError(answer?.detail ?? `The platform answered with status ${response.status}.`);
 }
 
 /**

@@ -1,6 +1,6 @@
 /**
- * What this page listens to: asked for after every welcome, from where it stopped, and again when a channel was
- * only for the moment not to be had. It keeps no messages.
+ * What this page listens to: asked for after every welcome, from where it stopped, and again when a channel
+ * was only for the moment not to be had. It keeps no messages.
  */
 
 import { delayBefore } from "./backoff.js";
@@ -42,7 +42,9 @@ export class Subscriptions {
     this.#parts = parts;
   }
 
-  /** Asks for everything. A fresh connection listens to its own two logs already, a resumed one to nothing. */
+  /**
+   * Asks for everything. A fresh connection listens to its own two logs already, a resumed one to nothing.
+   */
   begin(/** @type {Welcome} */ { connection_id, user_id, resumed, channels }) {
     const { positions } = this.#parts;
     const logs = [...this.#wanted, `user:${user_id}`, ...(resumed ? [`connection:${connection_id}`] : [])];

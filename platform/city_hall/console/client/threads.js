@@ -50,12 +50,13 @@ export class Threads {
   question(message, at) {
     const known = this.#find(message.channel, message.key);
     if (known?.kind === "question" && message.messageId) this.#adoptAnswer(known);
-    this.#put(message.channel, known ?? { kind: "question", id: message.key, at, message, isAnswered: false });
+    const { channel, key: id } = message;
+    this.#put(channel, known ?? { kind: "question", id, at, message, isAnswered: false });
   }
 
   /**
-   * Puts an answer under its question, or tells that it grew. A question that was handed on is answered where it
-   * was asked, not where its answer comes from.
+   * Puts an answer under its question, or tells that it grew. A question that was handed on is answered where
+   * it was asked, not where its answer comes from.
    *
    * @param {Answer} answer
    */
@@ -121,7 +122,11 @@ export class Threads {
     this.changed.emit({ channel, item, isNew });
   }
 
-  /** An answer may be faster than the ack that tells which question it belongs to. @param {QuestionItem} question */
+  /**
+   * An answer may be faster than the ack that tells which question it belongs to.
+   *
+   * @param {QuestionItem} question
+   */
   #adoptAnswer(question) {
     const { channel, messageId } = question.message;
     const answer = this.#where(({ id }) => id === idOf(messageId));

@@ -1,4 +1,7 @@
-/** Codes of the protocol in words for people. A code without words here is told in the platform's own sentence. */
+/**
+ * Codes of the protocol in words for people. A code without words here is told in the platform's own
+ * sentence.
+ */
 
 /** @import { Refusal } from "./protocol.js" */
 

@@ -1,4 +1,6 @@
-/** Tells screen readers what happened, once it is worth telling: a whole answer rather than each of its parts. */
+/**
+ * Tells screen readers what happened, once it is worth telling: a whole answer rather than each of its parts.
+ */
 
 import { h } from "./elements.js";
 

@@ -9,7 +9,9 @@ import { linkTo } from "./route.js";
 /** @import { City } from "../client/city.js" */
 /** @import { Item } from "../client/threads.js" */
 
-/** @typedef {{ element: HTMLElement, link: HTMLAnchorElement, badge: HTMLElement, unread: Set<string> }} Stop */
+/**
+ * @typedef {{ element: HTMLElement, link: HTMLAnchorElement, badge: HTMLElement, unread: Set<string> }} Stop
+ */
 
 export class ChannelList {
   #list = h("ul", { class: "stops" });

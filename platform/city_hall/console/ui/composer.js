@@ -1,4 +1,6 @@
-/** The field one writes in. Each channel keeps its own draft; what is sent, and when, is the city's business. */
+/**
+ * The field one writes in. Each channel keeps its own draft; what is sent, and when, is the city's business.
+ */
 
 import { MOST_WAITING } from "../client/outgoing.js";
 import { counted } from "../client/words.js";
@@ -13,7 +15,8 @@ export class Composer {
     id: "message", rows: 1, "aria-describedby": "composer-hint", autocomplete: "off", enterkeyhint: "send",
     onkeydown: (/** @type {KeyboardEvent} */ event) => this.#pressed(event), oninput: () => this.#changed(),
   });
-  #button = h("button", { class: "send", type: "submit", "aria-label": "Send", disabled: true }, icon("send"));
+  #button = h("button", { class: "send", type: "submit", "aria-label": "Send", disabled: true },
+    icon("send"));
   #hint = h("p", { id: "composer-hint", class: "hint" });
   element = h("form", { class: "composer", onsubmit: (/** @type {Event} */ event) => this.#submit(event) },
     h("div", { class: "field" }, this.#field, this.#button), this.#hint);
@@ -76,7 +79,7 @@ export class Composer {
     const { connection, outgoing } = this.#city;
     const waiting = outgoing.waiting;
     const isAway = connection.state.phase !== "connected";
-    this.#hint.textContent = outgoing.isFull ? `${MOST_WAITING} messages wait already; more are taken once those are sent.`
+    this.#hint.textContent = outgoing.isFull ? `${MOST_WAITING} messages wait already; no more are taken now.`
       : isAway && waiting > 0 ? `${counted(waiting, "message")} will be sent once the connection is back.`
       : isAway ? "You can go on writing: messages are sent once the connection is there."
       : "Enter sends, Shift + Enter starts a new line";

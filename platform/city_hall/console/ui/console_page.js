@@ -7,7 +7,7 @@ import { Composer } from "./composer.js";
 import { FramesPanel } from "./frames_panel.js";
 import { Link } from "./link.js";
 import { ThreadView } from "./thread_view.js";
-import { wordsFor } from "../client/channel_words.js";
+import { nameOf, wordsFor } from "../client/channel_words.js";
 import { h } from "./elements.js";
 import { icon } from "./icons.js";
 import { channelIn } from "./route.js";
@@ -17,7 +17,8 @@ import { channelIn } from "./route.js";
 
 /**
  * @typedef {{
- *   city: City, channels: string[], signal: AbortSignal, signOut: () => void, staySignedIn: () => Promise<void>,
+ *   city: City, channels: string[], signal: AbortSignal,
+ *   signOut: () => void, staySignedIn: () => Promise<void>,
  * }} Parts  `signal` ends the page's listening on the window
  */
 
@@ -73,7 +74,7 @@ export class ConsolePage {
     addEventListener("hashchange", () => this.#show(), { signal });
     addEventListener("online", () => city.connection.hurry(), { signal });
     document.addEventListener("visibilitychange", () => this.#lookedAt(), { signal });
-    document.addEventListener("keydown", ({ key }) => key === "Escape" && this.#showFrames(false), { signal });
+    addEventListener("keydown", ({ key }) => key === "Escape" && this.#showFrames(false), { signal });
     city.connection.changed.listen((state) => {
       this.element.dataset.link = state.phase;
       if (state.phase === "connected") this.#who.textContent = state.welcome.user_id;
@@ -103,7 +104,7 @@ export class ConsolePage {
     if (item.kind === "answer" && item.answer.state === "done") {
       this.#announcer.say(`${item.answer.agent}: ${item.answer.text}`);
     }
-    if (item.kind === "publication") this.#announcer.say(`${item.sender.name ?? item.sender.id}: ${item.body.text}`);
+    if (item.kind === "publication") this.#announcer.say(`${nameOf(item.sender)}: ${item.body.text}`);
     if (item.kind === "notice") this.#announcer.say(item.text);
   }
 

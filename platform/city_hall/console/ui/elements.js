@@ -56,9 +56,14 @@ const exactTime = new Intl.DateTimeFormat(undefined, {
   hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3, hour12: false,
 });
 
-/** The hour and minute of a moment, with the whole of it on hovering. @param {number} at */
+/**
+ * The hour and minute of a moment, with the whole of it on hovering.
+ *
+ * @param {number} at NaN when it is not known
+ */
 export function clockTime(at) {
   const moment = new Date(at);
+  if (Number.isNaN(at)) return h("time");
   return h("time", { datetime: moment.toISOString(), title: moment.toLocaleString() }, time.format(moment));
 }
 

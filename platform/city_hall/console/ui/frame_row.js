@@ -5,14 +5,18 @@ import { h, stopwatchTime } from "./elements.js";
 
 /** @import { Entry } from "../client/frame_log.js" */
 
-const ARROWS = { in: "←", out: "→", note: "·" };
-const DIRECTIONS = { in: "received", out: "sent", note: "connection" };
+const ARROWS = {
+  in: { text: "←", label: "received" },
+  out: { text: "→", label: "sent" },
+  note: { text: "·", label: "connection" },
+};
 
 /** @param {Entry} entry */
 export function frameRow(entry) {
+  const arrow = ARROWS[entry.direction];
   const line = [
     h("span", { class: "when" }, stopwatchTime(entry.at)),
-    h("span", { class: "arrow", role: "img", "aria-label": DIRECTIONS[entry.direction] }, ARROWS[entry.direction]),
+    h("span", { class: "arrow", role: "img", "aria-label": arrow.label }, arrow.text),
     h("span", { class: "type" }, entry.direction === "note" ? entry.text : entry.type),
   ];
   if (entry.direction === "note") return h("li", { class: "frame note" }, ...line);

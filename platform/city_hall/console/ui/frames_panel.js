@@ -1,4 +1,6 @@
-/** The frames as they pass: filtered, paused, opened, copied. Keeps no more rows than the log keeps frames. */
+/**
+ * The frames as they pass: filtered, paused, opened, copied. Keeps no more rows than the log keeps frames.
+ */
 
 import { MOST_ENTRIES, matches } from "../client/frame_log.js";
 import { counted } from "../client/words.js";
@@ -17,7 +19,7 @@ export class FramesPanel {
     type: "search", placeholder: "Filter", "aria-label": "Filter frames", oninput: () => this.#redraw(),
   });
   #heartbeats = h("input", { type: "checkbox", onchange: () => this.#redraw() });
-  #pause = h("button", { class: "small", "aria-pressed": "false", onclick: () => this.#togglePause() }, "Pause");
+  #pause = h("button", { class: "small", onclick: () => this.#togglePause() }, "Pause");
   element;
 
   #log;
@@ -87,7 +89,7 @@ export class FramesPanel {
 
   #togglePause() {
     this.#isPaused = !this.#isPaused;
-    this.#pause.setAttribute("aria-pressed", String(this.#isPaused));
+    this.#pause.classList.toggle("is-on", this.#isPaused);
     this.#pause.textContent = this.#isPaused ? "Resume" : "Pause";
     this.#drawArrived();
   }

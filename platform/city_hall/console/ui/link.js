@@ -1,4 +1,6 @@
-/** Says how the connection is doing, lets one hurry it, and tells its news. It watches; it decides nothing. */
+/**
+ * Says how the connection is doing, lets one hurry it, and tells its news. It watches; it decides nothing.
+ */
 
 import { describe } from "../client/link_words.js";
 import { clockTime, h } from "./elements.js";
@@ -14,7 +16,7 @@ const TICK_MS = 250;
 export class Link {
   #word = h("span", { class: "word" });
   #lines = h("div", { class: "lines" });
-  #hurry = h("button", { class: "small", onclick: () => this.#city.connection.reconnectNow() }, "Reconnect now");
+  #hurry = h("button", { class: "small", onclick: () => this.#hurryUp() }, "Reconnect now");
   #stay = h("button", { class: "small", onclick: () => this.#renew() }, "Stay signed in");
   /** A light and a word, always there. */
   indicator = h("div", { class: "link" }, h("span", { class: "light" }), this.#word);
@@ -101,6 +103,10 @@ export class Link {
   #tick(isNeeded) {
     clearTimeout(this.#timer);
     if (isNeeded) this.#timer = setTimeout(() => this.#show(), TICK_MS);
+  }
+
+  #hurryUp() {
+    this.#city.connection.reconnectNow();
   }
 
   async #renew() {

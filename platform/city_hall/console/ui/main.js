@@ -7,7 +7,11 @@ import { visit } from "./visit.js";
 
 /** @import { Desk } from "../client/session.js" */
 
-/** Looks what this platform offers, and goes on from there. @param {string} sentence why one is here (again) */
+/**
+ * Looks what this platform offers, and goes on from there.
+ *
+ * @param {string} sentence why one is here (again)
+ */
 async function arrive(sentence = "") {
   try {
     const desk = await session.look();

@@ -1,4 +1,7 @@
-/** Which channel the address names, so that back, forward and links work. Later pages get prefixes of their own. */
+/**
+ * Which channel the address names, so that back, forward and links work. Later pages get prefixes of their
+ * own.
+ */
 
 const PREFIX = "#/channels/";
 

@@ -1,6 +1,8 @@
-/** One entry of a conversation as an element that can be told it changed. What it says is decided elsewhere. */
+/**
+ * One entry of a conversation as an element that can be told it changed. What it says is decided elsewhere.
+ */
 
-import { wordsFor } from "../client/channel_words.js";
+import { nameOf, wordsFor } from "../client/channel_words.js";
 import { counted, refusalInWords } from "../client/words.js";
 import { clockTime, h } from "./elements.js";
 import { icon } from "./icons.js";
@@ -54,11 +56,16 @@ function question(item, actions) {
     element.dataset.progress = message.progress;
     patience.hidden = message.progress !== "safe" || item.isAnswered;
     element.classList.toggle("awaits", !patience.hidden);
-    const words = message.status === "held" ? "Held until the store is back" : PROGRESS[message.progress];
-    progress.replaceChildren(icon(message.progress), h("span", {}, words));
+    progress.replaceChildren(icon(message.progress), h("span", {}, progressOf(item)));
     trouble.replaceChildren(...(message.progress === "failed" ? refusal(message, actions) : []));
   };
   return { element, update };
+}
+
+/** @param {QuestionItem} item */
+function progressOf({ message, isAnswered }) {
+  if (message.progress === "safe" && isAnswered) return "Delivered";
+  return message.status === "held" ? "Held until the store is back" : PROGRESS[message.progress];
 }
 
 /**
@@ -81,7 +88,8 @@ function answer(item) {
   const prose = new Prose();
   const remark = h("p", { class: "remark" });
   const data = h("pre", { class: "data", tabindex: "0" });
-  const element = h("article", { class: "item answer", "aria-label": agent, "data-line": wordsFor(channel).line },
+  const { line } = wordsFor(channel);
+  const element = h("article", { class: "item answer", "aria-label": agent, "data-line": line },
     h("header", {}, h("span", { class: "name" }, agent.replaceAll("_", " ")), clockTime(item.at)),
     prose.element, data, remark);
   const update = () => {
@@ -114,9 +122,9 @@ function publication({ sender, body, at }) {
   const prose = new Prose();
   prose.show(body.text);
   const kind = { service: "service", agent: "agent", user: "person" }[sender.kind];
-  const element = h("article", { class: "item publication", "aria-label": `Published by ${sender.name ?? sender.id}` },
-    h("header", {},
-      h("span", { class: "name" }, sender.name ?? sender.id), h("span", { class: "kind" }, kind), clockTime(at)),
+  const name = nameOf(sender);
+  const element = h("article", { class: "item publication", "aria-label": `Published by ${name}` },
+    h("header", {}, h("span", { class: "name" }, name), h("span", { class: "kind" }, kind), clockTime(at)),
     body.text && prose.element,
     body.data && h("pre", { class: "data", tabindex: "0" }, body.data));
   return { element, update: () => {} };

@@ -1,6 +1,6 @@
 /**
- * The conversation of one channel on the page: draws what changed once a frame, keeps the order, follows the end
- * unless the reader has scrolled away.
+ * The conversation of one channel on the page: draws what changed once a frame, keeps the order, follows the
+ * end unless the reader has scrolled away.
  */
 
 import { h } from "./elements.js";

@@ -1,4 +1,7 @@
-/** One visit to the city, from the open door to the way out: the connection, the page, and what a reload keeps. */
+/**
+ * One visit to the city, from the open door to the way out: the connection, the page, and what a reload
+ * keeps.
+ */
 
 import { City } from "../client/city.js";
 import { realClock } from "../client/clock.js";
@@ -11,11 +14,12 @@ import { show } from "./elements.js";
 /** @import { Desk } from "../client/session.js" */
 
 const SESSION_OVER = 4501;
+const STILL_OPEN = "You have left, but the platform could not be told: your session is still open.";
 
 /**
  * @param {Desk} desk
- * @param {{ userId: string, leave: (sentence: string) => void }} way  `userId`: who has just signed in; "" when the
- *   session was there before, and only the welcome will tell whose it is
+ * @param {{ userId: string, leave: (sentence: string) => void }} way  `userId`: who has just signed in; ""
+ *   when the session was there before, and only the welcome will tell whose it is
  */
 export function visit({ channels }, { userId, leave }) {
   const ended = new AbortController();
@@ -33,8 +37,8 @@ export function visit({ channels }, { userId, leave }) {
   const signOut = async () => {
     city.connection.stop();
     keepsake.clear();
-    await session.close().catch(() => {});
-    end("You are signed out.");
+    const isClosed = await session.close().then(() => true, () => false);
+    end(isClosed ? "You are signed out." : STILL_OPEN);
   };
   const staySignedIn = async () => {
     await session.open(userId);
@@ -51,6 +55,7 @@ export function visit({ channels }, { userId, leave }) {
 
   city.connection.changed.listen(follow);
   addEventListener("pagehide", keep, { signal: ended.signal });
+  document.addEventListener("visibilitychange", keep, { signal: ended.signal });
   const page = new ConsolePage({ city, channels, signal: ended.signal, signOut, staySignedIn });
   show(page.element);
   page.arrive();

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import httpx2
 import pytest
@@ -234,7 +236,27 @@ async def test_nothing_but_the_consoles_files_can_be_had(path: str) -> None:
 
 
 def test_the_page_names_only_files_that_are_there() -> None:
-    html = (FILES / "index.html").read_text()
-    named = [part.split('"')[0] for part in html.split('href="')[1:] + html.split('src="')[1:]]
-    assert named
-    assert [path for path in named if not (FILES / path).is_file()] == []
+    assert [name for name in _named() if not (FILES / name).is_file()] == []
+
+
+def test_the_page_asks_for_every_module_at_once() -> None:
+    assert {name for name in _named() if name.endswith(".js")} == _imported(Path("ui/main.js"))
+
+
+def _named() -> list[str]:
+    return re.findall(r'(?:href|src)="([^"]+)"', (FILES / "index.html").read_text())
+
+
+def _imported(module: Path) -> set[str]:
+    """The module and all that it imports, as paths below the console's folder."""
+    found: set[str] = set()
+    waiting = [FILES / module]
+    while waiting:
+        file = waiting.pop().resolve()
+        name = file.relative_to(FILES).as_posix()
+        if name not in found:
+            found.add(name)
+            waiting += [
+                file.parent / path for path in re.findall(r'^import .*from "(.+)";$', file.read_text(), re.M)
+            ]
+    return found
