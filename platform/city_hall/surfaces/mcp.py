@@ -51,7 +51,7 @@ _REFUSAL: dict[str, Any] = {
         },
     },
 }  # fmt: skip
-"""A tool's other answer. It stands in the output schema, since TypeScript clients hold errors to that, too."""
+"""A tool's other answer. It stands in the output schema: TypeScript clients hold errors to that, too."""
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 

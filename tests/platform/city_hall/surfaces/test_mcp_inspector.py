@@ -41,6 +41,11 @@ class Inspector:
         answer: dict[str, Any] = json.loads(told)
         return answer
 
+    async def call(self, tool: str, *arguments: str) -> dict[str, Any]:
+        """Calls a tool with arguments as ``name=value``."""
+        given = [word for argument in arguments for word in ("--tool-arg", argument)]
+        return await self("tools/call", "--tool-name", tool, *given)
+
 
 @pytest.fixture
 async def inspector(tmp_path: Path) -> AsyncIterator[Inspector]:
@@ -55,20 +60,10 @@ async def test_the_inspector_lists_every_tool(inspector: Inspector) -> None:
 
 
 async def test_the_inspector_takes_results_and_refusals(inspector: Inspector) -> None:
-    called = ("--tool-name", "example_echo", "--tool-arg", 'payload={"text": "hello"}')
-    answer = await inspector("tools/call", *called)
+    answer = await inspector.call("example_echo", 'payload={"text": "hello"}')
     assert answer["structuredContent"]["payload"] == {"text": "hello"}
-    called = (
-        "--tool-name",
-        "example_refuse",
-        "--tool-arg",
-        "code=rate_limited",
-        "--tool-arg",
-        "retry_after=2",
-    )
-    answer = await inspector("tools/call", *called)
+    answer = await inspector.call("example_refuse", "code=rate_limited", "retry_after=2")
     assert answer["isError"] is True
     assert answer["structuredContent"]["code"] == "rate_limited"
-    wrong = ("--tool-name", "example_add", "--tool-arg", "parts=[{}]")
-    answer = await inspector("tools/call", *wrong)
+    answer = await inspector.call("example_add", "parts=[{}]")
     assert answer["structuredContent"]["errors"][0]["field"] == "parts.0.name"
