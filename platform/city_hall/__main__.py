@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import gc
 import runpy
 import sys
 from collections.abc import Sequence
@@ -13,12 +13,10 @@ from city_hall.lifeline import Lifeline
 def main(arguments: Sequence[str]) -> int:
     """Runs the role that ``arguments`` name; each imports only what it needs."""
     match arguments:
-        case ["worker", *pipes]:
-            from city_hall import worker
-
-            return worker.main(pipes)
-        case ["guides", control, report]:
-            _guides(Lifeline(int(control), int(report)))
+        case ["worker", line]:
+            return _worker(Lifeline(int(line)))
+        case ["guides", line]:
+            _guides(Lifeline(int(line)))
         case _:
             from city_hall import cli
 
@@ -26,9 +24,23 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _worker(lifeline: Lifeline) -> int:
+    """Loads the platform while the supervisor still prepares what it needs.
+
+    Without garbage collection in between that is a tenth faster, and what is loaded now never is garbage.
+    """
+    gc.disable()
+    from city_hall import worker
+    from city_hall.app import create_app, websocket_protocol
+
+    gc.freeze()
+    gc.enable()
+    return worker.work(lifeline, create_app, websocket_protocol)
+
+
 def _guides(lifeline: Lifeline) -> None:
     """The demo agents know nothing of a supervisor: their own program, in a process that ends with it."""
-    os.environ.update(lifeline.briefing())
+    lifeline.briefing()
     lifeline.ready()
     sys.argv[1:] = []
     runpy.run_module("city_guides", run_name="__main__", alter_sys=True)

@@ -1,8 +1,8 @@
 """The supervisor's child processes: started, briefed, heard, restarted with back-off, ended within a bound.
 
-Each lives in a process group of its own, which a terminal's Ctrl-C does not reach. Its control pipe brings
-one line, its briefing, and at end-of-file the news that it has no supervisor any more; on its report pipe it
-says ``ready``, or ``failed SENTENCE`` (`lifeline` is the other end). What children do is not known here.
+Each lives in a process group of its own, which a terminal's Ctrl-C does not reach, and on one socket: there
+it is told what to be, says ``ready`` or ``failed SENTENCE``, and learns at its end-of-file that it has no
+supervisor any more (`lifeline` is the other end). What children do is not known here.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ import logging
 import os
 import random
 import signal
+import socket
 from asyncio.subprocess import DEVNULL, Process
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from city_hall.refusals import StartRefused
 
@@ -32,38 +34,39 @@ LAST_WORDS_SECONDS = 1.0
 _log = logging.getLogger("smart_city.supervisor")
 
 
+@dataclass(frozen=True, slots=True)
+class Briefing:
+    """What a child is to be: environment variables, and open files that it gets."""
+
+    environment: Mapping[str, str]
+    files: tuple[int, ...] = ()
+
+    def send(self, line: socket.socket) -> None:
+        socket.send_fds(line, [json.dumps(dict(self.environment)).encode() + b"\n"], self.files)
+
+
 class Child:
     """One program, kept running by `keep` until `end`."""
 
-    def __init__(self, name: str, command: Sequence[str], *, files: Sequence[int] = ()) -> None:
-        """``command`` gets two more arguments, the descriptors of its control and its report pipe.
-
-        ``files`` are further descriptors that it inherits under their own numbers.
-        """
+    def __init__(self, name: str, command: Sequence[str]) -> None:
+        """``command`` gets one more argument, the descriptor of the child's end of the socket."""
         self.name = name
         self.ready = asyncio.Event()
         self._command = tuple(command)
-        self._files = tuple(files)
-        self._briefing: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._briefing: asyncio.Future[Briefing] = asyncio.get_running_loop().create_future()
         self._process: Process | None = None
-        self._control = self._report = -1
         self._last_words = ""
         self._is_ending = False
 
-    @property
-    def pid(self) -> int:
-        """Of the process that is this child now; 0 before the first."""
-        return self._process.pid if self._process else 0
-
-    def brief(self, environment: Mapping[str, str]) -> None:
-        """Says what the child and all its successors are to be, as environment variables.
+    def brief(self, briefing: Briefing) -> None:
+        """Says what the child and all its successors are to be.
 
         A child may be started before: it then loads its modules while it waits. A later briefing is for those
         that are started after it.
         """
         if self._briefing.done():
             self._briefing = asyncio.get_running_loop().create_future()
-        self._briefing.set_result(json.dumps(dict(environment)).encode() + b"\n")
+        self._briefing.set_result(briefing)
 
     async def keep(self) -> None:
         """Runs the child, again and again, until `end`.
@@ -79,11 +82,7 @@ class Child:
             tries += 1
             if self._is_ending:
                 return
-            if status == REFUSED:
-                raise StartRefused(self._last_words or f"{self.name} refused to start, and did not say why.")
-            if not self.ready.is_set() and tries >= TRIES_BEFORE_READY:
-                why = self._last_words or _ending(status)
-                raise StartRefused(f"{self.name} ended {tries} times before it was ready: {why}.")
+            self._judge(status, tries)
             if clock() - began >= STEADY_SECONDS:
                 pause = FIRST_PAUSE
             _log.error("%s ended: %s; starting it again in %.1f s", self.name, _ending(status), pause)
@@ -113,6 +112,14 @@ class Child:
         self._is_ending = True
         self._signal(signal.SIGKILL)
 
+    def _judge(self, status: int, tries: int) -> None:
+        """Whether there is any use in starting it again."""
+        if status == REFUSED:
+            raise StartRefused(self._last_words or f"{self.name} refused to start, and did not say why.")
+        if not self.ready.is_set() and tries >= TRIES_BEFORE_READY:
+            why = self._last_words or _ending(status)
+            raise StartRefused(f"{self.name} ended {tries} times before it was ready: {why}.")
+
     def _signal(self, number: signal.Signals) -> None:
         if self._process is not None and self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
@@ -120,57 +127,53 @@ class Child:
 
     async def _live(self) -> int:
         """One process from its start to its end; its exit status."""
-        self._process = process = await self._start()
-        telling, hearing = asyncio.ensure_future(self._tell()), asyncio.ensure_future(self._hear())
-        try:
-            if self._is_ending:  # asked for while it was being started
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        with ours:
+            with theirs:
+                self._process = process = await self._start(theirs.fileno())
+            talking = [asyncio.ensure_future(self._tell(ours)), asyncio.ensure_future(self._hear(ours))]
+            try:
+                if self._is_ending:  # asked for while it was being started
+                    self._signal(signal.SIGKILL)
+                status = await process.wait()
+                await asyncio.wait(talking[1:], timeout=LAST_WORDS_SECONDS)
+                return status
+            finally:
                 self._signal(signal.SIGKILL)
-            status = await process.wait()
-            await asyncio.wait({hearing}, timeout=LAST_WORDS_SECONDS)
-            return status
-        finally:
-            self._signal(signal.SIGKILL)
-            telling.cancel()
-            hearing.cancel()
-            os.close(self._control)
+                for task in talking:
+                    task.cancel()
+                await asyncio.wait(talking)
 
-    async def _start(self) -> Process:
-        control, self._control = os.pipe()
-        self._report, report = os.pipe()
+    async def _start(self, line: int) -> Process:
         try:
             return await asyncio.create_subprocess_exec(
-                *self._command, str(control), str(report),
-                stdin=DEVNULL, process_group=0, pass_fds=(control, report, *self._files),
-            )  # fmt: skip
-        except BaseException:
-            os.close(self._control)
-            os.close(self._report)
-            raise
-        finally:
-            os.close(control)
-            os.close(report)
+                *self._command, str(line), stdin=DEVNULL, process_group=0, pass_fds=(line,)
+            )
+        except OSError as error:
+            raise StartRefused(f"{self.name} cannot be started: {error}.") from error
 
-    async def _tell(self) -> None:
-        """Writes the briefing as soon as there is one; the child may have ended before."""
+    async def _tell(self, line: socket.socket) -> None:
+        """Sends the briefing as soon as there is one; the child may have ended before."""
         briefing = await asyncio.shield(self._briefing)
-        with contextlib.suppress(BrokenPipeError):
-            os.write(self._control, briefing)
+        with contextlib.suppress(ConnectionError):
+            briefing.send(line)
 
-    async def _hear(self) -> None:
+    async def _hear(self, line: socket.socket) -> None:
         """Takes in what the child reports until it ends."""
-        reader = asyncio.StreamReader()
-        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(self._report, "rb", buffering=0)
-        )
-        try:
-            while line := (await reader.readline()).decode(errors="replace"):
-                word, _, rest = line.strip().partition(" ")
-                if word == "ready":
-                    self.ready.set()
-                elif word == "failed":
-                    self._last_words = rest
-        finally:
-            transport.close()
+        heard = b""
+        with contextlib.suppress(ConnectionError):
+            while more := await asyncio.get_running_loop().sock_recv(line, 4096):
+                *reports, heard = (heard + more).split(b"\n")
+                for report in reports:
+                    self._take_in(report.decode(errors="replace"))
+
+    def _take_in(self, report: str) -> None:
+        word, _, rest = report.partition(" ")
+        if word == "ready":
+            self.ready.set()
+        elif word == "failed":
+            self._last_words = rest
 
 
 def _ending(status: int) -> str:

@@ -20,7 +20,9 @@ from city_hall import client_commands
 from city_hall.remote import REFUSED, USAGE, complain
 
 if TYPE_CHECKING:
-    from city_hall.supervisor import Opened
+    from collections.abc import Mapping
+
+    from city_hall.supervisor import Opened, Plan
     from foundations.settings import Settings
 
 INTERRUPTED = 130
@@ -69,24 +71,16 @@ def serve(
     smart-city serve --port 9000 --workers 2
     SMART_CITY_VALKEY_URL=redis://valkey:6379 smart-city serve --host 0.0.0.0
     """
-    from city_hall.refusals import StartRefused
     from city_hall.supervisor import Plan, Supervisor
-    from foundations.settings import Settings, WrongSetting
-    from foundations.telemetry import configure_logging
 
     given = {"host": host, "port": port, "data_dir": data_dir}
-    try:
-        settings = Settings.read(**{name: value for name, value in given.items() if value is not None})
-    except WrongSetting as wrong:
-        raise complain(str(wrong), USAGE) from None
-    if valkey_port and settings.valkey_url != "embedded":
-        raise typer.BadParameter("there is no Valkey of its own: SMART_CITY_VALKEY_URL names another")
-    configure_logging(settings.log_format, settings.log_level, "supervisor")
+    options = {name: value for name, value in given.items() if value is not None}
     plan = Plan(workers=workers, valkey_port=valkey_port or 0, has_demo=has_demo)
+    supervisor = Supervisor(plan, lambda: _settings(options, plan), _announce)
     try:
-        asyncio.run(Supervisor(settings, plan, lambda opened: _announce(opened, settings)).run())
-    except StartRefused as refusal:
-        raise complain(str(refusal), REFUSED) from None
+        asyncio.run(supervisor.run())
+    except Exception as error:
+        raise _refused(error) from None
 
 
 client_commands.add_to(app, "Talk to it")
@@ -100,12 +94,37 @@ def main() -> None:
         sys.exit(INTERRUPTED)
 
 
-def _announce(opened: Opened, settings: Settings) -> None:
+def _settings(options: Mapping[str, object], plan: Plan) -> Settings:
+    """Reads them once the workers load; from then on the supervisor logs."""
+    from foundations.settings import Settings, WrongSetting
+    from foundations.telemetry import configure_logging
+
+    settings = Settings.read(**options)
+    if plan.valkey_port and settings.valkey_url != "embedded":
+        raise WrongSetting(
+            "--valkey-port needs a Valkey of its own, and SMART_CITY_VALKEY_URL names another."
+        )
+    configure_logging(settings.log_format, settings.log_level, "supervisor")
+    return settings
+
+
+def _refused(error: Exception) -> Exception:
+    """A person's sentence as the command's exit; a defect as itself."""
+    from city_hall.refusals import refusal_of
+    from foundations.settings import WrongSetting
+
+    if isinstance(error, WrongSetting):
+        return complain(str(error), USAGE)
+    refusal = refusal_of(error)
+    return complain(str(refusal), REFUSED) if refusal else error
+
+
+def _announce(opened: Opened) -> None:
     """Says where the console is, one command to try, and how to stop."""
     console = Console(highlight=False, soft_wrap=True)  # a line is a line: commands are there to be copied
     console.print(f"\n[b]Smart City is open[/b] [dim]after {opened.seconds:.1f} s[/dim]\n")
     console.print(f"  [dim]Console[/dim]  [b cyan]{opened.url}/[/b cyan]")
-    console.print(f"  [dim]Try[/dim]      {escape(_example(opened.url, settings))}")
+    console.print(f"  [dim]Try[/dim]      {escape(_example(opened.url, opened.settings))}")
     console.print("  [dim]Stop[/dim]     Ctrl-C\n")
     if not opened.has_guides:
         console.print("  [dim]There are no demo agents; other agents may come.[/dim]\n")

@@ -1,4 +1,4 @@
-"""A child's end of its supervisor's pipes: what it is to be, how it reports, and that it never outlives it.
+"""A child's end of the socket to its supervisor: what it is to be, what it reports, when it has to end.
 
 It runs before anything heavy is imported, and knows nothing of what the child does (`children` is the other
 end).
@@ -8,48 +8,50 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import threading
 
 SUPERVISOR_GONE = 4
 """Exit status of a child whose supervisor has died."""
+MOST_FILES = 4
 
 
 class Lifeline:
-    """Two pipes: ``control`` from the supervisor, ``report`` to it."""
+    """The line to the supervisor, by its descriptor."""
 
-    def __init__(self, control: int, report: int) -> None:
-        self._control = control
-        self._report = report
-        for file in (control, report):
-            os.set_inheritable(file, False)
+    def __init__(self, descriptor: int) -> None:
+        self._line = socket.socket(fileno=descriptor)
+        self._line.set_inheritable(False)
 
-    def briefing(self) -> dict[str, str]:
-        """Waits for the environment that the supervisor gives, and from then on dies with it.
+    def briefing(self) -> list[int]:
+        """Waits for the briefing, puts it into the environment, and from then on dies with the supervisor.
 
-        The end is hard: whoever starts the platform again is to find the port and the instance's name free at
-        once, and a gateway that is killed loses nothing that it has acknowledged.
+        Returns the files that came with it. The end is hard: whoever starts the platform again is to find the
+        port and the instance's name free at once, and a gateway that is killed loses nothing that it has
+        acknowledged.
         """
-        with os.fdopen(os.dup(self._control)) as pipe:
-            line = pipe.readline()
-        if not line:
-            os._exit(SUPERVISOR_GONE)
+        told, files, _, _ = socket.recv_fds(self._line, 65536, MOST_FILES)
+        while not told.endswith(b"\n"):
+            more = self._line.recv(65536)
+            if not more:
+                os._exit(SUPERVISOR_GONE)
+            told += more
+        for file in files:
+            os.set_inheritable(file, False)
+        os.environ.update(json.loads(told))
         threading.Thread(target=self._follow, name="lifeline", daemon=True).start()
-        told: dict[str, str] = json.loads(line)
-        return told
+        return files
 
     def ready(self) -> None:
         """Reports that the child does its work from now on."""
-        self._say("ready")
+        self._line.sendall(b"ready\n")
 
     def failed(self, sentence: str) -> None:
         """Reports why the child is about to end. Whether it is started again its exit status says."""
-        self._say("failed " + " ".join(sentence.split()))
-
-    def _say(self, line: str) -> None:
-        os.write(self._report, line.encode() + b"\n")
+        self._line.sendall(f"failed {' '.join(sentence.split())}\n".encode())
 
     def _follow(self) -> None:
         """In a thread, so that a busy or hanging event loop dies, too."""
-        while os.read(self._control, 1024):
+        while self._line.recv(1024):
             pass
         os._exit(SUPERVISOR_GONE)

@@ -1,7 +1,7 @@
 """The supervisor of one ``serve``: owns the data dir and Valkey, the listening socket, and the workers on it.
 
-It starts them, keeps them alive, and ends them in reverse. It serves nothing itself, and imports nothing
-heavy before the workers have begun to load.
+It starts them, keeps them alive, and ends them in reverse. It serves nothing itself. Workers need more than a
+second to load, so they begin before anything else, and this module imports nothing that is heavy.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ import re
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from city_hall.children import Child
+from city_hall.children import Briefing, Child
 from city_hall.data_dir import DataDir
 from city_hall.listener import listen, local_url
-from city_hall.refusals import StartRefused, refusal_of
-from foundations.settings import PREFIX, Settings
+from city_hall.refusals import StartRefused
 from foundations.supervision import Tasks
 
 if TYPE_CHECKING:
     from city_hall.residence import Residence
+    from foundations.settings import Settings
 
 READY_SECONDS = 60.0
 GUIDES_SECONDS = 2.0
@@ -56,28 +56,27 @@ class Opened:
     url: str
     seconds: float
     has_guides: bool
+    settings: Settings
 
 
 class Supervisor:
     """Runs the platform until a signal; a second signal hurries."""
 
-    def __init__(self, settings: Settings, plan: Plan, announce: Callable[[Opened], None]) -> None:
-        self._settings = settings
+    def __init__(self, plan: Plan, read_settings: Callable[[], Settings], announce: Callable[[Opened], None]) -> None:
         self._plan = plan
+        self._read_settings = read_settings
         self._announce = announce
         self._keeping = Tasks("supervisor")
         self._listener = socket.socket()
         self._workers: list[Child] = []
         self._guides: list[Child] = []
         self._residence: Residence | None = None
-        self._token = settings.operator_token.get_secret_value()
-        self._valkey_url = settings.valkey_url
+        self._drain_seconds = 0.0
 
     async def run(self) -> None:
         """Opens the city, keeps it, and closes it again.
 
-        Raises:
-            StartRefused: it cannot be opened like this; what was started has been ended.
+        Whatever it raises (`refusal_of` has the words for people), what was started has been ended before.
         """
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         with self._signals():
@@ -87,8 +86,6 @@ class Supervisor:
                 if opening.done():
                     opening.result()
                 await self._over
-            except Exception as error:
-                raise refusal_of(error) or error from None
             finally:
                 opening.cancel()
                 await asyncio.wait({opening})
@@ -96,78 +93,69 @@ class Supervisor:
 
     async def _open(self) -> None:
         began = perf_counter()
-        settings, plan = self._settings, self._plan
-        is_at_home = settings.valkey_url == "embedded"
-        if is_at_home:
-            DataDir(settings.data_dir)  # refused before anything is started
+        plan = self._plan
+        self._workers += [self._start(f"worker {n}", plan.worker) for n in range(1, plan.workers + 1)]
+        settings = await asyncio.to_thread(self._read_settings)  # and in this thread the workers are started
+        self._drain_seconds = settings.drain_seconds
+        if settings.valkey_url == "embedded":
+            DataDir(settings.data_dir)  # refused before anything else is started
         self._listener = await listen(settings.host, settings.port)
-        url, port = local_url(self._listener), self._listener.getsockname()[1]
-        for name in instance_names(settings.instance_id, port, plan.workers):
-            self._workers.append(self._start_worker(name))
-        if is_at_home:
-            await self._move_in()
-        self._brief_workers()
+        if settings.valkey_url == "embedded":
+            await self._move_in(settings)
+        self._brief_workers(settings)
         await self._until_ready()
-        if plan.has_demo and self._token:
-            self._guides.append(self._start_guides(url))
+        url, token = local_url(self._listener), self._token(settings)
+        if plan.has_demo and token:
+            self._guides.append(self._start("the demo agents", plan.guides))
+            self._guides[0].brief(Briefing({"SMART_CITY_URL": url, "SMART_CITY_TOKEN": token}))
         elapsed = perf_counter() - began
-        self._announce(Opened(url=url, seconds=elapsed, has_guides=bool(self._guides)))
+        opened = Opened(url=url, seconds=elapsed, has_guides=bool(self._guides), settings=settings)
+        self._announce(opened)
 
     async def _close(self) -> None:
         """In reverse: nobody new, the agents, the workers, at last what all of them used."""
         self._listener.close()
         await asyncio.gather(*(child.end(GUIDES_SECONDS) for child in self._guides))
-        patience = self._settings.drain_seconds + MARGIN_SECONDS
+        patience = self._drain_seconds + MARGIN_SECONDS
         await asyncio.gather(*(child.end(patience) for child in self._workers))
         await self._keeping.close()
         if self._residence is not None:
             await self._residence.move_out()
 
-    async def _move_in(self) -> None:
-        from city_hall.residence import Residence  # brings the Valkey driver, while the workers load
+    async def _move_in(self, settings: Settings) -> None:
+        from city_hall.residence import Residence  # brings the Valkey driver
 
-        self._residence = await Residence.move_in(
-            self._settings.data_dir, valkey_port=self._plan.valkey_port, token=self._token
-        )
-        self._token = self._residence.operator_token
-        self._valkey_url = self._residence.valkey_url
-        self._residence.watch(self._valkey_moved)
+        def moved() -> None:
+            """The workers know Valkey under its old URL only, so they are replaced."""
+            self._brief_workers(settings)
+            for worker in self._workers:
+                worker.replace()
 
-    def _valkey_moved(self) -> None:
-        """The workers know it under its old URL only, so they are replaced."""
+        token = settings.operator_token.get_secret_value()
+        port = self._plan.valkey_port
+        self._residence = await Residence.move_in(settings.data_dir, valkey_port=port, token=token)
+        self._residence.watch(moved)
+
+    def _token(self, settings: Settings) -> str:
+        """The operator's token: of the data dir, or with somebody else's Valkey the variable's; or none."""
         if self._residence is not None:
-            self._valkey_url = self._residence.valkey_url
-        self._brief_workers()
-        for worker in self._workers:
-            worker.replace()
+            return self._residence.operator_token
+        return settings.operator_token.get_secret_value()
 
-    def _start_worker(self, name: str) -> Child:
-        """It loads its modules already, and is briefed when what it needs is there."""
-        listener = self._listener.fileno()
-        worker = Child(name, (*self._plan.worker, str(listener)), files=(listener,))
-        self._keeping.spawn(name, self._keep_worker(worker))
-        return worker
-
-    async def _keep_worker(self, worker: Child) -> None:
-        """One that must not be started again ends everything."""
-        try:
-            await worker.keep()
-        except StartRefused as refusal:
-            if not self._over.done():
-                self._over.set_exception(refusal)
-
-    def _brief_workers(self) -> None:
-        """Tells each what it cannot know from the environment that it inherits."""
-        told: Mapping[str, object] = {
-            "HOST": self._settings.host,
-            "PORT": self._listener.getsockname()[1],
-            "DATA_DIR": self._settings.data_dir.absolute(),
-            "VALKEY_URL": self._valkey_url,
-            "OPERATOR_TOKEN": self._token,
-        }
-        for worker in self._workers:
-            named = {**told, "INSTANCE_ID": worker.name}
-            worker.brief({PREFIX + name: str(value) for name, value in named.items()})
+    def _brief_workers(self, settings: Settings) -> None:
+        """Tells each what it cannot know from the environment that it inherits, and hands it the listener."""
+        port = self._listener.getsockname()[1]
+        names = instance_names(settings.instance_id, port, len(self._workers))
+        for worker, name in zip(self._workers, names, strict=True):
+            told = {
+                "SMART_CITY_HOST": settings.host,
+                "SMART_CITY_PORT": str(port),
+                "SMART_CITY_DATA_DIR": str(settings.data_dir.absolute()),
+                "SMART_CITY_VALKEY_URL": self._residence.valkey_url if self._residence else settings.valkey_url,
+                "SMART_CITY_OPERATOR_TOKEN": self._token(settings),
+                "SMART_CITY_INSTANCE_ID": name,
+            }
+            worker.brief(Briefing(told, (self._listener.fileno(),)))
 
     async def _until_ready(self) -> None:
         try:
@@ -178,11 +166,20 @@ class Supervisor:
             slow = ", ".join(worker.name for worker in self._workers if not worker.ready.is_set())
             raise StartRefused(f"Not ready within {READY_SECONDS:.0f} s: {slow}.") from None
 
-    def _start_guides(self, url: str) -> Child:
-        guides = Child("the demo agents", self._plan.guides)
-        guides.brief({PREFIX + "URL": url, PREFIX + "TOKEN": self._token})
-        self._keeping.spawn(guides.name, guides.keep())
-        return guides
+    def _start(self, name: str, command: Sequence[str]) -> Child:
+        child = Child(name, command)
+        self._keeping.spawn(name, self._keep(child))
+        return child
+
+    async def _keep(self, child: Child) -> None:
+        """A worker that must not be started again ends everything; demo agents may be missing."""
+        try:
+            await child.keep()
+        except StartRefused as refusal:
+            if child in self._guides:
+                _log.error("%s", refusal)
+            elif not self._over.done():
+                self._over.set_exception(refusal)
 
     @contextmanager
     def _signals(self) -> Iterator[None]:

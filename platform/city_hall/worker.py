@@ -8,10 +8,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import os
 import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -32,22 +31,13 @@ if TYPE_CHECKING:
 _log = logging.getLogger("smart_city.worker")
 
 
-def main(arguments: Sequence[str]) -> int:
-    """``LISTENER CONTROL REPORT``; loads the platform while the supervisor still prepares what it needs."""
-    from city_hall.app import create_app, websocket_protocol
-
-    return work(arguments, create_app, websocket_protocol)
-
-
 def work(
-    arguments: Sequence[str],
+    lifeline: Lifeline,
     create_app: Callable[[Settings], Starlette],
     websocket_protocol: type[asyncio.Protocol] | str,
 ) -> int:
     """Waits for the briefing, then serves until a signal; the exit status."""
-    listener, control, report = map(int, arguments)
-    lifeline = Lifeline(control, report)
-    os.environ.update(lifeline.briefing())
+    [listener] = lifeline.briefing()
     try:
         settings = Settings.read()
         configure_logging(settings.log_format, settings.log_level, settings.instance_id)
@@ -115,9 +105,9 @@ def _config(
 ) -> uvicorn.Config:
     """No concurrency limit: uvicorn's refuses health checks but not WebSockets; admission is ours."""
     return uvicorn.Config(
-        app, http=PromptHttpProtocol.within(settings.handshake_seconds), ws=websocket_protocol, lifespan="off", log_config=None, access_log=False, server_header=False,
-        backlog=BACKLOG, proxy_headers=bool(settings.trusted_proxies),
-        forwarded_allow_ips=list(settings.trusted_proxies),
+        app, http=PromptHttpProtocol.within(settings.handshake_seconds), ws=websocket_protocol,
+        lifespan="off", log_config=None, access_log=False, server_header=False, backlog=BACKLOG,
+        proxy_headers=bool(settings.trusted_proxies), forwarded_allow_ips=list(settings.trusted_proxies),
         timeout_graceful_shutdown=math.ceil(settings.drain_seconds),
     )  # fmt: skip
 

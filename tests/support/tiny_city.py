@@ -18,6 +18,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from city_hall import worker
+from city_hall.lifeline import Lifeline
 from city_hall.refusals import StartRefused
 from foundations.settings import Settings
 
@@ -52,4 +53,4 @@ def create_app(settings: Settings) -> Starlette:
 
 
 if __name__ == "__main__":
-    sys.exit(worker.work(sys.argv[1:], create_app, asyncio.Protocol))
+    sys.exit(worker.work(Lifeline(int(sys.argv[1])), create_app, asyncio.Protocol))

@@ -11,13 +11,13 @@ from city_hall.lifeline import Lifeline
 
 
 def main() -> None:
-    lifeline = Lifeline(int(sys.argv[1]), int(sys.argv[2]))
-    told = lifeline.briefing()
+    lifeline = Lifeline(int(sys.argv[1]))
+    lifeline.briefing()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     lifeline.ready()
     note = Path(os.environ["SMART_CITY_DATA_DIR"]) / "guides"
     new = note.with_suffix(".new")
-    new.write_text(f"{os.getpid()} {told['SMART_CITY_URL']} {told['SMART_CITY_TOKEN']}")
+    new.write_text(f"{os.getpid()} {os.environ['SMART_CITY_URL']} {os.environ['SMART_CITY_TOKEN']}")
     new.replace(note)
     signal.pause()
 

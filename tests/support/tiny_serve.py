@@ -10,7 +10,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-from city_hall.refusals import StartRefused
+from city_hall.refusals import refusal_of
 from city_hall.supervisor import Opened, Plan, Supervisor
 from foundations.settings import Settings
 from foundations.telemetry import configure_logging
@@ -29,16 +29,22 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--demo", action="store_true")
     asked = parser.parse_args()
-    settings = Settings.read(data_dir=asked.data_dir, port=asked.port)
-    configure_logging("text", settings.log_level, "supervisor")
+
+    def settings() -> Settings:
+        configure_logging("text", "info", "supervisor")
+        return Settings.read(data_dir=asked.data_dir, port=asked.port)
+
     plan = Plan(
         workers=asked.workers, has_demo=asked.demo,
         worker=(sys.executable, "-P", str(HERE / "tiny_city.py")),
         guides=(sys.executable, "-P", str(HERE / "tiny_guides.py")),
     )  # fmt: skip
     try:
-        asyncio.run(Supervisor(settings, plan, announce).run())
-    except StartRefused as refusal:
+        asyncio.run(Supervisor(plan, settings, announce).run())
+    except Exception as error:
+        refusal = refusal_of(error)
+        if refusal is None:
+            raise
         print(f"refused: {refusal}", flush=True)  # noqa: T201
         return 1
     return 0
