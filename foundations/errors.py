@@ -47,9 +47,7 @@ class CityError(Exception):
     retryable: ClassVar[bool] = False
     title: ClassVar[str] = "Internal error"
 
-    def __init__(
-        self, message: str, *, retry_after: float | None = None, errors: Sequence[FieldError] = ()
-    ) -> None:
+    def __init__(self, message: str, *, retry_after: float | None = None, errors: Sequence[FieldError] = ()) -> None:
         super().__init__(message)
         self.message = message
         self.retry_after = retry_after

@@ -134,9 +134,7 @@ def _describe(
 ) -> Operation:
     hints = get_type_hints(function, include_extras=True)
     parameters = list(inspect.signature(function).parameters.values())[2:]  # after self and caller
-    fields: dict[str, Any] = {
-        p.name: (hints[p.name], ... if p.default is p.empty else p.default) for p in parameters
-    }
+    fields: dict[str, Any] = {p.name: (hints[p.name], ... if p.default is p.empty else p.default) for p in parameters}
     title = "".join(part.capitalize() for part in name.split("_"))
     summary, _, rest = inspect.cleandoc(function.__doc__ or "").partition("\n")
     return Operation(

@@ -81,9 +81,7 @@ def _limits(settings: Settings, valkey: Valkey) -> Limits:
     calls = Rate(settings.calls_per_second, settings.calls_burst)
     user = Rate(settings.user_messages_per_second, settings.user_messages_burst)
     service = Rate(settings.service_messages_per_second, settings.service_messages_burst)
-    return Limits(
-        valkey, users={"messages": user, "calls": calls}, services={"messages": service, "calls": calls}
-    )
+    return Limits(valkey, users={"messages": user, "calls": calls}, services={"messages": service, "calls": calls})
 
 
 def _log(settings: Settings, valkey: Valkey, tasks: Tasks, announcer: Announcer) -> ChannelLog:
@@ -161,11 +159,14 @@ def _succession(
 
 
 def _agents(
-    consumers: Consumers, log: ChannelLog, hub: Hub, answers: Answers, dispatcher: Dispatcher, channels: Channels
+    consumers: Consumers,
+    log: ChannelLog,
+    hub: Hub,
+    answers: Answers,
+    dispatcher: Dispatcher,
+    channels: Channels,
 ) -> Agents:
-    return Agents(
-        consumers=consumers, log=log, hub=hub, answers=answers, dispatcher=dispatcher, channels=channels
-    )
+    return Agents(consumers=consumers, log=log, hub=hub, answers=answers, dispatcher=dispatcher, channels=channels)
 
 
 def _desk(
@@ -181,9 +182,7 @@ def _desk(
     )  # fmt: skip
 
 
-def _gateway(
-    settings: Settings, desk: Desk, hub: Hub, credentials: Credentials, heartbeats: Heartbeats
-) -> Gateway:
+def _gateway(settings: Settings, desk: Desk, hub: Hub, credentials: Credentials, heartbeats: Heartbeats) -> Gateway:
     admission = Admission(settings.allowed_origins, settings.max_connections)
     return Gateway(
         desk, hub, admission, credentials, heartbeats, instance_id=settings.instance_id,
@@ -219,9 +218,7 @@ def _observing(
     )  # fmt: skip
 
 
-def _catalogue(
-    traffic_cop: TrafficCop, publishing: Publishing, agents: Agents, observing: Observing
-) -> Catalogue:
+def _catalogue(traffic_cop: TrafficCop, publishing: Publishing, agents: Agents, observing: Observing) -> Catalogue:
     return Catalogue(
         (
             *operations_of(publishing, "post_office"),
@@ -262,9 +259,7 @@ class City(containers.DeclarativeContainer):
     registry = providers.Singleton(_registry, settings, valkey, tasks, member)
     fleet = providers.Singleton(_fleet, settings, valkey, subscriptions, tasks, counters, registry, member)
     answers = providers.Singleton(_answers, settings, valkey, tasks, log, inbox, counters)
-    dispatcher = providers.Singleton(
-        _dispatcher, settings, inbox, answers, subscriptions, tasks, counters, member
-    )
+    dispatcher = providers.Singleton(_dispatcher, settings, inbox, answers, subscriptions, tasks, counters, member)
     succession = providers.Singleton(_succession, settings, valkey, log, dispatcher, tasks)
     hub = providers.Singleton(Hub, log, subscriptions, tasks, counters)
     joining = providers.Singleton(Joining, hub, log, tasks, counters)

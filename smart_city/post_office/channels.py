@@ -60,9 +60,7 @@ class Channels:
         if refusal := self._refusal(kind, who, right, channel, connection_id):
             raise refusal
 
-    def _refusal(
-        self, kind: Kind, who: Identity, right: Right, channel: str, connection_id: str
-    ) -> CityError | None:
+    def _refusal(self, kind: Kind, who: Identity, right: Right, channel: str, connection_id: str) -> CityError | None:
         if kind == "agent":
             if who.may(right, channel):
                 return None

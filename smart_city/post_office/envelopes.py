@@ -85,7 +85,7 @@ class _Clock:
         else:
             self._counter = 0
         self._millisecond = now
-        tail = random.getrandbits(62) | 1 << 63  # noqa: S311  # an id, not a secret
+        tail = random.getrandbits(62) | 1 << 63  # an id, not a secret
         text = f"{now:012x}7{self._counter:03x}{tail:016x}"
         return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 

@@ -81,7 +81,8 @@ class Registry:
         """
         if not await self._written(connection):
             raise TooManyConnections(
-                f"{connection.user_id} has {self._most} connections already; close one first", retry_after=RETRY_AFTER
+                f"{connection.user_id} has {self._most} connections already; close one first",
+                retry_after=RETRY_AFTER,
             )
         self._connections[connection.connection_id] = connection
 

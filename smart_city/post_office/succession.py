@@ -37,7 +37,13 @@ class Succession:
     """Takes over from instances that are gone. Every step may be repeated by another instance."""
 
     def __init__(
-        self, leftovers: Leftovers, log: ChannelLog, dispatcher: Dispatcher, tasks: Tasks, *, unheard_seconds: float
+        self,
+        leftovers: Leftovers,
+        log: ChannelLog,
+        dispatcher: Dispatcher,
+        tasks: Tasks,
+        *,
+        unheard_seconds: float,
     ) -> None:
         self._leftovers = leftovers
         self._log = log

@@ -17,10 +17,10 @@ from typing import Any
 import httpx2
 import pytest
 import uvicorn
-from city_hall.app import CitySocket, create_app
-from city_hall.http_protocol import PromptHttpProtocol
 from fastapi import FastAPI
 
+from city_hall.app import CitySocket, create_app
+from city_hall.http_protocol import PromptHttpProtocol
 from foundations.settings import Settings
 from tests.support.http_server import listener
 from tests.support.valkey import ValkeyServer
@@ -119,9 +119,7 @@ class Platform:
                 await life
 
 
-async def _live(
-    app: FastAPI, settings: Settings, bound: socket.socket, up: asyncio.Event, down: asyncio.Event
-) -> None:
+async def _live(app: FastAPI, settings: Settings, bound: socket.socket, up: asyncio.Event, down: asyncio.Event) -> None:
     """An instance's life, in a task of its own: what is entered there is left there."""
     config = uvicorn.Config(
         app, http=PromptHttpProtocol.within(settings.handshake_seconds), ws=CitySocket, log_config=None,

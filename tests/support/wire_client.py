@@ -78,7 +78,7 @@ class WireClient:
 
     async def subscribe(self, *channels: str, **since: Any) -> Frame:
         """Subscribes from now on, or to one channel from a position; gives the ack's channels."""
-        wanted = {channel: since or None for channel in channels}
+        wanted = dict.fromkeys(channels, since or None)
         ack = await self.ask(type="subscribe", channels=wanted)
         assert ack["type"] == "ack", ack
         outcome: Frame = ack["channels"]

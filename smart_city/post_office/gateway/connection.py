@@ -24,7 +24,14 @@ from foundations.telemetry import Counters
 from smart_city.post_office.answers import Answers
 from smart_city.post_office.channels import Channels
 from smart_city.post_office.dispatch import Dispatcher
-from smart_city.post_office.envelopes import Sender, agent_message, digest_of, new_message_id, publication, timestamp
+from smart_city.post_office.envelopes import (
+    Sender,
+    agent_message,
+    digest_of,
+    new_message_id,
+    publication,
+    timestamp,
+)
 from smart_city.post_office.gateway import messages
 from smart_city.post_office.gateway.consuming import Consuming
 from smart_city.post_office.gateway.joining import Joining
@@ -97,6 +104,8 @@ class Desk:
 
 
 Handler = Callable[[Any], Coroutine[Any, Any, None] | None]
+
+
 class Connection:
     """One client between its welcome and its close."""
 
@@ -272,7 +281,11 @@ class Connection:
         message_id = new_message_id()
         intent = "" if frame.intent is UNSET else frame.intent
         data = publication(
-            channel=frame.channel, sender=self._sender, payload=frame.payload, message_id=message_id, intent=intent
+            channel=frame.channel,
+            sender=self._sender,
+            payload=frame.payload,
+            message_id=message_id,
+            intent=intent,
         )
         key = self._key(frame.key)
         digest = digest_of(frame.channel, intent, frame.payload) if key else ""
@@ -363,7 +376,12 @@ class Connection:
                 self.allow("subscribe", channel)
             except CityError as error:
                 self.subscriptions.unsubscribe([channel])
-                ended = {"type": "unsubscribed", "channel": channel, "code": error.code, "message": error.message}
+                ended = {
+                    "type": "unsubscribed",
+                    "channel": channel,
+                    "code": error.code,
+                    "message": error.message,
+                }
                 self._send(wire(encode(ended)))
         self.acknowledge(frame)
         await self._desk.registry.update(self)

@@ -77,7 +77,10 @@ class Consumer:
 
     def release(self, delivery_ids: Iterable[str]) -> bool:
         """Deliveries are dealt with; whether that makes room."""
-        return any([self._held.pop(delivery_id, None) is not None for delivery_id in delivery_ids])
+        before = len(self._held)
+        for delivery_id in delivery_ids:
+            self._held.pop(delivery_id, None)
+        return len(self._held) < before
 
 
 class Consuming:

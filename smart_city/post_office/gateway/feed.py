@@ -65,12 +65,16 @@ class Subscription:
     has_ended: bool = False
 
 
+START = Position(0)
+"""Where a log is that nobody has written to."""
+
+
 @dataclass(slots=True, eq=False)
 class Feed:
     """One log as this instance hears it. While ``reading``, what the bus says waits in ``buffer``."""
 
     channel: str
-    position: Position = Position(0)
+    position: Position = START
     live: set[Subscription] = field(default_factory=set)
     holders: int = 0
     has_streams: bool = False

@@ -126,7 +126,8 @@ class Gateway:
         connection = Connection(self._desk, socket, identity, f"c{secrets.token_hex(10)}")
         own = {connection_log(connection.connection_id): True, user_log(identity.subject): False}
         opened = await asyncio.gather(
-            *(self._hub.open(channel, is_fresh=fresh) for channel, fresh in own.items()), return_exceptions=True
+            *(self._hub.open(channel, is_fresh=fresh) for channel, fresh in own.items()),
+            return_exceptions=True,
         )
         feeds = [feed for feed in opened if not isinstance(feed, BaseException)]
         try:

@@ -33,9 +33,7 @@ TAILS_AT_ONCE = 500
 class Hub:
     """All feeds of this instance."""
 
-    def __init__(
-        self, log: ChannelLog, subscriptions: Subscriptions, tasks: Tasks, counters: Counters
-    ) -> None:
+    def __init__(self, log: ChannelLog, subscriptions: Subscriptions, tasks: Tasks, counters: Counters) -> None:
         self._log = log
         self._subscriptions = subscriptions
         self._tasks = tasks
@@ -240,6 +238,12 @@ def reset_frame(channel: str, newest: Position, reason: str) -> bytes:
     """Says that continuity broke: what follows on the channel starts after this position."""
     return wire(
         encode(
-            {"type": "reset", "channel": channel, "offset": newest.offset, "epoch": newest.epoch, "reason": reason}
+            {
+                "type": "reset",
+                "channel": channel,
+                "offset": newest.offset,
+                "epoch": newest.epoch,
+                "reason": reason,
+            }
         )
     )

@@ -84,9 +84,7 @@ class Joining:
         if matches(joined.subscription.position, feed.position):
             self._go_live(feed, joined.subscription)
         else:
-            self._tasks.spawn(
-                f"catch up on {feed.channel}", self._catch_up(feed, joined.subscription, joined.page)
-            )
+            self._tasks.spawn(f"catch up on {feed.channel}", self._catch_up(feed, joined.subscription, joined.page))
 
     def give_back(self, feed: Feed) -> None:
         """Gives a prepared feed back that no subscription was made of."""
@@ -127,7 +125,8 @@ class Joining:
             if subscription.has_ended or not self._hub.is_heard(feed):
                 return
             if matches(subscription.position, feed.position):
-                return self._go_live(feed, subscription)
+                self._go_live(feed, subscription)
+                return
             if subscription.position.offset >= feed.position.offset:
                 self._hub.repair(feed)  # the log is ahead of what the bus has brought
             page = await self._read_on(subscription)

@@ -38,8 +38,17 @@ class Outbox:
     """
 
     __slots__ = (
-        "_drained", "_first_end", "_frames", "_limit", "_on_too_slow", "_pending", "_round", "_too_slow",
-        "_is_shut", "_transport", "_written",
+        "_drained",
+        "_first_end",
+        "_frames",
+        "_is_shut",
+        "_limit",
+        "_on_too_slow",
+        "_pending",
+        "_round",
+        "_too_slow",
+        "_transport",
+        "_written",
     )  # fmt: skip
 
     def __init__(

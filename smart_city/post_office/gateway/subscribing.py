@@ -108,7 +108,8 @@ class Subscribing:
             else:
                 affordable[channel] = since
         found = await asyncio.gather(
-            *(self._joining.prepare(channel, since) for channel, since in affordable.items()), return_exceptions=True
+            *(self._joining.prepare(channel, since) for channel, since in affordable.items()),
+            return_exceptions=True,
         )
         prepared = {}
         for channel, result in zip(affordable, found, strict=True):

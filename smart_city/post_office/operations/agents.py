@@ -7,7 +7,6 @@ leases; whatever is not answered or given back in time goes to somebody else.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Annotated, Literal
 
 import msgspec
@@ -43,7 +42,9 @@ class ConsumerMade(Result):
     consumer: str
     channel: str
     mode: Mode
-    offset: int | None = Field(default=None, description="in mode log: the position before the first publication it gets")
+    offset: int | None = Field(
+        default=None, description="in mode log: the position before the first publication it gets"
+    )
     epoch: str | None = None
 
 
@@ -62,7 +63,9 @@ class Received(Result):
     publications: list[JsonObject] | None = None
     offset: int | None = Field(default=None, description="in mode log: acknowledge this position to go on")
     epoch: str | None = None
-    recovered: bool | None = Field(default=None, description="in mode log: false when something was lost; then see reason")
+    recovered: bool | None = Field(
+        default=None, description="in mode log: false when something was lost; then see reason"
+    )
     reason: str | None = None
 
 
@@ -121,12 +124,12 @@ class Agents:
             return ConsumerMade(consumer=made.consumer, channel=channel, mode=mode)
         start = Position.parse(since) if since else (await self._log.read(channel, None, create=True)).newest
         made = await self._consumers.create(realm=acting, channel=channel, mode=mode, position=start)
-        return ConsumerMade(
-            consumer=made.consumer, channel=channel, mode=mode, offset=start.offset, epoch=start.epoch
-        )
+        return ConsumerMade(consumer=made.consumer, channel=channel, mode=mode, offset=start.offset, epoch=start.epoch)
 
     @operation(
-        scope="post_office.consume", example={"consumer": EXAMPLE_CONSUMER, "max": 1, "wait_ms": 1000}, deadline=45
+        scope="post_office.consume",
+        example={"consumer": EXAMPLE_CONSUMER, "max": 1, "wait_ms": 1000},
+        deadline=45,
     )
     async def receive_messages(
         self,
@@ -213,12 +216,8 @@ class Agents:
         await self._answers.failed(delivery_id, reason, retry=retry)
         return Done(delivery_id=delivery_id)
 
-    @operation(
-        scope="post_office.consume", example={"delivery_id": EXAMPLE_DELIVERY, "channel": "pillar:content"}
-    )
-    async def forward_delivery(
-        self, caller: Identity, delivery_id: DeliveryArgument, channel: ChannelName
-    ) -> Done:
+    @operation(scope="post_office.consume", example={"delivery_id": EXAMPLE_DELIVERY, "channel": "pillar:content"})
+    async def forward_delivery(self, caller: Identity, delivery_id: DeliveryArgument, channel: ChannelName) -> Done:
         """Hands a message to another inbox, under its id and for the same asker.
 
         Errors: `stale_delivery`, `unknown_channel`, `overloaded` (that inbox is full).

@@ -160,9 +160,7 @@ class Observing:
             },
         )
 
-    @operation(
-        scope="post_office.history", sessions=True, read_only=True, example={"channel": "guide", "limit": 20}
-    )
+    @operation(scope="post_office.history", sessions=True, read_only=True, example={"channel": "guide", "limit": 20})
     async def get_channel_history(
         self,
         caller: Identity,
@@ -231,7 +229,9 @@ class Observing:
         caller: Identity,
         connection_id: ConnectionIdArgument | None = None,
         user_id: UserId | None = None,
-        code: Annotated[int, Field(ge=1000, le=4999, description="the close code; 1000: do not come back")] = DISCONNECTED,
+        code: Annotated[
+            int, Field(ge=1000, le=4999, description="the close code; 1000: do not come back")
+        ] = DISCONNECTED,
     ) -> Disconnected:
         """Closes one connection, or all connections of a user, on whichever instance they are.
 

@@ -30,10 +30,12 @@ from smart_city.vocabulary import (
 
 MessageArgument = Annotated[JsonObject, Field(description="any JSON object; it becomes the payload")]
 RealmArgument = Annotated[
-    Realm | None, Field(description="the calling service's name; it is taken from the token, and must not differ")
+    Realm | None,
+    Field(description="the calling service's name; it is taken from the token, and must not differ"),
 ]
 KeyArgument = Annotated[
-    IdempotencyKey | None, Field(description="repeating a call with the same key within ten minutes does nothing more")
+    IdempotencyKey | None,
+    Field(description="repeating a call with the same key within ten minutes does nothing more"),
 ]
 ConnectionIdArgument = Annotated[str, Field(pattern=r"^[A-Za-z0-9._~@|-]{1,128}$")]
 MOST_ITEMS = 1000
@@ -123,7 +125,14 @@ class Publishing:
     """The operations of services that have something to say."""
 
     def __init__(
-        self, *, log: ChannelLog, inbox: Inbox, channels: Channels, registry: Registry, fleet: Fleet, limits: Limits
+        self,
+        *,
+        log: ChannelLog,
+        inbox: Inbox,
+        channels: Channels,
+        registry: Registry,
+        fleet: Fleet,
+        limits: Limits,
     ) -> None:
         self._log = log
         self._inbox = inbox
@@ -232,7 +241,11 @@ class Publishing:
         example={"connection_id": "c0123456789abcdef0123", "message": {"message": "only for you"}},
     )
     async def send_to_connection(
-        self, caller: Identity, connection_id: ConnectionIdArgument, message: MessageArgument, key: KeyArgument = None
+        self,
+        caller: Identity,
+        connection_id: ConnectionIdArgument,
+        message: MessageArgument,
+        key: KeyArgument = None,
     ) -> Sent:
         """Sends a message to one connection.
 
@@ -247,7 +260,8 @@ class Publishing:
         return _sent(appended, connected=True)
 
     @operation(
-        scope="post_office.publish", example={"user_id": "alice", "message": {"message": "for all your screens"}}
+        scope="post_office.publish",
+        example={"user_id": "alice", "message": {"message": "for all your screens"}},
     )
     async def send_to_user(
         self, caller: Identity, user_id: UserId, message: MessageArgument, key: KeyArgument = None
@@ -279,7 +293,14 @@ class Publishing:
         )  # fmt: skip
 
     async def _append(
-        self, caller: Identity, channel: str, message: dict[str, Any], realm: str, key: str, *, owner: str = ""
+        self,
+        caller: Identity,
+        channel: str,
+        message: dict[str, Any],
+        realm: str,
+        key: str,
+        *,
+        owner: str = "",
     ) -> Appended:
         payload = msgspec.json.encode(message)
         message_id = new_message_id()

@@ -100,7 +100,9 @@ async def test_an_answer_in_parts_is_assembled_from_start_deltas_and_end(city: I
         assert frames[-1]["offset"] == frames[0]["offset"] + 1
 
 
-async def test_an_agent_that_dies_in_mid_answer_leaves_an_error_and_the_next_one_starts_again(city: Instance) -> None:
+async def test_an_agent_that_dies_in_mid_answer_leaves_an_error_and_the_next_one_starts_again(
+    city: Instance,
+) -> None:
     service = await city.service("guide", *SCOPES)
     async with city.connected(await city.session(unique("alice"))) as alice:
         message_id = await ask(alice, "tell me")
@@ -173,7 +175,11 @@ async def test_a_forwarded_question_keeps_its_asker(city: Instance) -> None:
         assert handed["attempt"] == 1
         await content.ask(type="reply", delivery_id=handed["delivery_id"], payload={"message": "here"})
         answer = await answer_of(alice)
-        assert (answer["agent"], answer["in_reply_to"], answer["conversation_id"]) == ("content", message_id, "c7")
+        assert (answer["agent"], answer["in_reply_to"], answer["conversation_id"]) == (
+            "content",
+            message_id,
+            "c7",
+        )
 
 
 async def test_questions_of_one_conversation_come_in_order_one_at_a_time(city: Instance) -> None:

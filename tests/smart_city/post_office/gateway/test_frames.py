@@ -14,18 +14,23 @@ from tests.support.platform import OPERATOR_TOKEN, Instance, Platform, unique
 from tests.support.waiting import until
 from tests.support.wire_client import WireClient
 
-ALL = {"guide": ["subscribe", "send", "history", "publish"], "pillar:*": ["subscribe", "send", "history", "publish"]}
+ALL = {
+    "guide": ["subscribe", "send", "history", "publish"],
+    "pillar:*": ["subscribe", "send", "history", "publish"],
+}
 
 
 async def test_a_message_to_an_agent_is_queued_and_nobody_else_sees_it(city: Instance) -> None:
-    async with city.connected(await city.session(unique("alice"))) as alice:
-        async with city.connected(await city.session(unique("bob"))) as bob:
-            await bob.subscribe("guide")
-            ack = await alice.ask(channel="guide", intent="chat", payload={"message": "hello"})
-            assert (ack["type"], ack["status"], ack["channel"]) == ("ack", "queued", "guide")
-            assert ack["message_id"]
-            assert "offset" not in ack
-            await bob.nothing_but_pong()
+    async with (
+        city.connected(await city.session(unique("alice"))) as alice,
+        city.connected(await city.session(unique("bob"))) as bob,
+    ):
+        await bob.subscribe("guide")
+        ack = await alice.ask(channel="guide", intent="chat", payload={"message": "hello"})
+        assert (ack["type"], ack["status"], ack["channel"]) == ("ack", "queued", "guide")
+        assert ack["message_id"]
+        assert "offset" not in ack
+        await bob.nothing_but_pong()
     status = await city.done("post_office.get_queue_status", {"channel": "guide"})
     assert status["channels"]["guide"]["depth"] == 1
 
@@ -108,7 +113,10 @@ async def test_a_position_that_is_not_good_gets_a_reason_and_nothing_old(
 ) -> None:
     async with city.connected(await city.session(unique("alice"), channels=ALL)) as alice:
         newest = await alice.ask(type="publish", channel="guide", payload={})
-        wanted = {**position, "epoch": newest["epoch"] if position["epoch"] == "CURRENT" else position["epoch"]}
+        wanted = {
+            **position,
+            "epoch": newest["epoch"] if position["epoch"] == "CURRENT" else position["epoch"],
+        }
         ack = (await alice.subscribe("guide", **wanted))["guide"]
         assert ack == {"offset": 1, "epoch": newest["epoch"], "recovered": False, "reason": reason}
         await alice.nothing_but_pong()

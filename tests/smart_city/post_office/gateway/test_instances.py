@@ -13,7 +13,10 @@ from tests.support.platform import Platform, unique
 from tests.support.waiting import until
 from tests.support.wire_client import WireClient
 
-ALL = {"guide": ["subscribe", "send", "history", "publish"], "pillar:*": ["subscribe", "send", "history", "publish"]}
+ALL = {
+    "guide": ["subscribe", "send", "history", "publish"],
+    "pillar:*": ["subscribe", "send", "history", "publish"],
+}
 
 
 async def eventually(check: Any, what: str, seconds: float = 5.0) -> Any:
@@ -29,7 +32,9 @@ def redis_of(platform: Platform) -> Redis:
     return Redis.from_url(platform.server.url)
 
 
-async def test_what_is_published_on_one_instance_reaches_subscribers_on_both_in_order(platform: Platform) -> None:
+async def test_what_is_published_on_one_instance_reaches_subscribers_on_both_in_order(
+    platform: Platform,
+) -> None:
     one, two = await platform.start(), await platform.start()
     token = await one.session(unique("alice"), channels=ALL)
     async with one.connected(token) as near, two.connected(token) as far:
@@ -143,7 +148,9 @@ async def test_connections_are_counted_over_all_instances(platform: Platform) ->
         await eventually(seen, "the other instance's subscriber is counted")
 
 
-async def test_a_revocation_on_one_instance_closes_sockets_on_another_within_a_second(platform: Platform) -> None:
+async def test_a_revocation_on_one_instance_closes_sockets_on_another_within_a_second(
+    platform: Platform,
+) -> None:
     one, two = await platform.start(), await platform.start()
     name = unique("alice")
     token = await one.session(name)
@@ -210,7 +217,9 @@ async def test_the_store_comes_back_and_nobody_missed_anything(platform: Platfor
         assert (ack["recovered"], ack["missed"]) == (True, 2)
 
 
-async def test_with_the_store_away_health_says_degraded_and_publishing_is_unavailable(platform: Platform) -> None:
+async def test_with_the_store_away_health_says_degraded_and_publishing_is_unavailable(
+    platform: Platform,
+) -> None:
     city = await platform.start()
     async with city.connected(await city.session(unique("alice"), channels=ALL)) as alice:
         await alice.subscribe("guide")
@@ -231,5 +240,3 @@ async def test_with_the_store_away_health_says_degraded_and_publishing_is_unavai
             return bool((await alice.ask(type="publish", channel="guide", payload={})).get("status"))
 
         await eventually(works, "publishing works again", 10)
-
-

@@ -96,7 +96,11 @@ def test_a_payload_must_be_an_object(payload: str) -> None:
 def test_the_conversation_is_read_from_the_payload_and_must_be_a_short_string() -> None:
     assert conversation_of(msgspec.Raw(b'{"conversation_id": "c1", "x": [1]}')) == "c1"
     assert conversation_of(msgspec.Raw(b'{"x": 1}')) == ""
-    for wrong in (b'{"conversation_id": 5}', b'{"conversation_id": ""}', b'{"conversation_id": "%b"}' % (b"c" * 129)):
+    for wrong in (
+        b'{"conversation_id": 5}',
+        b'{"conversation_id": ""}',
+        b'{"conversation_id": "%b"}' % (b"c" * 129),
+    ):
         with pytest.raises(Exception) as caught:
             conversation_of(msgspec.Raw(wrong))
         assert getattr(caught.value, "code", "") == "invalid_message"
