@@ -16,7 +16,7 @@ from foundations.errors import CityError, StaleDelivery
 from foundations.supervision import Tasks
 from smart_city.post_office.inbox_scripts import InboxScripts, groups_of, milliseconds
 from smart_city.post_office.questions import DeliveryId, Ending, InboxLimits, Reclaimed, Route, Standing
-from smart_city.post_office.rounds import Rounds, as_told, closing
+from smart_city.post_office.rounds import Rounds, resolve
 
 _route = msgspec.json.Decoder(Route)
 
@@ -158,11 +158,8 @@ class Deliveries:
         rounds = self._words.get(delivery.channel)
         if rounds is None:
             answer.set_result([b"stale"])
-            return answer
-        try:
-            rounds.add(_Word(verb, delivery, first, second, answer), 64)
-        except CityError as error:
-            answer.set_exception(error)
+        else:
+            rounds.add(_Word(verb, delivery, first, second, answer))
         return answer
 
     async def _say(
@@ -173,35 +170,18 @@ class Deliveries:
             raise _stale(delivery)
         return answer
 
-    async def _settle(self, channel: str, words: Sequence[_Word]) -> None:
-        args: list[Any] = [milliseconds(self._limits.answer_seconds)]
-        for word in words:
-            args += (word.verb, word.delivery.message_id, word.delivery.serial, word.first, word.second)
-        try:
-            answers = await self._scripts.run("settle", channel, *args)
-        except BaseException as error:
-            _refuse(words, as_told(error, channel))
-            if not isinstance(error, Exception):
-                raise
-        else:
-            for word, answer in zip(words, answers, strict=True):
-                if not word.answer.done():
-                    word.answer.set_result(answer)
+    def _rounds(self, channel: str, tasks: Tasks) -> Rounds[_Word, list[Any]]:
+        async def send(words: Sequence[_Word]) -> Sequence[list[Any]]:
+            args: list[Any] = [milliseconds(self._limits.answer_seconds)]
+            for word in words:
+                args += (word.verb, word.delivery.message_id, word.delivery.serial, word.first, word.second)
+            answers: Sequence[list[Any]] = await self._scripts.run("settle", channel, *args)
+            return answers
 
-    def _rounds(self, channel: str, tasks: Tasks) -> Rounds[_Word]:
-        async def send(words: Sequence[_Word]) -> None:
-            await self._settle(channel, words)
+        def tell(word: _Word, answer: list[Any] | CityError) -> None:
+            resolve(word.answer, answer)
 
-        def drop(left: Sequence[_Word]) -> None:
-            _refuse(left, closing(channel))
-
-        return Rounds(f"deliveries of {channel}", tasks, send, drop)
-
-
-def _refuse(words: Sequence[_Word], error: CityError) -> None:
-    for word in words:
-        if not word.answer.done():
-            word.answer.set_exception(error)
+        return Rounds(f"deliveries of {channel}", tasks, send, tell)
 
 
 def _stale(delivery: DeliveryId) -> StaleDelivery:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import logging
+import secrets
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
@@ -29,7 +30,7 @@ from smart_city.post_office.questions import (
     Queued,
     Route,
 )
-from smart_city.post_office.rounds import Rounds, as_told, closing
+from smart_city.post_office.rounds import Rounds, resolve
 
 __all__ = [
     "Delivery",
@@ -43,7 +44,6 @@ __all__ = [
     "Taken",
 ]
 
-_log = logging.getLogger(__name__)
 _route = msgspec.json.Decoder(Route)
 _encode = msgspec.json.Encoder().encode
 
@@ -52,6 +52,7 @@ RETRY_AFTER = 2.0
 
 Told = Queued | CityError
 Then = Callable[[Told], None]
+_Asked = tuple[Question, Then]
 
 
 class Taken(NamedTuple):
@@ -74,11 +75,11 @@ class Inbox:
     ) -> None:
         self.limits = limits
         self.channels = tuple(channels)
-        self._writer = valkey.incarnation
+        self._writer = secrets.token_hex(8)
         self._scripts = InboxScripts(valkey)
         self.deliveries = Deliveries(
             self._scripts, tasks, limits,
-            channels=self.channels, reaper=f"{instance_id}|reaper/{valkey.incarnation}",
+            channels=self.channels, reaper=f"{instance_id}|reaper/{self._writer}",
         )  # fmt: skip
         self._sequence = itertools.count(1)
         self._rounds = {channel: self._rounds_of(channel, tasks) for channel in self.channels}
@@ -92,15 +93,12 @@ class Inbox:
         rounds = self._rounds.get(question.channel)
         if rounds is None:
             return then(UnknownChannel(f"there is no inbox {question.channel!r}"))
-        try:
-            rounds.add((question, then), len(question.body))
-        except CityError as error:
-            then(error)
+        return rounds.add((question, then), len(question.body))
 
     async def send_now(self, question: Question) -> Queued:
         """Queues a question and waits for the answer; raises what `send` tells."""
         answer: asyncio.Future[Queued] = asyncio.get_running_loop().create_future()
-        self.send(question, lambda told: _resolve(answer, told))
+        self.send(question, partial(resolve, answer))
         return await answer
 
     async def take(self, channel: str, holders: Sequence[Holder]) -> Taken:
@@ -129,48 +127,38 @@ class Inbox:
             oldest_age_seconds=None if oldest < 0 else oldest / 1000,
         )  # fmt: skip
 
-    def _rounds_of(self, channel: str, tasks: Tasks) -> Rounds[tuple[Question, Then]]:
-        async def send(items: Sequence[tuple[Question, Then]]) -> None:
-            await self._enqueue(channel, items)
+    def _rounds_of(self, channel: str, tasks: Tasks) -> Rounds[_Asked, Told]:
+        async def send(items: Sequence[_Asked]) -> Sequence[Told]:
+            return await self._enqueue(channel, [question for question, _ in items])
 
-        def drop(left: Sequence[tuple[Question, Then]]) -> None:
-            _tell((then, closing(channel)) for _, then in left)
+        def tell(asked: _Asked, told: Told) -> None:
+            asked[1](told)
 
-        return Rounds(f"questions to {channel}", tasks, send, drop)
+        return Rounds(f"questions to {channel}", tasks, send, tell)
 
-    async def _enqueue(self, channel: str, items: Sequence[tuple[Question, Then]]) -> None:
+    async def _enqueue(self, channel: str, questions: Sequence[Question]) -> Sequence[Told]:
+        """Sends a round, twice if need be: the script knows one that it has seen."""
         limits = self.limits
         args: list[Any] = [
             self._writer, next(self._sequence), limits.count, limits.bytes, milliseconds(limits.key_seconds)
         ]  # fmt: skip
-        for q, _ in items:
-            args += (q.message_id, q.lane, q.user, _encode(q.route), q.key, q.digest, q.hops, q.serial)
-            args.append(q.body)
+        for q in questions:
+            args += (
+                q.message_id,
+                q.lane,
+                q.user,
+                _encode(q.route),
+                q.key,
+                q.digest,
+                q.hops,
+                q.serial,
+                q.body,
+            )
         try:
-            words = await self._run_enqueue(channel, args)
-        except BaseException as error:
-            told = as_told(error, channel)
-            _tell((then, told) for _, then in items)
-            if not isinstance(error, Exception):
-                raise
-        else:
-            _tell((then, _told(q, word)) for (q, then), word in zip(items, words, strict=True))
-
-    async def _run_enqueue(self, channel: str, args: Sequence[Any]) -> Sequence[bytes]:
-        """Twice if need be: the script knows a round that it has seen, and a connection may just be old."""
-        try:
-            words: Sequence[bytes] = await self._scripts.run("enqueue", channel, *args)
-        except Unavailable:
             words = await self._scripts.run("enqueue", channel, *args)
-        return words
-
-
-def _tell(news: Iterable[tuple[Then, Told]]) -> None:
-    for then, told in news:
-        try:
-            then(told)
-        except Exception:  # an asker's own failure must not keep the others of its round in the dark
-            _log.exception("whoever asked could not take the answer")
+        except Unavailable:  # perhaps the connection was just old
+            words = await self._scripts.run("enqueue", channel, *args)
+        return [_told(question, word) for question, word in zip(questions, words, strict=True)]
 
 
 def _told(question: Question, word: bytes) -> Told:
@@ -196,12 +184,3 @@ def _delivery(
         delivery_id=str(delivery), channel=channel, message_id=delivery.message_id, attempt=attempt,
         body=body, route=_route.decode(route),
     )  # fmt: skip
-
-
-def _resolve(answer: asyncio.Future[Queued], told: Told) -> None:
-    if answer.done():
-        return
-    if isinstance(told, CityError):
-        answer.set_exception(told)
-    else:
-        answer.set_result(told)

@@ -14,7 +14,7 @@ from foundations.errors import CityError, TooLarge
 from foundations.supervision import Tasks
 from foundations.valkey.client import Valkey
 from foundations.valkey.scripts import Script
-from smart_city.post_office.rounds import Rounds, as_told, closing
+from smart_city.post_office.rounds import Rounds, resolve
 
 FORGOTTEN_MS = 3600 * 1000
 """After so long without a part an answer is nobody's any more."""
@@ -45,7 +45,7 @@ class OpenAnswers:
         self._valkey = valkey
         self._most_bytes = most_bytes
         self._script = Script.read("smart_city.post_office", "stream")
-        self._rounds: Rounds[_Item] = Rounds("open answers", tasks, self._send, self._drop)
+        self._rounds: Rounds[_Item, list[Any]] = Rounds("open answers", tasks, self._send, _tell)
 
     async def open(self, log: str, message_id: str, head: bytes, text: bytes, *, is_hidden: bool) -> None:
         """Begins an answer; joiners get the frame ``head`` with the text so far, unless it is hidden."""
@@ -86,27 +86,14 @@ class OpenAnswers:
             raise TooLarge(f"the whole answer may have {self._most_bytes} bytes")
         return found
 
-    async def _send(self, items: Sequence[_Item]) -> None:
+    async def _send(self, items: Sequence[_Item]) -> Sequence[list[Any]]:
         keys = [self._valkey.key(f"log:{{{item.log}}}") for item in items]
         args: list[str | int | bytes] = [FORGOTTEN_MS, self._most_bytes]
         for item in items:
             args += (item.verb, item.message_id, item.part, item.head, item.text)
-        try:
-            answers = await self._valkey.run(self._script, keys, args)
-        except BaseException as error:
-            _refuse(items, as_told(error, "answers"))
-            if not isinstance(error, Exception):
-                raise
-        else:
-            for item, found in zip(items, answers, strict=True):
-                if not item.told.done():
-                    item.told.set_result(found)
-
-    def _drop(self, left: Sequence[_Item]) -> None:
-        _refuse(left, closing("answers"))
+        answers: Sequence[list[Any]] = await self._valkey.run(self._script, keys, args)
+        return answers
 
 
-def _refuse(items: Sequence[_Item], error: CityError) -> None:
-    for item in items:
-        if not item.told.done():
-            item.told.set_exception(error)
+def _tell(item: _Item, answer: list[Any] | CityError) -> None:
+    resolve(item.told, answer)

@@ -1,6 +1,7 @@
 """What one turn of the event loop brings for one place is sent together, one call in flight at a time.
 
-It keeps order and bounds what waits; what a call does, and what each item is told, is the sender's business.
+It keeps order, bounds what waits, and tells every item once what became of it, whatever happens. What a call
+does is its sender's business.
 """
 
 from __future__ import annotations
@@ -9,12 +10,13 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from foundations.errors import CityError, Internal, Overloaded, Unavailable
 from foundations.supervision import Tasks
 
 Item = TypeVar("Item")
+Reply = TypeVar("Reply")
 _log = logging.getLogger(__name__)
 
 AT_ONCE = 512
@@ -24,65 +26,71 @@ BYTES_WAITING = 32 * 1024 * 1024
 RETRY_AFTER = 1.0
 
 
-class Rounds(Generic[Item]):
+class Rounds(Generic[Item, Reply]):
     """Sends items in rounds of at most ``AT_ONCE`` or a mebibyte; one that is larger goes alone.
 
-    ``send`` settles every item of its round, whatever happens, and raises only when it is cancelled; then
-    ``drop`` is told what was never sent.
+    ``send`` returns a reply for each item of a round. ``tell`` hears of each item the reply, or why there is
+    none.
     """
 
-    __slots__ = ("_bytes", "_drop", "_is_running", "_name", "_send", "_tasks", "_waiting")
+    __slots__ = ("_bytes", "_in_flight", "_is_running", "_name", "_send", "_tasks", "_tell", "_waiting")
 
     def __init__(
         self,
         name: str,
         tasks: Tasks,
-        send: Callable[[Sequence[Item]], Awaitable[None]],
-        drop: Callable[[Sequence[Item]], None],
+        send: Callable[[Sequence[Item]], Awaitable[Sequence[Reply]]],
+        tell: Callable[[Item, Reply | CityError], None],
     ) -> None:
         self._name = name
         self._tasks = tasks
         self._send = send
-        self._drop = drop
+        self._tell = tell
         self._waiting: deque[tuple[Item, int]] = deque()
+        self._in_flight: Sequence[Item] = ()
         self._bytes = 0
         self._is_running = False
 
     def add(self, item: Item, size: int = 0) -> None:
-        """Puts an item into the next round.
-
-        Raises:
-            Overloaded: too much waits already.
-            Unavailable: the instance is closing.
-        """
+        """Puts an item of about ``size`` bytes into the next round; what cannot wait is told so at once."""
         if len(self._waiting) >= WAITING or (self._waiting and self._bytes + size > BYTES_WAITING):
-            raise Overloaded(f"too much waits for {self._name}", retry_after=RETRY_AFTER)
-        if not self._is_running:
-            self._start()
+            refusal = Overloaded(f"too much waits for {self._name}", retry_after=RETRY_AFTER)
+            return self._tell_one(item, refusal)
+        if not self._is_running and not self._start():
+            return self._tell_one(item, self._closing())
         self._waiting.append((item, size))
         self._bytes += size
+        return None
 
-    def _start(self) -> None:
+    def _start(self) -> bool:
         try:
             task = self._tasks.spawn(self._name, self._run())
-        except RuntimeError as error:
-            raise closing(self._name) from error
+        except RuntimeError:  # its owner has closed the tasks
+            return False
         task.add_done_callback(self._ended)
         self._is_running = True
+        return True
 
     async def _run(self) -> None:
         while self._waiting:
-            await self._send(self._next())
+            self._in_flight = self._next()
+            replies = await self._replies(self._in_flight)
+            told, self._in_flight = self._in_flight, ()
+            for item, reply in zip(told, replies, strict=True):
+                self._tell_one(item, reply)
         self._is_running = False
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        """A task that was cancelled, perhaps before its first step, leaves what it had not sent."""
-        if task.cancelled():
-            left = [item for item, _ in self._waiting]
-            self._waiting.clear()
-            self._bytes = 0
-            self._is_running = False
-            self._drop(left)
+    async def _replies(self, items: Sequence[Item]) -> Sequence[Reply | CityError]:
+        try:
+            replies = await self._send(items)
+            if len(replies) == len(items):
+                return replies
+            _log.error("%d of %d have a reply from %s", len(replies), len(items), self._name)
+        except CityError as error:
+            return [error] * len(items)
+        except Exception:
+            _log.exception("a round of %s failed", self._name)
+        return [Internal("the platform failed here; its log has the rest")] * len(items)
 
     def _next(self) -> Sequence[Item]:
         taken: list[Item] = []
@@ -97,17 +105,31 @@ class Rounds(Generic[Item]):
         self._bytes -= size
         return taken
 
+    def _tell_one(self, item: Item, reply: Reply | CityError) -> None:
+        try:
+            self._tell(item, reply)
+        except Exception:  # one listener's failure must not keep the others of its round in the dark
+            _log.exception("a listener of %s failed", self._name)
 
-def as_told(error: BaseException, name: str) -> CityError:
-    """What the items of a failed round are told; a failure that nobody foresaw keeps its inside."""
-    if isinstance(error, CityError):
-        return error
-    if isinstance(error, asyncio.CancelledError):
-        return closing(name)
-    _log.error("a round of %s failed", name, exc_info=error)
-    return Internal("the platform failed here; its log has the rest")
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """A task that was cancelled, perhaps before its first step, has told nobody."""
+        if not task.cancelled():
+            return
+        left = [*self._in_flight, *(item for item, _ in self._waiting)]
+        self._waiting.clear()
+        self._in_flight, self._bytes, self._is_running = (), 0, False
+        for item in left:
+            self._tell_one(item, self._closing())
+
+    def _closing(self) -> Unavailable:
+        return Unavailable(f"{self._name} is closing here; nothing was promised", retry_after=RETRY_AFTER)
 
 
-def closing(name: str) -> Unavailable:
-    """What is told when the instance stops before a round was sent or answered."""
-    return Unavailable(f"{name} is closing here; nothing was promised", retry_after=RETRY_AFTER)
+def resolve(answer: asyncio.Future[Any], reply: object) -> None:
+    """Tells whoever awaits a future, if anybody still does."""
+    if answer.done():
+        return
+    if isinstance(reply, CityError):
+        answer.set_exception(reply)
+    else:
+        answer.set_result(reply)

@@ -32,6 +32,7 @@ class Agent:
         self.given: list[Delivery] = []
         self.held: set[str] = set()
         self.is_broken = False
+        self.refused = 0
 
     @property
     def room(self) -> int:
@@ -39,6 +40,7 @@ class Agent:
 
     def deliver(self, delivery: Delivery) -> None:
         if self.is_broken:
+            self.refused += 1
             raise RuntimeError("this agent takes nothing")
         self.given.append(delivery)
         self.held.add(delivery.delivery_id)

@@ -1,0 +1,270 @@
+"""The inbox against a model of it: whatever is asked, taken, settled and lost, in whatever order.
+
+Nothing is lost, nothing is had by two at once, lanes keep their order, and the counts are always right.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from hypothesis import HealthCheck, settings, strategies
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from foundations.errors import Overloaded
+from foundations.supervision import Tasks
+from foundations.valkey.client import Valkey
+from smart_city.post_office.deliveries import How
+from smart_city.post_office.envelopes import new_message_id
+from smart_city.post_office.inbox import Delivery, Inbox, InboxLimits, Question, Queued
+from smart_city.post_office.questions import DeliveryId, Reclaimed
+from tests.support.inboxes import a_question, an_inbox, holders, id_of
+from tests.support.valkey import ValkeyServer
+
+Value = TypeVar("Value")
+
+COUNT = 40
+SHARE = COUNT // 10
+TRIES = 3
+HOLDERS = ("one|a", "one|b", "two|a")
+users = strategies.sampled_from(("alice", "bob", "carol"))
+conversations = strategies.sampled_from(("", "x"))
+some_holders = strategies.lists(strategies.sampled_from(HOLDERS), min_size=1, max_size=4)
+
+
+@dataclass
+class Model:
+    """What an inbox should hold: lanes, the order in which they are ready, and who has the heads."""
+
+    lanes: dict[str, deque[str]] = field(default_factory=dict)
+    ready: deque[str] = field(default_factory=deque)
+    held: dict[str, tuple[str, DeliveryId]] = field(default_factory=dict)
+    """Message id -> holder, delivery."""
+    tries: Counter[str] = field(default_factory=Counter)
+    serials: Counter[str] = field(default_factory=Counter)
+    user_of: dict[str, str] = field(default_factory=dict)
+    lane_of: dict[str, str] = field(default_factory=dict)
+    dead: int = 0
+
+    @property
+    def depth(self) -> int:
+        return sum(map(len, self.lanes.values()))
+
+    def of(self, user: str) -> int:
+        return sum(self.user_of[each] == user for lane in self.lanes.values() for each in lane)
+
+    def add(self, question: Question) -> None:
+        lane = self.lanes.setdefault(question.lane, deque())
+        lane.append(question.message_id)
+        self.user_of[question.message_id] = question.user
+        self.lane_of[question.message_id] = question.lane
+        if len(lane) == 1:
+            self.ready.append(question.lane)
+
+    def remove(self, message_id: str) -> None:
+        """The message has its end; its lane goes on at the end of the line."""
+        del self.held[message_id]
+        name = self.lane_of[message_id]
+        assert self.lanes[name].popleft() == message_id
+        if self.lanes[name]:
+            self.ready.append(name)
+
+    def again(self, message_id: str) -> None:
+        """The message is offered again, before all others."""
+        del self.held[message_id]
+        self.ready.appendleft(self.lane_of[message_id])
+
+
+class InboxMachine(RuleBasedStateMachine):
+    """Two instances on one inbox, driven step by step."""
+
+    server: ValkeyServer
+
+    @initialize()
+    def begin(self) -> None:
+        self.runner = asyncio.Runner()
+        self.model = Model()
+        self.questions: dict[str, Question] = {}
+        self.settled: list[DeliveryId] = []
+        self.valkey = self.run(Valkey.connect(self.server.url, prefix=f"{new_message_id()}:"))
+        self.tasks = Tasks("model")
+        limits = InboxLimits(count=COUNT, tries=TRIES, first_wait_seconds=0, longest_wait_seconds=0)
+        self.one = an_inbox(self.valkey, self.tasks, limits)
+        self.two = an_inbox(self.valkey, self.tasks, limits, instance_id="two")
+
+    def teardown(self) -> None:
+        if hasattr(self, "runner"):
+            self.run(self.tasks.close())
+            self.run(self.valkey.close())
+            self.runner.close()
+
+    def run(self, step: Awaitable[Value]) -> Value:
+        async def bounded() -> Value:
+            return await asyncio.wait_for(step, 10)
+
+        return self.runner.run(bounded())
+
+    @rule(user=users, conversation=conversations)
+    def ask(self, user: str, conversation: str) -> None:
+        question = a_question(user=user, conversation=conversation)
+        is_full = self.model.depth >= COUNT or self.model.of(user) >= SHARE
+        try:
+            told = self.run(self.one.send_now(question))
+        except Overloaded:
+            assert is_full
+            return
+        assert not is_full
+        assert told == Queued(question.message_id)
+        self.questions[question.message_id] = question
+        self.model.add(question)
+
+    @precondition(lambda self: self.model.depth)
+    @rule(data=strategies.data())
+    def ask_the_same_again(self, data: strategies.DataObject) -> None:
+        known = sorted(each for lane in self.model.lanes.values() for each in lane)
+        question = self.questions[data.draw(strategies.sampled_from(known))]
+        assert self.run(self.two.send_now(question)) == Queued(question.message_id, duplicate=True)
+
+    @rule(names=some_holders)
+    def take(self, names: list[str]) -> None:
+        taken = self.run(self.one.take("guide", holders(*names)))
+        expected = [self.model.ready.popleft() for _ in range(min(len(names), len(self.model.ready)))]
+        assert [delivery.message_id for _, delivery in taken.deliveries] == [
+            self.model.lanes[lane][0] for lane in expected
+        ]
+        assert taken.has_more == bool(self.model.ready)
+        for place, delivery in taken.deliveries:
+            self._is_given(names[place], delivery)
+
+    def _is_given(self, holder: str, delivery: Delivery) -> None:
+        assert delivery.message_id not in self.model.held, "nobody else has it"
+        self.model.serials[delivery.message_id] += 1
+        assert id_of(delivery).serial == delivery.attempt == self.model.serials[delivery.message_id]
+        assert delivery.body == self.questions[delivery.message_id].body
+        self.model.held[delivery.message_id] = (holder, id_of(delivery))
+
+    @precondition(lambda self: self.model.held)
+    @rule(data=strategies.data())
+    def settle(self, data: strategies.DataObject) -> None:
+        delivery = self._one_of(data)
+        settled = self.run(self.two.deliveries.done([delivery]))
+        assert not settled.open
+        assert not settled.stale
+        self.model.remove(delivery.message_id)
+        self.settled.append(delivery)
+
+    @precondition(lambda self: self.settled)
+    @rule(data=strategies.data())
+    def settle_what_is_stale(self, data: strategies.DataObject) -> None:
+        delivery = data.draw(strategies.sampled_from(self.settled))
+        assert self.run(self.one.deliveries.done([delivery])).stale == [delivery]
+
+    @precondition(lambda self: self.model.held)
+    @rule(data=strategies.data(), retry=strategies.booleans())
+    def fail(self, data: strategies.DataObject, retry: bool) -> None:
+        delivery = self._one_of(data)
+        how: How = "try" if retry else "dead"
+        self._end([self.run(self.one.deliveries.take_back(delivery, "failed: it", how))], [delivery], how)
+
+    @precondition(lambda self: self.model.held)
+    @rule(data=strategies.data())
+    def lapse(self, data: strategies.DataObject) -> None:
+        delivery = self._one_of(data)
+        leases = self.valkey.key("inbox:{guide}:leases")
+        self.run(self.valkey.command("ZADD", leases, "XX", 1, delivery.message_id))
+        self._end(self.run(self.two.deliveries.lapsed("guide")), [delivery], "try", by=self.two)
+
+    @precondition(lambda self: self.model.held)
+    @rule(data=strategies.data())
+    def lapse_under_a_reaper_that_dies(self, data: strategies.DataObject) -> None:
+        delivery = self._one_of(data)
+        leases = self.valkey.key("inbox:{guide}:leases")
+        for reaper in (self.one, self.two):
+            self.run(self.valkey.command("ZADD", leases, "XX", 1, delivery.message_id))
+            reclaimed = self.run(reaper.deliveries.lapsed("guide"))
+        self._end(reclaimed, [delivery], "try", by=self.two)
+
+    @rule(holder=strategies.sampled_from(HOLDERS), counts=strategies.booleans())
+    def leave(self, holder: str, counts: bool) -> None:
+        mine = [delivery for name, delivery in self.model.held.values() if name == holder]
+        reclaimed = self.run(self.one.deliveries.hand_back("guide", holder, counts=counts))
+        self._end(reclaimed, mine, "try" if counts else "free")
+
+    @rule(instance=strategies.sampled_from(("one", "two", "three")))
+    def lose_an_instance(self, instance: str) -> None:
+        mine = [delivery for name, delivery in self.model.held.values() if name.startswith(f"{instance}|")]
+        self._end(self.run(self.two.deliveries.lost("guide", instance)), mine, "try", by=self.two)
+
+    def _end(
+        self, reclaimed: Sequence[Reclaimed], expected: list[DeliveryId], how: How, by: Inbox | None = None
+    ) -> None:
+        """What was reclaimed is what should be, is stale at once, and ends as it should."""
+        assert {each.delivery for each in reclaimed} == set(expected)
+        for each in reclaimed:
+            message_id = each.delivery.message_id
+            self.settled.append(each.delivery)
+            assert self.run(self.one.deliveries.done([each.delivery])).stale == [each.delivery]
+            self.run((by or self.one).deliveries.conclude(each))
+            self.model.tries[message_id] += how == "try"
+            is_dead = how == "dead" or (how == "try" and self.model.tries[message_id] >= TRIES)
+            assert each.ending == ("dead" if is_dead else "free" if how == "free" else "again")
+            self.model.dead += is_dead
+            (self.model.remove if is_dead else self.model.again)(message_id)
+
+    def _one_of(self, data: strategies.DataObject) -> DeliveryId:
+        return self.model.held[data.draw(strategies.sampled_from(sorted(self.model.held)))][1]
+
+    @invariant()
+    def the_counts_are_right(self) -> None:
+        if not hasattr(self, "runner"):
+            return
+        status = self.run(self.one.status("guide"))
+        bodies = sum(len(self.questions[each].body) for lane in self.model.lanes.values() for each in lane)
+        assert (status.depth, status.bytes, status.dead_letters) == (
+            self.model.depth,
+            bodies,
+            self.model.dead,
+        )
+        assert (status.oldest_age_seconds is None) == (len(self.model.held) == self.model.depth)
+
+    @invariant()
+    def nothing_is_left_behind(self) -> None:
+        """Every key of the inbox belongs to something that is in it."""
+        if not hasattr(self, "runner") or self.model.depth:
+            return
+        left = self.run(self._keys())
+        assert left <= {"meta", "dead", "writer"}
+
+    async def _keys(self) -> set[str]:
+        prefix = self.valkey.key("inbox:{guide}:")
+        found = [
+            key async for key in self.valkey.client.scan_iter(match=_literally(prefix) + "*", count=10_000)
+        ]
+        return {key.decode().removeprefix(prefix).partition(":")[0] for key in found}
+
+
+def _literally(text: str) -> str:
+    return text.replace("[", "\\[")
+
+
+def test_the_inbox_behaves_as_its_model(valkey_server: ValkeyServer) -> None:
+    class Machine(InboxMachine):
+        server = valkey_server
+
+    run_state_machine_as_test(
+        Machine,
+        settings=settings(
+            max_examples=100, stateful_step_count=50, deadline=None,
+            suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+        ),
+    )  # fmt: skip
