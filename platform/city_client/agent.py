@@ -15,6 +15,7 @@ holds no state between questions: whatever an agent remembers is its author's.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
@@ -22,7 +23,7 @@ from typing import Any, TypeVar
 
 from city_client.client import CityClient
 from city_client.consumers import Consumer
-from city_client.errors import Dropped
+from city_client.errors import Dropped, Refused
 from city_client.questions import Question
 
 ANY = "*"
@@ -61,6 +62,8 @@ class Agent:
         """Declares what answers ``chat``, ``query`` or ``command``; without an intent, all that is left."""
 
         def declare(handler: Decorated) -> Decorated:
+            if not (inspect.iscoroutinefunction(handler) or inspect.isasyncgenfunction(handler)):
+                raise TypeError(f"{handler} must be an async function or an async generator")
             self._handlers.update(dict.fromkeys(intents or (ANY,), handler))
             return handler
 
@@ -69,7 +72,6 @@ class Agent:
     async def answer(self, question: Question) -> None:
         """Answers one question with the function declared for it, and settles its delivery either way."""
         handler = self._handlers.get(question.intent) or self._handlers.get(ANY)
-        delivery = question.delivery
         try:
             if handler is None:
                 raise Refuse(f"{self.name} does not answer {question.intent!r}")
@@ -78,15 +80,20 @@ class Agent:
         except Dropped:
             raise
         except Refuse as refusal:
-            await delivery.failed(str(refusal), retry=False)
+            await self._give_back(question, str(refusal), retry=False)
+        except Refused as refused:
+            await self._give_back(question, f"the agent was refused: {refused.code}", retry=refused.retryable)
         except Exception as error:  # supervised: a handler's failure is reported, and the agent goes on
             logger.exception("%s failed at %s, attempt %s", self.name, question.message_id, question.attempt)
-            if not delivery.is_settled:
-                await delivery.failed(f"the agent failed with {type(error).__name__}", retry=True)
+            await self._give_back(question, f"the agent failed with {type(error).__name__}", retry=True)
 
     async def run(self, url: str, token: str, *, stop: asyncio.Event | None = None) -> None:
         """Answers until ``stop`` is set or the task is cancelled; see `run_agents`."""
         await run_agents([self], url, token, stop=stop)
+
+    async def _give_back(self, question: Question, reason: str, *, retry: bool) -> None:
+        if not question.delivery.is_settled:
+            await question.delivery.failed(reason, retry=retry)
 
 
 async def run_agents(

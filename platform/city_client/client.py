@@ -35,7 +35,7 @@ class CityClient:
         url: the platform's address, as ``http://HOST:PORT`` or ``ws://HOST:PORT/ws``.
         token: a session's or a service's token.
         on_event: told of everything that happens to the connection, besides the log; must not block.
-        connect_seconds: how long entering waits for the first connection; 0 tries once, ``None`` forever.
+        connect_seconds: how long entering waits for the first connection; ``None``: it does not wait.
     """
 
     def __init__(
@@ -54,8 +54,10 @@ class CityClient:
     async def __aenter__(self) -> CityClient:
         self._post = Post(self._tell)
         self._connection = Connection(self._address, self._post, self._tell)
+        self._connection.start()
         try:
-            await self._connection.open(self._connect_seconds)
+            if self._connect_seconds is not None:
+                await self._connection.reach(self._connect_seconds)
         except BaseException:
             await self.close()
             raise
@@ -146,6 +148,7 @@ class CityClient:
         reader = self._post.subscriptions.open(_with_positions(channels, since))
         try:
             async with asyncio.timeout(seconds):
+                await self._connection.link()
                 await self._post.subscriptions.settled(reader)
         except BaseException as error:
             await reader.close()
@@ -154,9 +157,7 @@ class CityClient:
             raise
         return reader
 
-    async def listen(
-        self, channels: Channels, *, since: Position | None = None
-    ) -> AsyncGenerator[Publication, None]:
+    async def listen(self, channels: Channels, *, since: Position | None = None) -> AsyncGenerator[Publication, None]:
         """Yields what is published on channels, recovering what was missed whenever the connection was lost.
 
         A `Publication` after something that could not be recovered carries a ``gap``.

@@ -60,14 +60,17 @@ class Connection:
         self._ended_by_platform: Ended | None = None
         self._task: asyncio.Task[None] | None = None
 
-    async def open(self, seconds: float | None) -> None:
-        """Starts, and waits for the first link.
+    def start(self) -> None:
+        """Begins to connect, and never stops until `close`."""
+        self._task = asyncio.create_task(self._run(), name="city connection")
+
+    async def reach(self, seconds: float) -> None:
+        """Waits for the first link.
 
         Raises:
             Unreachable: there was none within ``seconds``.
             Ended: the platform does not want this client.
         """
-        self._task = asyncio.create_task(self._run(), name="city connection")
         try:
             async with asyncio.timeout(seconds):
                 await self.link()
@@ -103,8 +106,8 @@ class Connection:
                     try:
                         return await link.insist(frame)
                     except LinkLost as lost:
-                        if lost.code in BAD_FRAME_CODES:
-                            raise Refused("invalid_message", f"{what} was under way as {lost}") from None
+                        if code := BAD_FRAME_CODES.get(lost.code):
+                            raise Refused(code, f"{what} was under way when {lost}") from None
                         await link.gone()
         except TimeoutError:
             raise Unconfirmed(what, seconds, str(frame.get("key", ""))) from None
@@ -185,10 +188,10 @@ class Connection:
         try:
             await work
         except LinkLost as lost:
-            logger.info("giving the link up: %s", lost)
-        except Exception:  # supervised: a defect costs the link, not the client
+            await link.give_up(lost)
+        except Exception as error:  # supervised: a defect costs the link, not the client
             logger.exception("work beside the link failed")
-        await link.close()
+            await link.give_up(LinkLost(ABNORMAL, repr(error)))
 
     def _lost(self, code: int, reason: str) -> Return:
         self._failure = reason or f"closed with {code}"

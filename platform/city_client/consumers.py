@@ -33,12 +33,17 @@ class Consumer:
         self.is_open = True
         self.refused: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._handle = handle
+        self._slots = asyncio.Semaphore(most)
         self._in_hand: dict[str, tuple[Question, asyncio.Task[None]]] = {}
 
     def delivered(self, question: Question) -> None:
-        """Takes a message in hand; what is above the bound is left to its lease."""
+        """Takes a message in hand.
+
+        The platform may send the next one before the task of a settled one has ended, so as many again may wait;
+        what is above that was not asked for and is left to its lease.
+        """
         delivery_id = question.delivery.delivery_id
-        if len(self._in_hand) >= self.most or delivery_id in self._in_hand:
+        if len(self._in_hand) >= 2 * self.most or delivery_id in self._in_hand:
             logger.warning("%s: %s was not asked for", self.channel, delivery_id)
             return
         task = asyncio.create_task(self._work(question), name=f"answer {delivery_id}")
@@ -70,7 +75,8 @@ class Consumer:
     async def _work(self, question: Question) -> None:
         delivery_id = question.delivery.delivery_id
         try:
-            await self._handle(question)
+            async with self._slots:
+                await self._handle(question)
         except Dropped as dropped:
             logger.info("%s: the answer to %s is dropped: %s", self.channel, delivery_id, dropped)
         except Exception:  # supervised: one message's failure is not the agent's
@@ -112,20 +118,21 @@ class Consumers:
         self._link = link
 
     async def keep(self, link: Link) -> None:
-        """Asks for messages on a new link, and for time while they are worked on."""
+        """Asks for messages on a new link, and later for new consumers."""
         asked: set[Consumer] = set()
         while True:
-            for consumer in list(self._consumers.values()):
-                if consumer.is_open and consumer not in asked:
-                    asked.add(consumer)
-                    await self._consume(link, consumer)
             self._work.clear()
-            try:
-                async with asyncio.timeout(WORKING_SECONDS):
-                    await self._work.wait()
-            except TimeoutError:
-                for consumer in list(self._consumers.values()):
-                    await consumer.working()
+            new = [each for each in self._consumers.values() if each.is_open and each not in asked]
+            asked.update(new)
+            await asyncio.gather(*(self._consume(link, consumer) for consumer in new))
+            await self._work.wait()
+
+    async def keep_leases(self) -> None:
+        """Asks for more time for what is in hand, for as long as the link lives."""
+        while True:
+            await asyncio.sleep(WORKING_SECONDS)
+            for consumer in list(self._consumers.values()):
+                await consumer.working()
 
     def delivered(self, frame: Frame, link: Link) -> None:
         """A message came."""

@@ -46,6 +46,7 @@ class Link:
         self._quiet_since = inf
         self._ids = itertools.count(1)
         self._waiting: dict[str, asyncio.Future[Frame]] = {}
+        self._given_up: LinkLost | None = None
         self._lost: LinkLost | None = None
         self._gone = asyncio.Event()
 
@@ -110,7 +111,8 @@ class Link:
             return await answer
         finally:
             self._waiting.pop(frame_id, None)
-            answer.cancel()
+            if answer.done() and not answer.cancelled():
+                answer.exception()  # seen, also where the caller was cancelled and does not look
 
     async def insist(self, frame: Mapping[str, object]) -> Frame:
         """Requests, and repeats what the platform cannot do right now; the caller sets the deadline."""
@@ -148,7 +150,7 @@ class Link:
             try:
                 data = await self._socket.recv(decode=False)
             except ConnectionClosed as closed:
-                raise _lost(closed) from None
+                raise self._given_up or _lost(closed) from None
             self._quiet_since = inf
             try:
                 return read(data), data
@@ -165,6 +167,11 @@ class Link:
             await asyncio.sleep(self._silence / 4)
             if monotonic() - self._quiet_since > self._silence:
                 raise LinkLost(ABNORMAL, f"nothing was heard for {self._silence:g} s")
+
+    async def give_up(self, why: LinkLost) -> None:
+        """Closes a socket that is of no use; `receive` then raises ``why``."""
+        self._given_up = self._given_up or why
+        await self.close()
 
     def lose(self, lost: LinkLost) -> None:
         """Tells everyone who waits on this socket that it is gone."""

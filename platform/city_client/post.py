@@ -33,7 +33,11 @@ class Post:
         self.consumers.welcomed(link)
 
     def beside(self, link: Link) -> list[Coroutine[None, None, None]]:
-        return [self.subscriptions.keep(link), self.consumers.keep(link)]
+        return [
+            self.subscriptions.keep(link),
+            self.consumers.keep(link),
+            self.consumers.keep_leases(),
+        ]
 
     async def received(self, frame: Frame, raw: bytes, link: Link) -> None:
         """Hands a frame over; waits, a little, only for a reader that has no room."""

@@ -19,6 +19,7 @@ from city_client.link import Link
 
 SETTLE_SECONDS = 30.0
 """How long settling is tried while the platform says that it cannot right now."""
+LONGEST_REASON = 1000
 
 
 class Delivery:
@@ -48,8 +49,8 @@ class Delivery:
 
     async def failed(self, reason: str, *, retry: bool) -> None:
         """Gives the message back: to be tried again, or to be dead-lettered."""
-        frame = {"type": "failed", "delivery_id": self.delivery_id, "reason": reason, "retry": retry}
-        await self._settle(frame)
+        frame = {"type": "failed", "delivery_id": self.delivery_id, "retry": retry}
+        await self._settle({**frame, "reason": reason[:LONGEST_REASON]})
 
     async def forward(self, channel: str) -> None:
         """Hands the message to another inbox, whose agents answer it."""

@@ -16,8 +16,14 @@ LONGEST_RETRY_AFTER = 600.0
 """Seconds: no server sends a client away for longer than this."""
 ABNORMAL = 1006
 DRAINING, AT_CAPACITY, TAKEN_OVER = 1012, 1013, 4010
-BAD_FRAME_CODES = frozenset({1002, 1003, 1007, 1008, 1009})
-"""Closes that a frame of ours has caused: what was under way must not be sent again."""
+BAD_FRAME_CODES = {
+    1002: "invalid_message",
+    1003: "invalid_message",
+    1007: "invalid_message",
+    1008: "forbidden",
+    1009: "too_large",
+}
+"""Closes that a frame of ours has caused, with what was wrong: what was under way must not be sent again."""
 
 _RETRY_AFTER = re.compile(r"retry_after=([0-9]+(?:\.[0-9]+)?)")
 

@@ -90,9 +90,7 @@ class Visit:
             },
         )
 
-    async def deliver(
-        self, delivery_id: str = "guide/m1/1", *, message: str = "hello", **fields: Any
-    ) -> None:
+    async def deliver(self, delivery_id: str = "guide/m1/1", *, message: str = "hello", **fields: Any) -> None:
         inner = {
             "channel": "guide",
             "sender": {"kind": "user", "id": "alice"},

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from city_client import Agent, Ended, Question, Refuse, Refused, run_agents
+from city_client import Agent, Dropped, Ended, Question, Refuse, Refused, run_agents
 from tests.platform.city_client.peer import Peer, Visit
+from tests.support.waiting import until
 
 
 @asynccontextmanager
@@ -191,9 +192,7 @@ async def test_an_attempt_that_went_stale_is_dropped_and_the_agent_goes_on(
         await visit.deliver("guide/m2/1", message="slow")
         async with asyncio.timeout(5):
             await started.wait()
-        await visit.say(
-            "error", delivery_id="guide/m2/1", code="stale_delivery", message="lapsed", retryable=False
-        )
+        await visit.say("error", delivery_id="guide/m2/1", code="stale_delivery", message="lapsed", retryable=False)
         async with asyncio.timeout(5):
             await cancelled.wait()
         await visit.deliver("guide/m3/1", message="quick")
@@ -298,7 +297,7 @@ async def test_long_work_asks_for_more_time_by_itself(peer: Peer, monkeypatch: p
         await visit.say("ack", id=frame["id"])
 
 
-async def test_no_more_questions_are_in_hand_than_asked_for(peer: Peer) -> None:
+async def test_no_more_questions_are_in_hand_than_asked_for(peer: Peer, caplog: pytest.LogCaptureFixture) -> None:
     agent = Agent("guide", most=1)
     taken: list[str] = []
     go_on = asyncio.Event()
@@ -310,14 +309,30 @@ async def test_no_more_questions_are_in_hand_than_asked_for(peer: Peer) -> None:
         return "ok"
 
     async with running(peer, agent) as visit:
-        await visit.deliver("guide/m1/1")
-        await visit.deliver("guide/m2/1")
-        await visit.say(
-            "error", delivery_id="guide/none/1", code="stale_delivery", message="", retryable=False
-        )
+        for number in (1, 2, 3):
+            await visit.deliver(f"guide/m{number}/1")
+        await until(lambda: "m3" in caplog.text, "the third was not asked for")
+        assert taken == ["guide/m1/1"]
         go_on.set()
         assert (await visit.acknowledge("reply"))["delivery_id"] == "guide/m1/1"
-    assert taken == ["guide/m1/1"]
+        assert (await visit.acknowledge("reply"))["delivery_id"] == "guide/m2/1"
+    assert taken == ["guide/m1/1", "guide/m2/1"]
+
+
+async def test_the_next_question_may_come_together_with_the_acknowledgement(peer: Peer) -> None:
+    agent = Agent("guide", most=1)
+
+    @agent.on()
+    async def answer(question: Question) -> str:
+        return "ok"
+
+    async with running(peer, agent) as visit:
+        await visit.deliver("guide/m1/1")
+        for number in range(2, 6):
+            frame = await visit.heard("reply")
+            await visit.say("ack", id=frame["id"])
+            await visit.deliver(f"guide/m{number}/1")
+        assert (await visit.acknowledge("reply"))["delivery_id"] == "guide/m5/1"
 
 
 async def test_an_agent_that_may_not_consume_is_told(peer: Peer) -> None:
@@ -339,3 +354,51 @@ async def test_an_agent_whose_token_is_revoked_ends(peer: Peer) -> None:
     with pytest.raises(Ended):
         async with asyncio.timeout(5):
             await run
+
+
+async def test_an_answer_that_the_platform_refuses_is_not_tried_again(peer: Peer) -> None:
+    agent = Agent("guide")
+
+    @agent.on()
+    async def answer(question: Question) -> str:
+        return "too much"
+
+    async with running(peer, agent) as visit:
+        await visit.deliver()
+        frame = await visit.heard("reply")
+        await visit.say("error", id=frame["id"], code="too_large", message="no", retryable=False)
+        failed = await visit.acknowledge("failed")
+        assert (failed["retry"], "too_large" in failed["reason"]) == (False, True)
+
+
+async def test_a_settled_question_cannot_be_answered_again(peer: Peer) -> None:
+    agent = Agent("guide")
+    attempts: list[str] = []
+
+    @agent.on()
+    async def answer(question: Question) -> None:
+        await question.forward("pillar:content")
+        for again in (question.working(), question.forward("guide"), question.delivery.part("more")):
+            with pytest.raises(Dropped):
+                await again
+            attempts.append("dropped")
+
+    async with running(peer, agent) as visit:
+        await visit.deliver()
+        await visit.acknowledge("forward")
+        await until(lambda: len(attempts) == 3, "all were dropped")
+
+
+async def test_a_stop_is_heard_while_the_platform_is_away() -> None:
+    async with Peer().running() as peer:
+        nowhere = peer.url
+    stop = asyncio.Event()
+    run = asyncio.create_task(Agent("guide").run(nowhere, "svc", stop=stop))
+    stop.set()
+    async with asyncio.timeout(5):
+        await run
+
+
+def test_only_async_functions_can_answer() -> None:
+    with pytest.raises(TypeError, match="async"):
+        Agent("guide").on("chat")(lambda question: question)

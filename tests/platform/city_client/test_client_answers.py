@@ -41,9 +41,7 @@ async def test_an_answer_is_awaited_as_a_whole(arrive: Arrive) -> None:
     answer = client.ask("guide", "who is there?", conversation_id="k1")
     asked = await take(visit)
     assert asked["payload"] == {"message": "who is there?", "conversation_id": "k1"}
-    await respond(
-        visit, message="nobody", payload={"message": "nobody", "n": 0}, conversation_id="k1", offset=1
-    )
+    await respond(visit, message="nobody", payload={"message": "nobody", "n": 0}, conversation_id="k1", offset=1)
     reply = await answer
     assert (reply.text, str(reply), reply.payload) == ("nobody", "nobody", {"message": "nobody", "n": 0})
     assert (reply.agent, reply.channel, reply.in_reply_to) == ("guide", "guide", "q1")

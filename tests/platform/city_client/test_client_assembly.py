@@ -9,9 +9,7 @@ from city_client.assembly import Assembly
 from city_client.frames import Frame, Problem
 
 
-def frame(
-    stream: str, text: str = "", *, message_id: str = "a1", part: int = 0, snapshot: bool = False
-) -> Frame:
+def frame(stream: str, text: str = "", *, message_id: str = "a1", part: int = 0, snapshot: bool = False) -> Frame:
     payload = {"message": text} if text else {}
     return Frame(
         type="chat_response",

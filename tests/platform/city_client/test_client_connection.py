@@ -50,9 +50,7 @@ async def test_a_closed_client_tells_the_platform_that_it_is_done(arrive: Arrive
     assert ended.value.code == 1000
 
 
-async def test_a_lost_socket_is_resumed_by_its_connection_id(
-    arrive: Arrive, peer: Peer, events: list[Event]
-) -> None:
+async def test_a_lost_socket_is_resumed_by_its_connection_id(arrive: Arrive, peer: Peer, events: list[Event]) -> None:
     _, visit = await arrive(connection_id="first")
     visit.cut()
     again = await peer.visit(connection_id="first", resumed=True)
@@ -64,9 +62,7 @@ async def test_a_lost_socket_is_resumed_by_its_connection_id(
     assert 0 <= events[2].delay <= 0.5
 
 
-async def test_a_connection_that_another_took_over_comes_back_without_resume(
-    arrive: Arrive, peer: Peer
-) -> None:
+async def test_a_connection_that_another_took_over_comes_back_without_resume(arrive: Arrive, peer: Peer) -> None:
     _, visit = await arrive()
     await visit.close(4010)
     assert (await peer.visit(connection_id="c2")).resume == ""
@@ -116,11 +112,13 @@ async def test_what_is_no_platform_is_unreachable_too(peer: Peer) -> None:
         await entering
 
 
-async def test_a_silent_platform_is_left_after_two_heartbeats(arrive: Arrive, peer: Peer) -> None:
+async def test_a_silent_platform_is_left_after_two_heartbeats(arrive: Arrive, peer: Peer, events: list[Event]) -> None:
     _, visit = await arrive(heartbeat_seconds=0.1)
     again = await peer.visit()
     assert again.resume == "c1"
     assert await visit.gone() not in (0, 1000)
+    [lost] = [event for event in events if isinstance(event, Disconnected)]
+    assert "heard" in lost.reason
 
 
 async def test_heartbeats_keep_a_connection(arrive: Arrive, events: list[Event]) -> None:
@@ -137,9 +135,7 @@ async def test_heartbeats_keep_a_connection(arrive: Arrive, events: list[Event])
     assert not [event for event in events if isinstance(event, Disconnected)]
 
 
-async def test_an_instance_that_drains_at_once_is_not_hammered(
-    arrive: Arrive, peer: Peer, events: list[Event]
-) -> None:
+async def test_an_instance_that_drains_at_once_is_not_hammered(arrive: Arrive, peer: Peer, events: list[Event]) -> None:
     _, visit = await arrive()
     for attempt in range(1, 4):
         await visit.close(1012)
@@ -195,8 +191,9 @@ async def test_a_frame_that_broke_the_connection_is_not_sent_again(arrive: Arriv
     sending = asyncio.create_task(client.send("guide", {}))
     await visit.heard("message")
     await visit.close(1009)
-    with pytest.raises(Refused):
+    with pytest.raises(Refused) as refused:
         await sending
+    assert refused.value.code == "too_large"
     await peer.visit()
 
 

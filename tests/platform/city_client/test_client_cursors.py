@@ -47,12 +47,8 @@ def test_gaps_that_nobody_saw_become_one() -> None:
     assert cursor.take_gap() == Gap("diverged", Position(5, "a"), Position(3, "b"))
 
 
-@pytest.mark.parametrize(
-    ("position", "reason"), [(Position(8, "a"), "skipped"), (Position(4, "b"), "diverged")]
-)
-def test_a_break_that_the_server_did_not_tell_of_is_told_all_the_same(
-    position: Position, reason: str
-) -> None:
+@pytest.mark.parametrize(("position", "reason"), [(Position(8, "a"), "skipped"), (Position(4, "b"), "diverged")])
+def test_a_break_that_the_server_did_not_tell_of_is_told_all_the_same(position: Position, reason: str) -> None:
     cursor = Cursor(Position(5, "a"))
     assert cursor.take(position)
     gap = cursor.take_gap()

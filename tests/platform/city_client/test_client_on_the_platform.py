@@ -141,9 +141,7 @@ async def test_publications_are_read_over_a_cut_connection_without_a_gap(city: I
                     got.append(publication.payload["n"])
             assert got == list(range(60))
     assert len([event for event in events if isinstance(event, Connected)]) >= 2
-    recovered = [
-        event.recovered for event in events if isinstance(event, Subscribed) and event.channel == "guide"
-    ]
+    recovered = [event.recovered for event in events if isinstance(event, Subscribed) and event.channel == "guide"]
     assert recovered[0] is None
     assert set(recovered[1:]) == {True}
 

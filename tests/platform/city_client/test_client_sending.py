@@ -22,17 +22,13 @@ async def test_a_message_is_acknowledged_with_its_place(arrive: Arrive) -> None:
     assert await publishing == ("published", "m1", "guide", 7, "e", False)
 
 
-async def test_a_message_is_repeated_under_the_same_key_on_the_next_connection(
-    arrive: Arrive, peer: Peer
-) -> None:
+async def test_a_message_is_repeated_under_the_same_key_on_the_next_connection(arrive: Arrive, peer: Peer) -> None:
     client, visit = await arrive()
     sending = asyncio.create_task(client.send("guide", {"message": "hi"}))
     first = await visit.heard("message")
     visit.cut()
     visit = await peer.visit(connection_id="c2")
-    second = await visit.acknowledge(
-        "message", channel="guide", status="queued", message_id="m", duplicate=True
-    )
+    second = await visit.acknowledge("message", channel="guide", status="queued", message_id="m", duplicate=True)
     assert len(first["key"]) >= 16
     assert {**first, "id": ""} == {**second, "id": ""}
     assert (await sending).duplicate
@@ -55,9 +51,7 @@ async def test_what_cannot_be_done_right_now_is_tried_again(arrive: Arrive) -> N
     client, visit = await arrive()
     sending = asyncio.create_task(client.send("guide", {}))
     first = await visit.heard("message")
-    await visit.say(
-        "error", id=first["id"], code="rate_limited", message="slower", retryable=True, retry_after=0.3
-    )
+    await visit.say("error", id=first["id"], code="rate_limited", message="slower", retryable=True, retry_after=0.3)
     asked = asyncio.get_running_loop().time()
     second = await visit.acknowledge("message", channel="guide", status="queued", message_id="m1")
     assert asyncio.get_running_loop().time() - asked >= 0.3
@@ -80,9 +74,7 @@ async def test_a_held_message_is_acknowledged_only_when_it_is_safe(arrive: Arriv
     publishing = asyncio.create_task(client.publish("guide", {}))
     frame = await visit.heard("publish")
     await visit.say("ack", id=frame["id"], channel="guide", status="held", message_id="m1")
-    await visit.say(
-        "ack", id=frame["id"], channel="guide", status="published", message_id="m1", offset=3, epoch="f"
-    )
+    await visit.say("ack", id=frame["id"], channel="guide", status="published", message_id="m1", offset=3, epoch="f")
     assert (await publishing).status == "published"
 
 
