@@ -125,6 +125,9 @@ def _authorise(operation: Operation, caller: Caller) -> None:
 
 
 def _validated(operation: Operation, raw: bytes | str, key: str) -> Arguments:
+    if isinstance(raw, str):
+        raw = raw.encode(errors="surrogatepass")  # what is no text is refused as no JSON
+    _refuse_constants(raw)
     if key and operation.takes_key:
         raw = _with_key(raw, key)
     try:
@@ -138,7 +141,16 @@ def _values(arguments: Arguments) -> dict[str, Any]:
     return {name: getattr(arguments, name) for name in type(arguments).model_fields}
 
 
-def _with_key(raw: bytes | str, key: str) -> bytes | str:
+def _refuse_constants(raw: bytes) -> None:
+    """NaN and Infinity are no JSON: the parser would take them, and payloads carry them on as null."""
+    if b"NaN" in raw or b"Infinity" in raw:
+        try:
+            from_json(raw, allow_inf_nan=False)
+        except ValueError as error:
+            raise InvalidArgument(f"the arguments are not JSON: {error}") from None
+
+
+def _with_key(raw: bytes, key: str) -> bytes:
     """The arguments with the key that came beside them; what is no object is left to validation."""
     try:
         arguments = from_json(raw or b"{}")

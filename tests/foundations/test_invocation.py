@@ -55,6 +55,11 @@ class Service:
         """Takes an order."""
         return Told(value=[items, since, key])
 
+    @operation(scope="test.use", example={})
+    async def keep(self, caller: Caller, payload: dict[str, Any], key: str | None = None) -> Told:
+        """Keeps any object."""
+        return Told(value=payload)
+
     @operation(scope="test.use", sessions=True, example={})
     async def greet(self, caller: Caller) -> Told:
         """Greets whoever calls."""
@@ -177,6 +182,22 @@ async def test_what_is_not_json_is_refused(
     assert error.errors == ()
 
 
+@pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity"])
+@pytest.mark.parametrize("key", ["", "k1"])
+async def test_what_only_javascript_takes_for_a_number_is_refused(
+    invoke: Invocation, operations: dict[str, Operation], constant: str, key: str
+) -> None:
+    await invalid(invoke, operations["keep"], f'{{"payload": {{"n": [{constant}]}}}}', key)
+    told = await invoke(operations["keep"], SERVICE, f'{{"payload": {{"n": "{constant}"}}}}', key=key)
+    assert told == Told(value={"n": constant})
+
+
+async def test_text_that_cannot_be_written_as_utf8_is_refused(
+    invoke: Invocation, operations: dict[str, Operation]
+) -> None:
+    await invalid(invoke, operations["keep"], '{"payload": {"text": "\ud800"}}')
+
+
 @pytest.mark.parametrize("raw", [b"[]", b"1", b'"text"', b"null"])
 @pytest.mark.parametrize("key", ["", "k1"])
 async def test_what_is_not_an_object_is_refused(
@@ -210,9 +231,7 @@ async def test_two_different_keys_are_refused(invoke: Invocation, operations: di
     assert [wrong.field for wrong in error.errors] == ["key"]
 
 
-async def test_an_operation_without_a_key_needs_none(
-    invoke: Invocation, operations: dict[str, Operation]
-) -> None:
+async def test_an_operation_without_a_key_needs_none(invoke: Invocation, operations: dict[str, Operation]) -> None:
     assert await invoke(operations["greet"], SERVICE, b"", key="k1") == Told(value="~content")
 
 
@@ -286,9 +305,7 @@ async def test_a_cancelled_call_is_cancelled_and_no_failure(
     assert counters.operation("test.hang").refusals == {}
 
 
-async def test_a_refusal_of_the_service_passes_as_it_is(
-    invoke: Invocation, operations: dict[str, Operation]
-) -> None:
+async def test_a_refusal_of_the_service_passes_as_it_is(invoke: Invocation, operations: dict[str, Operation]) -> None:
     with pytest.raises(Conflict):
         await invoke(operations["fail"], SERVICE, b'{"how": "city"}')
 

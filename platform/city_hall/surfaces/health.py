@@ -57,9 +57,7 @@ def bind_health(app: FastAPI, health: Health, identify: Identify, settings: Sett
 
     async def with_version(request: Request) -> Response:
         told = await report(request)
-        whole = ServiceReport(
-            status=told.status, services=told.services, service="smart-city", version=version
-        )
+        whole = ServiceReport(status=told.status, services=told.services, service="smart-city", version=version)
         return _json(whole, told.http_status)
 
     _bind(app, "/health/live", live, Alive, "Whether the process answers.")
@@ -98,14 +96,10 @@ def _bind(app: FastAPI, path: str, endpoint: Callable[..., Any], model: type[Bas
     if model is not Alive:
         answers[503] = {"model": model, "description": "Not now."}
     app.add_api_route(
-        path,
-        endpoint,
-        methods=["GET"],
-        summary=text,
-        tags=["health"],
-        response_class=Response,
+        path, endpoint, methods=["GET"], summary=text, tags=["health"], response_class=Response,
         responses=answers,
-    )
+    )  # fmt: skip
+    app.add_api_route(path, endpoint, methods=["HEAD"], include_in_schema=False)  # what `wget --spider` sends
 
 
 def _json(model: BaseModel, status: int = 200) -> Response:

@@ -43,9 +43,7 @@ def bind_operations(
     surface = _Operations(Door(identify, settings), invocation, settings.max_message_bytes + ENVELOPE_BYTES)
     for entry in catalogue:
         app.router.routes.append(
-            DocumentedRoute(
-                entry.operation.path, surface.endpoint(entry), method="POST", described=describe(entry)
-            )
+            DocumentedRoute(entry.operation.path, surface.endpoint(entry), method="POST", described=describe(entry))
         )
     for path, tool in ALIASES.items():
         if (named := catalogue.tool(tool)) is not None:
@@ -58,9 +56,7 @@ def bind_plain(
     """Gives an operation without arguments a plain address, for what can only GET."""
     surface = _Operations(Door(identify, settings), invocation, max_bytes=0)
     described = describe(entry, body=False)
-    app.router.routes.append(
-        DocumentedRoute(path, surface.plain_endpoint(entry), method="GET", described=described)
-    )
+    app.router.routes.append(DocumentedRoute(path, surface.plain_endpoint(entry), method="GET", described=described))
 
 
 def success(result: Result) -> Response:
@@ -85,7 +81,7 @@ class _Operations:
 
         async def call(request: Request) -> Response:
             caller = await self._door.caller(request)
-            raw = await _body(request, self._max_bytes)
+            raw = await read_body(request, self._max_bytes)
             headers = request.headers
             called = self._invocation(
                 operation, caller, raw,
@@ -107,7 +103,7 @@ class _Operations:
         return call
 
 
-async def _body(request: Request, limit: int) -> bytes:
+async def read_body(request: Request, limit: int) -> bytes:
     """The request's body, refused as soon as it is known to be too large or too slow."""
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > limit:

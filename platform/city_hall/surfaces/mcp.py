@@ -19,13 +19,13 @@ from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.server.transport_security import TransportSecuritySettings
 from mcp.shared.exceptions import MCPError
 from pydantic_core import to_json
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import Request
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from city_hall.surfaces.callers import Door, Identify
 from city_hall.surfaces.catalogue import Catalogue, Entry
-from city_hall.surfaces.http import ENVELOPE_BYTES
+from city_hall.surfaces.http import ENVELOPE_BYTES, read_body
 from foundations.errors import ERRORS, CityError, NotFound
 from foundations.invocation import Invocation, encode
 from foundations.settings import Settings
@@ -69,6 +69,7 @@ class McpSurface:
         self._catalogue = catalogue
         self._invocation = invocation
         self._door = Door(identify, settings)
+        self._max_bytes = settings.max_message_bytes + ENVELOPE_BYTES
         self._tools = mcp_types.ListToolsResult(tools=[_tool(entry) for entry in catalogue])
         server: Server[Any] = Server(
             "smart-city", version=version, title="Smart City", instructions=_instructions(),
@@ -78,7 +79,7 @@ class McpSurface:
         )  # fmt: skip
         self._sessions = StreamableHTTPSessionManager(
             server, stateless=True, security_settings=_security(settings),
-            max_request_body_size=settings.max_message_bytes + ENVELOPE_BYTES,
+            max_request_body_size=self._max_bytes,
         )  # fmt: skip
 
     @asynccontextmanager
@@ -88,9 +89,20 @@ class McpSurface:
             yield
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One HTTP request of somebody who has a token; the SDK carries ``scope["user"]`` to the tools."""
-        scope["user"] = await self._door.caller(HTTPConnection(scope))
-        await self._sessions.handle_request(scope, receive, send)
+        """One HTTP request of somebody who has a token; the SDK carries ``scope["user"]`` to the tools.
+
+        The body is read here, within the bounds of all surfaces, and handed on whole.
+        """
+        request = Request(scope, receive)
+        scope["user"] = await self._door.caller(request)
+        body: Message | None = {"type": "http.request", "body": await read_body(request, self._max_bytes)}
+
+        async def whole() -> Message:
+            nonlocal body
+            message, body = body, None
+            return message or await receive()
+
+        await self._sessions.handle_request(scope, whole, send)
 
     def _input_schema(self, name: str) -> dict[str, Any] | None:
         entry = self._catalogue.tool(name)

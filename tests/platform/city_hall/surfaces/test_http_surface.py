@@ -111,9 +111,7 @@ async def test_connection_stats_are_the_operation_that_counts_them() -> None:
         assert response.json() == {"success": True}
 
 
-async def test_a_long_poll_whose_caller_leaves_is_given_up(
-    city: ExampleCity, http: httpx2.AsyncClient
-) -> None:
+async def test_a_long_poll_whose_caller_leaves_is_given_up(city: ExampleCity, http: httpx2.AsyncClient) -> None:
     call = asyncio.create_task(http.post("/soa/example/wait", headers=bearer(OPERATOR)))
     await asyncio.wait_for(city.service.began.wait(), 5)
     call.cancel()
@@ -121,9 +119,7 @@ async def test_a_long_poll_whose_caller_leaves_is_given_up(
     assert city.counters.operation("example.wait").refusals == {}
 
 
-async def test_a_long_poll_whose_caller_stays_is_answered(
-    city: ExampleCity, http: httpx2.AsyncClient
-) -> None:
+async def test_a_long_poll_whose_caller_stays_is_answered(city: ExampleCity, http: httpx2.AsyncClient) -> None:
     call = asyncio.create_task(http.post("/soa/example/wait", headers=bearer(OPERATOR)))
     await asyncio.wait_for(city.service.began.wait(), 5)
     city.service.release.set()
@@ -237,9 +233,7 @@ async def test_a_caller_who_leaves_within_the_body_leaves_no_trace_of_trouble(
 
 
 @pytest.mark.parametrize("error", [error for error in ERRORS if error.code not in BY_SOCKET_ONLY])
-async def test_each_error_has_its_status_and_its_code(
-    http: httpx2.AsyncClient, error: type[CityError]
-) -> None:
+async def test_each_error_has_its_status_and_its_code(http: httpx2.AsyncClient, error: type[CityError]) -> None:
     arguments = {"code": error.code, "retry_after": 0.2}
     response = await http.post("/soa/example/refuse", json=arguments, headers=bearer(OPERATOR))
     problem = problem_of(response, error.code)
@@ -317,9 +311,7 @@ async def document(http: httpx2.AsyncClient) -> dict[str, Any]:
     return found
 
 
-async def test_the_document_describes_every_operation_whole(
-    city: ExampleCity, document: dict[str, Any]
-) -> None:
+async def test_the_document_describes_every_operation_whole(city: ExampleCity, document: dict[str, Any]) -> None:
     assert document["openapi"].startswith("3.1")
     for entry in city.catalogue:
         operation = entry.operation
@@ -373,9 +365,7 @@ async def test_only_operations_with_a_key_take_the_header(document: dict[str, An
     assert "parameters" not in document["paths"]["/soa/example/add"]["post"]
 
 
-async def test_the_page_names_every_operation_and_runs_nothing(
-    city: ExampleCity, http: httpx2.AsyncClient
-) -> None:
+async def test_the_page_names_every_operation_and_runs_nothing(city: ExampleCity, http: httpx2.AsyncClient) -> None:
     response = await http.get("/docs", headers=bearer(OPERATOR))
     for entry in city.catalogue:
         assert entry.operation.path in response.text
@@ -406,6 +396,14 @@ async def test_health_names_service_and_version(http: httpx2.AsyncClient) -> Non
     body = (await http.get("/health")).json()
     assert (body["status"], body["service"], body["version"]) == ("healthy", "smart-city", "1.2.3")
     assert set((await http.get("/api/health")).json()) == {"status", "services"}
+
+
+async def test_health_may_be_asked_for_without_its_body(city: ExampleCity, http: httpx2.AsyncClient) -> None:
+    for path in ("/health", "/health/live", "/health/ready", "/api/health"):
+        response = await http.head(path)
+        assert (response.status_code, response.content) == (200, b"")
+    city.surroundings.state = "draining"
+    assert (await http.head("/health/ready")).status_code == 503
 
 
 async def test_error_texts_are_for_those_who_may_observe(city: ExampleCity, http: httpx2.AsyncClient) -> None:

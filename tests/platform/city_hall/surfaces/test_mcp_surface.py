@@ -66,9 +66,7 @@ async def test_both_eras_are_served_on_one_url(url: str, mode: str) -> None:
 
 
 @both_eras
-async def test_every_operation_is_a_tool_with_its_schemas_and_hints(
-    city: ExampleCity, url: str, mode: str
-) -> None:
+async def test_every_operation_is_a_tool_with_its_schemas_and_hints(city: ExampleCity, url: str, mode: str) -> None:
     async with connected(url, PUBLISHER, mode) as client:
         tools = {tool.name: tool for tool in (await client.list_tools()).tools}
     assert list(tools) == [entry.operation.tool_name for entry in city.catalogue]
@@ -213,9 +211,7 @@ async def test_foreign_hosts_and_pages_are_turned_away(url: str) -> None:
 
 
 async def test_the_public_url_and_allowed_origins_are_let_in() -> None:
-    city = ExampleCity(
-        host=EVERYWHERE, public_url="https://city.example", allowed_origins="https://pages.example"
-    )
+    city = ExampleCity(host=EVERYWHERE, public_url="https://city.example", allowed_origins="https://pages.example")
     async with serving(city.app) as url:
         assert (await post(url, PUBLISHER, Host="city.example")).status_code == 200
         for origin in ("https://city.example", "https://pages.example"):
@@ -236,4 +232,4 @@ async def test_a_request_above_the_limit_is_refused() -> None:
     city = ExampleCity(max_message_bytes=1024)
     async with serving(city.app) as url:
         response = await post(url, PUBLISHER, {**PING, "params": {"x": "y" * (1024 + ENVELOPE_BYTES)}})
-        assert response.status_code == 413
+        assert (response.status_code, response.json()["code"]) == (413, "too_large")
