@@ -73,16 +73,16 @@ async def test_a_connection_stands_in_its_users_hash_before_the_welcome_and_is_g
     token = await city.session(name)
     redis = redis_of(platform)
     async with city.connected(token) as alice:
-        stored = json.loads((await redis.hgetall(f"connections:{name}"))[alice.id.encode()])  # type: ignore[misc]
+        stored = json.loads((await redis.hgetall(f"connections:{name}"))[alice.id.encode()])
         assert stored["instance_id"] == city.settings.instance_id
         assert stored["channels"] == []
         assert stored["connected_at"] and stored["last_heartbeat"]
         await alice.subscribe("guide")
-        stored = json.loads((await redis.hgetall(f"connections:{name}"))[alice.id.encode()])  # type: ignore[misc]
+        stored = json.loads((await redis.hgetall(f"connections:{name}"))[alice.id.encode()])
         assert stored["channels"] == ["guide"]
         ttl = (await redis.hpttl(f"connections:{name}", alice.id))[0]
         assert 0 < ttl <= city.settings.instance_lease_seconds * 1000
-        members = await redis.smembers(f"subscriptions:{city.settings.instance_id}")  # type: ignore[misc]
+        members = await redis.smembers(f"subscriptions:{city.settings.instance_id}")
         assert members == {b"guide"}
         found = await city.done("post_office.get_connection", {"connection_id": alice.id})
         assert (found["user_id"], found["channels"]) == (name, ["guide"])
@@ -100,11 +100,11 @@ async def test_a_living_connection_is_renewed_past_its_lease(platform: Platform)
     name = unique("alice")
     redis = redis_of(platform)
     async with city.connected(await city.session(name)) as alice:
-        first = json.loads((await redis.hgetall(f"connections:{name}"))[alice.id.encode()])  # type: ignore[misc]
+        first = json.loads((await redis.hgetall(f"connections:{name}"))[alice.id.encode()])
 
         async def beat_later() -> bool:
-            raw = (await redis.hgetall(f"connections:{name}")).get(alice.id.encode())  # type: ignore[misc]
-            return bool(raw) and json.loads(raw)["last_heartbeat"] > first["last_heartbeat"]
+            raw = (await redis.hgetall(f"connections:{name}")).get(alice.id.encode())
+            return raw is not None and json.loads(raw)["last_heartbeat"] > first["last_heartbeat"]
 
         pinging = asyncio.create_task(read_on(alice))
         await eventually(beat_later, "a later heartbeat is written")
