@@ -94,9 +94,7 @@ class Lease:
         self._key = valkey.key(f"lease:{{{name}}}")
         self._token = secrets.token_hex(16)
         self._owner = Owner.this()
-        self._scripts = {
-            verb: Script.read("foundations", f"{verb}_lease") for verb in ("acquire", "renew", "release")
-        }
+        self._scripts = {verb: Script.read("foundations", f"{verb}_lease") for verb in ("acquire", "renew", "release")}
         self._held_until = 0.0
         self._was_held = False
         self._lapse: asyncio.TimerHandle | None = None

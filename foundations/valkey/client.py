@@ -29,9 +29,7 @@ POOLED_CONNECTIONS = 16
 OLDEST_VALKEY = (9, 0)
 OLDEST_REDIS = (7, 4)
 
-_PASSING = frozenset(
-    ("LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "MISCONF", "NOREPLICAS", "BUSY")
-)
+_PASSING = frozenset(("LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "MISCONF", "NOREPLICAS", "BUSY"))
 """Refusals that pass: it starts, fails over, lacks replicas or disk, or a script runs too long."""
 _CLOSED = frozenset(("NOAUTH", "WRONGPASS", "NOPERM"))
 

@@ -238,13 +238,11 @@ def _forget(home: Path) -> None:
 
 
 def _last_words(home: Path) -> str:
-    """The last line of the server's log that says something."""
-    try:
-        lines = (home / LOG).read_text(errors="replace").splitlines()[-20:]
-    except OSError as error:
-        return f"its log cannot be read ({error})"
-    said = [line.partition(" # ")[2] for line in lines if " # " in line]
-    return " / ".join(said[-3:]) or (lines[-1] if lines else "it said nothing")
+    """What the server's log ends with: its warnings if there are any."""
+    log = home / LOG
+    lines = log.read_text(errors="replace").splitlines()[-20:] if log.exists() else []
+    warnings = [line.partition(" # ")[2] for line in lines if " # " in line]
+    return " / ".join(warnings[-3:] or lines[-1:]) or f"it said nothing in {log}"
 
 
 def _reap(pid: int) -> None:

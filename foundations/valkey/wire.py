@@ -46,9 +46,7 @@ class Wire(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     @classmethod
-    async def open(
-        cls, pool: ConnectionPool, on_reply: Callable[[Reply], None], *, seconds: float, name: str
-    ) -> Wire:
+    async def open(cls, pool: ConnectionPool, on_reply: Callable[[Reply], None], *, seconds: float, name: str) -> Wire:
         """Connects and greets within ``seconds``; the server has then answered PING, so it is not loading.
 
         Raises:

@@ -278,6 +278,28 @@ async def test_a_server_of_another_directory_is_not_adopted(serve: Serve, tmp_pa
     os.close(lock)
 
 
+async def test_a_server_that_ends_while_it_is_adopted_is_replaced(tmp_path: Path) -> None:
+    home = tmp_path / "valkey"
+    home.mkdir()
+    lock = record.lock(home)
+    assert lock is not None
+    with a_process_that_waits() as ending:
+        record.write(home, record.Record(Process.of(ending.pid), str(tmp_path / "no.sock")))
+        starting = asyncio.create_task(EmbeddedServer.start_or_adopt(tmp_path))
+        await asyncio.sleep(0)
+        ending.kill()
+        ending.wait(10)
+        os.close(lock)
+    server = await asyncio.wait_for(starting, 5)
+    assert not server.adopted
+    assert await ask(server.url, "ECHO", "x") == b"x"
+    await server.stop()
+
+
+def a_process_that_waits() -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+
+
 # Data dirs that cannot be used
 
 
@@ -327,9 +349,7 @@ async def test_a_data_dir_of_a_newer_version_is_left_alone(serve: Serve, tmp_pat
 
 
 @pytest.mark.parametrize("broken", ["", "[]", "{}", '{"format": 1}', '{"format": "x"}'])
-async def test_a_broken_record_of_no_living_server_is_replaced(
-    serve: Serve, tmp_path: Path, broken: str
-) -> None:
+async def test_a_broken_record_of_no_living_server_is_replaced(serve: Serve, tmp_path: Path, broken: str) -> None:
     home = tmp_path / "valkey"
     home.mkdir()
     (home / record.NAME).write_text(broken)
@@ -369,9 +389,25 @@ def test_a_program_that_was_unpacked_without_its_mode_is_made_executable(
     assert os.access(program, os.X_OK)
 
 
-def test_without_the_wheel_the_program_is_looked_for_on_path(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("text", "refusal"), [("", NoServer), ("#!/bin/sh\necho '1:M # too tired'\nexit 1\n", ServerFailed)]
+)
+async def test_a_program_that_does_not_run_is_named(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, refusal: type[Exception]
 ) -> None:
+    program = tmp_path / "valkey-server"
+    program.write_text(text)
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "path", [])
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    before = set(Path(tempfile.gettempdir()).glob("smart-city-*"))
+    with pytest.raises(refusal, match=r"valkey-server|too tired"):
+        await serve(tmp_path)
+    assert record.read(tmp_path / "valkey") is None
+    assert set(Path(tempfile.gettempdir()).glob("smart-city-*")) <= before
+
+
+def test_without_the_wheel_the_program_is_looked_for_on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = find_server()
     monkeypatch.setattr(sys, "path", [])
     monkeypatch.setenv("PATH", str(tmp_path))

@@ -116,9 +116,7 @@ async def test_releasing_is_no_loss(valkey: Valkey, tasks: Tasks) -> None:
     assert watched.lost == 0
 
 
-async def test_the_lease_of_a_dead_process_of_this_machine_is_taken_at_once(
-    valkey: Valkey, tasks: Tasks
-) -> None:
+async def test_the_lease_of_a_dead_process_of_this_machine_is_taken_at_once(valkey: Valkey, tasks: Tasks) -> None:
     with python("") as gone:
         owner = owner_at(gone.pid)
         gone.wait(10)
@@ -314,9 +312,7 @@ def test_a_zombie_is_dead() -> None:
     child.wait(10)
 
 
-def test_where_there_is_no_proc_the_system_is_asked(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_where_there_is_no_proc_the_system_is_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(processes, "_PROC", tmp_path)
     this = Process.of(os.getpid())
     assert this.is_alive

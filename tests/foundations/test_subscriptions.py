@@ -14,7 +14,7 @@ from foundations.errors import Unavailable
 from foundations.supervision import Tasks
 from foundations.valkey import Subscriptions, Valkey, subscriptions
 from tests.support.proxy import Certificate, Proxy
-from tests.support.valkey import ValkeyServer
+from tests.support.valkey import ValkeyServer, free_port
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.on_both_loops
@@ -29,9 +29,7 @@ async def bus(valkey: Valkey, tasks: Tasks) -> AsyncIterator[Subscriptions]:
 
 
 @asynccontextmanager
-async def own_server(
-    *, canary_seconds: float = 0.1
-) -> AsyncIterator[tuple[ValkeyServer, Valkey, Subscriptions]]:
+async def own_server(*, canary_seconds: float = 0.1) -> AsyncIterator[tuple[ValkeyServer, Valkey, Subscriptions]]:
     """A bus on a server that the test may hang, kill and restart."""
     owner = Tasks("own")
     with ValkeyServer(appendonly="no") as server:
@@ -252,7 +250,7 @@ async def test_a_deaf_connection_is_replaced_within_three_seconds(tasks: Tasks) 
 
 
 async def test_a_channel_whose_slot_moved_away_and_came_back_is_confirmed_again(tasks: Tasks) -> None:
-    with ValkeyServer(tcp=True, cluster_enabled="yes") as server:
+    with ValkeyServer(tcp=True, cluster_enabled="yes", cluster_port=str(free_port())) as server:
         valkey = await Valkey.connect(server.url, prefix="{one-slot}")
         await valkey.command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
         await until_slots_are_served(valkey)
@@ -320,9 +318,7 @@ async def test_client_and_bus_speak_tls_and_check_the_certificate(tasks: Tasks, 
                 await Valkey.connect(f"rediss://127.0.0.1:{proxy.port}")
 
 
-async def test_a_bus_whose_valkey_is_away_does_not_start(
-    tasks: Tasks, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_bus_whose_valkey_is_away_does_not_start(tasks: Tasks, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subscriptions, "START_SECONDS", 0.2)
     with ValkeyServer() as server:
         valkey = await Valkey.connect(server.url, timeout=0.1)

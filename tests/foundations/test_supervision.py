@@ -20,9 +20,7 @@ async def for_ever() -> None:
     await asyncio.Event().wait()
 
 
-async def test_a_loop_that_fails_is_logged_and_started_again(
-    tasks: Tasks, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_loop_that_fails_is_logged_and_started_again(tasks: Tasks, caplog: pytest.LogCaptureFixture) -> None:
     runs = 0
 
     async def run() -> None:

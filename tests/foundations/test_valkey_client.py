@@ -18,9 +18,7 @@ from tests.support.valkey import ValkeyServer, free_port
 
 pytestmark = pytest.mark.on_both_loops
 
-SET_AND_GET = Script.of(
-    "set_and_get", "redis.call('SET', KEYS[1], ARGV[1]) return redis.call('GET', KEYS[1])"
-)
+SET_AND_GET = Script.of("set_and_get", "redis.call('SET', KEYS[1], ARGV[1]) return redis.call('GET', KEYS[1])")
 
 
 @asynccontextmanager
@@ -43,9 +41,7 @@ async def test_keys_carry_the_prefix(valkey_server: ValkeyServer) -> None:
     await valkey.close()
 
 
-async def test_every_client_has_an_incarnation_of_its_own(
-    valkey_server: ValkeyServer, valkey: Valkey
-) -> None:
+async def test_every_client_has_an_incarnation_of_its_own(valkey_server: ValkeyServer, valkey: Valkey) -> None:
     async with connected(valkey_server.url) as other:
         assert valkey.incarnation != other.incarnation
 
@@ -95,9 +91,7 @@ async def test_commands_are_carried_out_in_the_order_in_which_they_were_asked_fo
     assert await valkey.command("LRANGE", key, 0, -1) == [b"%d" % number for number in range(500)]
 
 
-async def test_whoever_comes_above_the_bound_is_refused(
-    valkey: Valkey, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_whoever_comes_above_the_bound_is_refused(valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipe, "MOST_UNANSWERED", 10)
     asked = (valkey.command("ECHO", number) for number in range(11))
     answers = await asyncio.gather(*asked, return_exceptions=True)
