@@ -105,14 +105,10 @@ async def test_a_cut_connection_misses_nothing(city: Instance) -> None:
             await page.reload()
             await expect(page.locator(".link")).to_have_text("Connected")
             arguments = {"channel": "guide", "realm": "content"}
-            await city.done(
-                "post_office.publish_to_agent_channel", arguments | {"message": {"message": "one"}}
-            )
+            await city.done("post_office.publish_to_agent_channel", arguments | {"message": {"message": "one"}})
             await expect(page.locator(".publication")).to_have_count(1)
             proxy.cut()
             for text in ("two", "three"):
-                await city.done(
-                    "post_office.publish_to_agent_channel", arguments | {"message": {"message": text}}
-                )
+                await city.done("post_office.publish_to_agent_channel", arguments | {"message": {"message": text}})
             await expect(page.locator(".strip")).to_contain_text("Caught up")
             await expect(page.locator(".publication .prose")).to_have_text(["one", "two", "three"])

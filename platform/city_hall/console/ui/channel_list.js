@@ -13,6 +13,8 @@ import { linkTo } from "./route.js";
  * @typedef {{ element: HTMLElement, link: HTMLAnchorElement, badge: HTMLElement, unread: Set<string> }} Stop
  */
 
+const MOST_COUNTED = 100;
+
 export class ChannelList {
   #list = h("ul", { class: "stops" });
   element = h("nav", { class: "channels", "aria-label": "Channels" }, this.#list);
@@ -71,7 +73,7 @@ export class ChannelList {
     if (!stop || !isNew || item.kind === "question") return;
     stop.element.hidden = false;
     if (channel === this.#current && !document.hidden) return;
-    stop.unread.add(item.id);
+    if (stop.unread.size < MOST_COUNTED) stop.unread.add(item.id);
     this.#mark(stop);
   }
 
@@ -91,7 +93,7 @@ export class ChannelList {
   /** @param {Stop} stop */
   #mark({ badge, unread }) {
     badge.hidden = unread.size === 0;
-    badge.textContent = unread.size > 99 ? "99+" : String(unread.size);
+    badge.textContent = unread.size < MOST_COUNTED ? String(unread.size) : `${MOST_COUNTED - 1}+`;
     badge.setAttribute("aria-label", `${counted(unread.size, "unread message")}`);
   }
 }

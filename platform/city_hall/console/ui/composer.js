@@ -81,7 +81,7 @@ export class Composer {
     const isAway = connection.state.phase !== "connected";
     this.#hint.textContent = outgoing.isFull ? `${MOST_WAITING} messages wait already; no more are taken now.`
       : isAway && waiting > 0 ? `${counted(waiting, "message")} will be sent once the connection is back.`
-      : isAway ? "You can go on writing: messages are sent once the connection is there."
+      : isAway ? "Not connected: what you write waits, and is sent then."
       : "Enter sends, Shift + Enter starts a new line";
   }
 }

@@ -43,6 +43,7 @@ export class Link {
     this.#announcer = announcer;
     this.#staySignedIn = staySignedIn;
     city.connection.changed.listen(() => this.#show());
+    city.connection.lost.listen(() => (this.#news = this.#news.filter(({ tone }) => tone === "bad")));
     city.news.listen((news) => this.#tell(news));
     city.expiring.listen((at) => {
       this.#endsAt = Date.parse(at);

@@ -108,7 +108,7 @@ function answer(item) {
 
 /** @param {AnswerItem["answer"]} answer */
 function remarkOn({ state, refusal, attempt, hasGap }) {
-  const words = refusal ? refusalInWords(refusal) : "";
+  const words = refusal ? refusal.message || refusalInWords(refusal) : "";
   if (state === "retrying") return `${words} Trying again…`;
   if (state === "failed") return `No answer: ${words}`;
   if (state === "interrupted") return "The rest of this answer was lost on the way.";

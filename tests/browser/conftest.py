@@ -1,0 +1,23 @@
+"""One browser and one scripted gateway for all tests of a file."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest_asyncio
+from playwright.async_api import Browser
+
+from tests.support.browser import browsing
+from tests.support.scripted_gateway import ScriptedGateway, scripted_gateway
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    async with browsing() as browser:
+        yield browser
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def gateway() -> AsyncIterator[ScriptedGateway]:
+    async with scripted_gateway() as gateway:
+        yield gateway
