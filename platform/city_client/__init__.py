@@ -1,6 +1,12 @@
 """The city's Python client: a connection that recovers by itself, operations over HTTP, and the agent SDK.
 
 It speaks the public protocol only and imports nothing of the platform, so that it can be shipped alone.
+
+    async with CityClient("http://127.0.0.1:8000", token=token) as client:
+        async for part in client.ask("guide", "Who is there?"):
+            print(part, end="")
+        async for publication in client.listen("guide"):
+            print(publication.offset, publication.payload)
 """
 
 from city_client.agent import Agent, Refuse, run_agents

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from city_client.addresses import Address
 from city_client.errors import Ended, LinkLost, Refused, Unconfirmed, Unreachable
-from city_client.events import Connected, Disconnected, Event, Reconnecting
+from city_client.events import Connected, Disconnected, Event, NotReached, Reconnecting
 from city_client.frames import Frame
 from city_client.link import DONE, Link
 from city_client.reconnecting import ABNORMAL, BAD_FRAME_CODES, Backoff, Return, after_close
@@ -146,7 +146,9 @@ class Connection:
         try:
             link = await Link.open(self.address, resume=self._resume)
         except Unreachable as error:
-            return self._lost(ABNORMAL, str(error))
+            self._failure = str(error)
+            self._tell(NotReached(str(error)))
+            return Return()
         except LinkLost as lost:
             return self._lost(lost.code, lost.reason)
         loop = asyncio.get_running_loop()

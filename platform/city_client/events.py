@@ -36,7 +36,7 @@ class Connected(Event):
 
 @dataclass(frozen=True, slots=True)
 class Disconnected(Event):
-    """The socket is gone, or could not be opened."""
+    """The socket is gone."""
 
     level: ClassVar[int] = logging.WARNING
     code: int
@@ -44,6 +44,17 @@ class Disconnected(Event):
 
     def __str__(self) -> str:
         return f"disconnected ({self.code}{', ' + self.reason if self.reason else ''})"
+
+
+@dataclass(frozen=True, slots=True)
+class NotReached(Event):
+    """A socket could not be opened."""
+
+    level: ClassVar[int] = logging.WARNING
+    reason: str
+
+    def __str__(self) -> str:
+        return f"not reached ({self.reason})"
 
 
 @dataclass(frozen=True, slots=True)

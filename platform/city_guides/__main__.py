@@ -39,9 +39,11 @@ async def serve(specialist: Specialist, url: str, given: str, stop: asyncio.Even
                 agent = specialist.agent(city)
                 await run_agents([agent], url, token, stop=stop, finish_seconds=FINISH_SECONDS)
         except ClientError as error:
+            logger.warning("%s: %s", specialist.realm, error)
+            if isinstance(error, Refused) and error.code == "unknown_channel":
+                break  # this platform has no such pillar
             if not _passes(error):
                 raise
-            logger.warning("%s: %s", specialist.realm, error)
             await _pause(stop, backoff.next())
 
 

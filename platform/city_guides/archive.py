@@ -49,9 +49,7 @@ def latest(channel: str) -> Tell:
         page = await city.call("post_office.get_channel_history", {"channel": channel, "limit": SHOWN})
         newest = list(reversed(page["publications"]))
         yield Fact(
-            f"The newest on {channel}:"
-            if newest
-            else f"Nothing is kept on {channel}: nobody has published there yet.",
+            f"The newest on {channel}:" if newest else f"Nothing is kept on {channel}: nobody has published there yet.",
             {"offset": page["offset"], "epoch": page["epoch"]},
         )
         for publication in newest:

@@ -5,6 +5,7 @@ The operator's token can issue them, a service's cannot: then all agents share t
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,6 +15,8 @@ from city_guides.specialist import Specialist
 
 TOKEN_SECONDS = 24 * 3600
 """Tokens outlive a crash of their agent for no longer than this; a longer run gets new ones."""
+REVOKE_SECONDS = 0.5
+"""A platform that is going away is not waited for."""
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +36,7 @@ async def token_for(specialist: Specialist, city: Operations, given: str) -> Asy
         yield str(issued["token"])
     finally:
         try:
-            await city.call("traffic_cop.revoke_service_token", {"token_id": issued["token_id"]})
-        except ClientError as error:
+            async with asyncio.timeout(REVOKE_SECONDS):
+                await city.call("traffic_cop.revoke_service_token", {"token_id": issued["token_id"]})
+        except (ClientError, TimeoutError) as error:
             logger.info("the token of %s was not revoked, and expires: %s", specialist.realm, error)

@@ -1,7 +1,7 @@
 """Figures that the platform counts, read where it shows them and told with what they count.
 
-Counters live as long as the process that counts; each sentence says since when, and nothing is added up that
-was not counted together.
+Counters belong to one instance and live as long as it does: each sentence says whose they are and since when,
+and nothing is added up that was not counted together.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ async def messages(city: Operations, question: Question) -> AsyncIterator[Fact]:
     counted = read_figures(await city.metrics())
     received, sent = counted["websocket_messages_received_total"], counted["websocket_messages_sent_total"]
     yield Fact(
-        f"Since {_since(counted)} this instance has received {received:,.0f} frames from its clients and sent"
-        f" them {sent:,.0f}.",
+        f"Since {_since(counted)} the instance that I asked has received {received:,.0f} frames from its"
+        f" clients and sent them {sent:,.0f}.",
         {"frames_received": received, "frames_sent": sent, "since": _since(counted)},
     )
     count = counted.get("websocket_message_latency_seconds_count", 0)
@@ -45,11 +45,9 @@ async def outcomes(city: Operations, question: Question) -> AsyncIterator[Fact]:
     counted = read_figures(await city.metrics())
     answers, deliveries = counted["post_office_answers_total"], counted["post_office_deliveries_total"]
     dead = counted["post_office_dead_letters_total"]
-    yield Fact(f"Since {_since(counted)} this instance has seen:", {"since": _since(counted)})
+    yield Fact(f"Since {_since(counted)} the instance that I asked has seen:", {"since": _since(counted)})
     yield Fact(f"• {answers:,.0f} answers completed by agents", {"answers": answers})
-    yield Fact(
-        f"• {deliveries:,.0f} questions handed to agents, each try counted", {"deliveries": deliveries}
-    )
+    yield Fact(f"• {deliveries:,.0f} questions handed to agents, each try counted", {"deliveries": deliveries})
     yield Fact(f"• {dead:,.0f} questions that no agent would or could answer", {"dead_letters": dead})
 
 
@@ -59,7 +57,7 @@ async def visitors(city: Operations, question: Question) -> AsyncIterator[Fact]:
     came, errors = counted["websocket_connections_total"], counted["websocket_errors_total"]
     now = await city.call("post_office.get_connection_count")
     yield Fact(
-        f"Since {_since(counted)} this instance has welcomed {came:,.0f} connections and answered"
+        f"Since {_since(counted)} the instance that I asked has welcomed {came:,.0f} connections and answered"
         f" {errors:,.0f} frames with an error.",
         {"connections_since_start": came, "errors": errors, "since": _since(counted)},
     )
@@ -80,5 +78,6 @@ def read_figures(exposition: str) -> dict[str, float]:
 
 
 def _since(counted: Mapping[str, float]) -> str:
-    started = datetime.fromtimestamp(counted["process_start_time_seconds"], UTC)
-    return f"{started:%Y-%m-%d %H:%M} UTC"
+    """When the counting began, where the system tells it (macOS does not)."""
+    started = counted.get("process_start_time_seconds")
+    return f"{datetime.fromtimestamp(started, UTC):%Y-%m-%d %H:%M} UTC" if started else "its start"

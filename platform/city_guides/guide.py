@@ -47,13 +47,13 @@ GUIDE = Specialist(
         Topic(
             name="channels",
             offer="the channels: “list the channels”",
-            keywords=keywords("channel list"),
+            keywords=keywords("channel"),
             tell=surroundings.channels,
         ),
         Topic(
             name="people",
             offer="who is connected: “who is there?”, “who is on pillar:content?”, “how many connections?”",
-            keywords=keywords("who people user online connected connection here there"),
+            keywords=keywords("who anybody people user online connected connection"),
             tell=surroundings.people,
         ),
         Topic(

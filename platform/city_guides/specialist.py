@@ -6,12 +6,15 @@ language model keeps this shape: the topics become its tools.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from city_client import Agent, Operations, Question, Refused
 from city_guides.understanding import addressee_in, choose, keywords
+
+SECOND_LOOK_SECONDS = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +121,16 @@ async def _found_out(topic: Topic, city: Operations, question: Question) -> Asyn
 
 
 async def _is_there(city: Operations, colleague: Specialist) -> bool:
-    """Whether an agent takes questions there; where none does, a question would wait and wait."""
-    status = await city.call("post_office.get_queue_status", {"channel": colleague.channel})
-    return bool(status["channels"][colleague.channel]["consumers"])
+    """Whether an agent takes questions there; where none does, a question would wait and wait.
+
+    The platform counts its agents once a second, so a first "no" may be too old.
+    """
+    if await _agents_on(city, colleague.channel):
+        return True
+    await asyncio.sleep(SECOND_LOOK_SECONDS)
+    return await _agents_on(city, colleague.channel) > 0
+
+
+async def _agents_on(city: Operations, channel: str) -> int:
+    queues = (await city.call("post_office.get_queue_status"))["channels"]
+    return int(queues[channel]["consumers"]) if channel in queues else 0

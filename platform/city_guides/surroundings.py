@@ -20,9 +20,7 @@ async def channels(city: Operations, question: Question) -> AsyncIterator[Fact]:
     yield Fact(f"There are {len(listed)} channels to talk on:", {"channels": listed})
     for channel in listed:
         published, listeners = channel["offset"], channel["subscribers"]
-        yield Fact(
-            f"• {channel['channel']}: {_count(listeners, 'listener')}, {_count(published, 'publication')}"
-        )
+        yield Fact(f"• {channel['channel']}: {_count(listeners, 'listener')}, {_count(published, 'publication')}")
 
 
 async def people(city: Operations, question: Question) -> AsyncIterator[Fact]:

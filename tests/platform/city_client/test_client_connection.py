@@ -8,7 +8,7 @@ import logging
 import pytest
 
 from city_client import CityClient, Ended, Refused, Unconfirmed, Unreachable
-from city_client.events import Connected, Disconnected, Event, Reconnecting
+from city_client.events import Connected, Disconnected, Event, NotReached, Reconnecting
 from tests.platform.city_client.conftest import Arrive
 from tests.platform.city_client.peer import Peer
 from tests.support.waiting import until
@@ -98,11 +98,13 @@ async def test_a_full_instance_says_how_long_to_stay_away(peer: Peer) -> None:
     await (await entering).close()
 
 
-async def test_a_missing_platform_is_unreachable_after_the_given_time(peer: Peer) -> None:
+async def test_a_missing_platform_is_unreachable_after_the_given_time(events: list[Event]) -> None:
     async with Peer().running() as other:
         free = other.url
     with pytest.raises(Unreachable):
-        await CityClient(free, token="t", connect_seconds=0.3).__aenter__()
+        await CityClient(free, token="t", connect_seconds=0.3, on_event=events.append).__aenter__()
+    assert isinstance(events[0], NotReached)
+    assert isinstance(events[1], Reconnecting)
 
 
 async def test_what_is_no_platform_is_unreachable_too(peer: Peer) -> None:

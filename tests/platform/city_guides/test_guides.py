@@ -16,7 +16,7 @@ from city_guides.__main__ import serve
 from city_guides.guide import GUIDE
 from city_guides.pillars import CONTENT, PILLARS
 from city_guides.specialist import Specialist
-from tests.support.platform import OPERATOR_TOKEN, Instance, unique
+from tests.support.platform import OPERATOR_TOKEN, Instance, Platform, unique
 
 
 @pytest.fixture
@@ -111,18 +111,14 @@ async def test_the_guide_passes_on_what_a_pillar_knows_better(
         assert (reply.agent, reply.channel) == (realm, f"pillar:{realm}")
 
 
-async def test_a_question_is_not_passed_on_to_nobody(
-    city: Instance, asker: CityClient, operator: Operations
-) -> None:
+async def test_a_question_is_not_passed_on_to_nobody(city: Instance, asker: CityClient, operator: Operations) -> None:
     async with serving(city, OPERATOR_TOKEN, GUIDE):
         reply = await ask(asker, "search for water")
         assert reply.agent == "guide"
         assert "pillar:content" in reply.text
 
 
-async def test_content_is_searched_over_all_pages(
-    city: Instance, asker: CityClient, operator: Operations
-) -> None:
+async def test_content_is_searched_over_all_pages(city: Instance, asker: CityClient, operator: Operations) -> None:
     wanted = {"realm": "news", "scopes": ["post_office.publish"]}
     token = (await operator.call("traffic_cop.create_service_token", wanted))["token"]
     async with CityClient(city.url, token=token) as writer:
@@ -187,6 +183,18 @@ async def test_an_agent_whose_token_is_revoked_gets_another(
         assert (await ask(asker, "hello again")).agent == "guide"
         [renewed] = (await operator.call("traffic_cop.list_service_tokens", {"realm": "guide"}))["tokens"]
         assert renewed["token_id"] != token["token_id"]
+
+
+async def test_pillars_that_a_platform_does_not_have_are_not_missed(platform: Platform) -> None:
+    city = await platform.start(pillars=("content",))
+    async with (
+        serving(city, OPERATOR_TOKEN, GUIDE, *PILLARS),
+        CityClient(city.url, token=await city.session(unique("alice"))) as asker,
+    ):
+        assert (await ask(asker, "what is new?", CONTENT.channel)).agent == "content"
+        assert (await ask(asker, "what is new?")).agent == "content"
+        reply = await ask(asker, "which instances are running?")
+        assert (reply.agent, "no agent is there" in reply.text) == ("guide", True)
 
 
 async def test_a_token_that_nobody_knows_ends_the_agents(city: Instance) -> None:

@@ -19,6 +19,8 @@ from city_guides.understanding import addressee_in, channel_in, choose, subject_
         ("List the channels, please", "channels"),
         ("how many channels are there", "channels"),
         ("Who is there?", "people"),
+        ("list the instances", "operations"),
+        ("Is there any news?", "content"),
         ("who is on pillar:content", "people"),
         ("How many connections do we have?", "people"),
         ("Is everything healthy?", "health"),
