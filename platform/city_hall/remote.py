@@ -6,6 +6,8 @@ Everything goes through `city_client`, as it would in anybody's program; nothing
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import sys
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ from rich.console import Console
 
 if TYPE_CHECKING:
     from city_client import ClientError, Position, Refused
+    from city_client.events import Event
 
 REFUSED, USAGE, NOBODY = 1, 2, 3
 """Exit codes: the platform said no, wrong usage, nothing answers."""
@@ -59,14 +62,19 @@ class Remote:
 
         self.health()  # whether anything answers, before a client that would wait for it
         notices = Console(stderr=True, style="dim", markup=False, highlight=False, soft_wrap=True)
+        logging.getLogger("city_client").addHandler(logging.NullHandler())  # it logs what it tells us as well
+
+        def tell(event: Event) -> None:
+            notices.print(str(event))
 
         async def print_frames() -> None:
-            async with CityClient(self.url, token=self._found_token, on_event=notices.print) as city:
+            async with CityClient(self.url, token=self._found_token, on_event=tell) as city:
                 async for publication in city.listen(channels, since=since):
                     sys.stdout.buffer.write(publication.raw + b"\n")
                     sys.stdout.buffer.flush()
 
-        self._run(print_frames())
+        with contextlib.suppress(KeyboardInterrupt):  # the way to end it
+            self._run(print_frames())
 
     @property
     def _found_token(self) -> str:
@@ -97,9 +105,7 @@ class Remote:
             case Ended(code=4501 | 401):
                 return complain(f"unauthenticated: {error}{self._hint}", REFUSED)
             case Unreachable():
-                return complain(
-                    f"Nothing answers at {self.url} ({error}). Is it open? smart-city serve", NOBODY
-                )
+                return complain(f"Nothing answers at {self.url} ({error}). Is it open? smart-city serve", NOBODY)
             case _:
                 return complain(str(error), REFUSED)
 

@@ -95,7 +95,7 @@ class Supervisor:
         began = perf_counter()
         plan = self._plan
         self._workers += [self._start(f"worker {n}", plan.worker) for n in range(1, plan.workers + 1)]
-        settings = await asyncio.to_thread(self._read_settings)  # and in this thread the workers are started
+        settings = await asyncio.to_thread(self._read_settings)  # meanwhile the loop starts the workers
         self._drain_seconds = settings.drain_seconds
         if settings.valkey_url == "embedded":
             DataDir(settings.data_dir)  # refused before anything else is started

@@ -21,8 +21,8 @@ import httpx2 as httpx
 SERVE = (sys.executable, "-m", "city_hall", "serve")
 TINY_SERVE = (sys.executable, "-P", str(Path(__file__).with_name("tiny_serve.py")))
 """The real supervisor over `tiny_city` workers."""
-OPEN_SECONDS = 30.0
-END_SECONDS = 20.0
+OPEN_SECONDS = 60.0
+END_SECONDS = 30.0
 _ADDRESS = re.compile(r"http://[\w.:\[\]-]+:\d+")
 
 
@@ -35,7 +35,7 @@ def wait_until(condition: Callable[[], bool], what: str, seconds: float = 10.0) 
 
 
 class Serving:
-    """One ``serve``, from its start to its end. ``settings`` are variables without their prefix."""
+    """One ``serve`` on a free port, from its start to its end. ``settings`` are variables without prefix."""
 
     def __init__(
         self,
@@ -46,16 +46,19 @@ class Serving:
     ) -> None:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("SMART_CITY_")}
         run = {name: value for name, value in os.environ.items() if name.startswith("SMART_CITY_TEST_")}
-        given = {f"SMART_CITY_{name}": value for name, value in (settings or {}).items()}
+        wanted = {"PORT": "0", "DATA_DIR": str(data_dir), **(settings or {})}
+        given = {f"SMART_CITY_{name}": value for name, value in wanted.items()}
         self._log = data_dir.with_name(f"{data_dir.name}-{time.monotonic_ns()}.log")
+        self._began = time.monotonic()
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                [*command, "--data-dir", str(data_dir), *options],
+                [*command, *options],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
                 env=inherited | run | given,
             )  # fmt: skip
         self.data_dir = data_dir
         self.url = ""
+        self.seconds = 0.0
 
     def __enter__(self) -> Serving:
         return self
@@ -101,7 +104,8 @@ class Serving:
         def is_open() -> bool:
             assert self.process.poll() is None, f"it ended with {self.process.returncode}: {self.said}"
             found = _ADDRESS.search(self.said)
-            self.url = found.group() if found else ""
+            if found:
+                self.url, self.seconds = found.group(), time.monotonic() - self._began
             return bool(found)
 
         wait_until(is_open, "open", OPEN_SECONDS)

@@ -24,15 +24,13 @@ def announce(opened: Opened) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--data-dir", type=Path)
-    parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--demo", action="store_true")
     asked = parser.parse_args()
 
     def settings() -> Settings:
         configure_logging("text", "info", "supervisor")
-        return Settings.read(data_dir=asked.data_dir, port=asked.port)
+        return Settings.read()
 
     plan = Plan(
         workers=asked.workers, has_demo=asked.demo,

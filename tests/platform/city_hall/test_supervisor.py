@@ -68,7 +68,7 @@ class TestOpening:
         assert not data_dir.exists()
 
     def test_starts_the_demo_agents_with_the_address_and_the_token(self, data_dir: Path) -> None:
-        with Tiny(data_dir, "--demo", settings={"DATA_DIR": str(data_dir)}).opened() as city:
+        with Tiny(data_dir, "--demo").opened() as city:
             note = data_dir / "guides"
             wait_until(note.exists, "the guides have been told")
             pid, url, token = note.read_text().split()
@@ -83,7 +83,7 @@ class TestRefusing:
     def test_a_taken_port(self, data_dir: Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]
-            with Tiny(data_dir, "--port", str(port)) as city:
+            with Tiny(data_dir, settings={"PORT": str(port)}) as city:
                 assert city.ended() == 1
                 assert f"Port {port} on 127.0.0.1 is taken" in city.said
         assert not (data_dir / "valkey").exists()
@@ -179,7 +179,7 @@ class TestSurviving:
             redis.Redis.from_url(city.get()["valkey_url"]).set("kept", "yes")
             city.signal(signal.SIGKILL)
             city.ended()
-        with Tiny(data_dir, "--port", port).opened() as again:
+        with Tiny(data_dir, settings={"PORT": port}).opened() as again:
             assert again.valkey_pid == valkey
             assert again.token == city.token
             assert redis.Redis.from_url(again.get()["valkey_url"]).get("kept") == b"yes"
