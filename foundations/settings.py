@@ -68,7 +68,6 @@ class Settings(BaseSettings):
     # Liveness
     heartbeat_seconds: Seconds = 25
     resume_window_seconds: Seconds = 120
-    offline_grace_seconds: Seconds = 10
     instance_lease_seconds: Seconds = 5
     valkey_timeout_seconds: Seconds = 1
     drain_seconds: Seconds = 5

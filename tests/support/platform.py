@@ -44,10 +44,15 @@ class Instance:
     def ws_url(self) -> str:
         return "ws" + self.url.removeprefix("http") + "/ws"
 
+    @property
+    def operator(self) -> dict[str, str]:
+        """The headers of the operator."""
+        return {"Authorization": f"Bearer {OPERATOR_TOKEN}"}
+
     async def call(self, operation: str, arguments: dict[str, Any] | None = None, **headers: str) -> httpx2.Response:
         """Calls ``service.operation`` as the operator, unless another ``Authorization`` is given."""
         service, _, name = operation.partition(".")
-        given = {"Authorization": f"Bearer {OPERATOR_TOKEN}"} | {k.replace("_", "-"): v for k, v in headers.items()}
+        given = self.operator | {k.replace("_", "-"): v for k, v in headers.items()}
         return await self.http.post(f"/soa/{service.replace('_', '-')}/{name}", json=arguments or {}, headers=given)
 
     async def done(self, operation: str, arguments: dict[str, Any] | None = None, **headers: str) -> dict[str, Any]:
