@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -34,6 +34,15 @@ from tests.support.waiting import until
 pytestmark = pytest.mark.on_both_loops
 
 Serve = Callable[..., Awaitable[EmbeddedServer]]
+
+
+@pytest.fixture(autouse=True)
+def run_dirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where servers get their private directories: short, and nobody else's."""
+    assert tmp_path.exists()  # pytest has made its own directory where it always does
+    with tempfile.TemporaryDirectory(prefix="run-") as directory:
+        monkeypatch.setattr(tempfile, "tempdir", directory)
+        yield Path(directory)
 
 
 @pytest.fixture
@@ -393,18 +402,22 @@ def test_a_program_that_was_unpacked_without_its_mode_is_made_executable(
     ("text", "refusal"), [("", NoServer), ("#!/bin/sh\necho '1:M # too tired'\nexit 1\n", ServerFailed)]
 )
 async def test_a_program_that_does_not_run_is_named(
-    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, refusal: type[Exception]
+    serve: Serve,
+    tmp_path: Path,
+    run_dirs: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    text: str,
+    refusal: type[Exception],
 ) -> None:
     program = tmp_path / "valkey-server"
     program.write_text(text)
     program.chmod(0o755)
     monkeypatch.setattr(sys, "path", [])
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    before = set(Path(tempfile.gettempdir()).glob("smart-city-*"))
     with pytest.raises(refusal, match=r"valkey-server|too tired"):
         await serve(tmp_path)
     assert record.read(tmp_path / "valkey") is None
-    assert set(Path(tempfile.gettempdir()).glob("smart-city-*")) <= before
+    assert list(run_dirs.iterdir()) == []
 
 
 def test_without_the_wheel_the_program_is_looked_for_on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

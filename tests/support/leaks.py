@@ -1,6 +1,7 @@
 """No process outlives the tests: one that carries this run's mark in its environment at the end fails it.
 
-The mark is inherited by all that is started, however deep; where there is no /proc, nothing is checked.
+The mark is inherited by all that is started, however deep, unless it overwrites its environment, as servers that
+set their title do. Where there is no /proc, nothing is checked.
 """
 
 from __future__ import annotations

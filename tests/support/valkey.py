@@ -49,6 +49,7 @@ class ValkeyServer:
             "port": str(self.port), "bind": "127.0.0.1", "unixsocket": str(self.socket),
             "dir": str(self.directory), "logfile": str(self.directory / "valkey.log"), "save": "",
             "appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction",
+            "set-proc-title": "no",  # a title is written over the environment, where `leaks` looks
         } | {name.replace("_", "-"): value for name, value in flags.items()}  # fmt: skip
         self._process: subprocess.Popen[bytes] | None = None
 
