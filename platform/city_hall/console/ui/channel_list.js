@@ -1,9 +1,9 @@
 /** The channels as stops on a line, with how much is unread on each. */
 
-import { h } from "./elements.js";
 import { wordsFor } from "../client/channel_words.js";
-import { counted } from "../client/words.js";
 import { FOR_YOU } from "../client/places.js";
+import { counted } from "../client/words.js";
+import { h } from "./elements.js";
 import { linkTo } from "./route.js";
 
 /** @import { City } from "../client/city.js" */

@@ -2,11 +2,11 @@
  * The field one writes in. Each channel keeps its own draft; what is sent, and when, is the city's business.
  */
 
+import { wordsFor } from "../client/channel_words.js";
 import { MOST_WAITING } from "../client/outgoing.js";
 import { counted } from "../client/words.js";
 import { h } from "./elements.js";
 import { icon } from "./icons.js";
-import { wordsFor } from "../client/channel_words.js";
 
 /** @import { City } from "../client/city.js" */
 

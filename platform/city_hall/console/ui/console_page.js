@@ -1,16 +1,16 @@
 /** The console once one is in: the parts of the page put together around one city. */
 
+import { nameOf, wordsFor } from "../client/channel_words.js";
 import { FOR_YOU } from "../client/places.js";
 import { Announcer } from "./announcer.js";
 import { ChannelList } from "./channel_list.js";
 import { Composer } from "./composer.js";
-import { FramesPanel } from "./frames_panel.js";
-import { Link } from "./link.js";
-import { ThreadView } from "./thread_view.js";
-import { nameOf, wordsFor } from "../client/channel_words.js";
 import { h } from "./elements.js";
+import { FramesPanel } from "./frames_panel.js";
 import { icon } from "./icons.js";
+import { Link } from "./link.js";
 import { channelIn } from "./route.js";
+import { ThreadView } from "./thread_view.js";
 
 /** @import { City } from "../client/city.js" */
 /** @import { Change } from "../client/threads.js" */

@@ -3,10 +3,10 @@
  * end unless the reader has scrolled away.
  */
 
+import { wordsFor } from "../client/channel_words.js";
 import { h } from "./elements.js";
 import { icon } from "./icons.js";
 import { drawItem } from "./thread_items.js";
-import { wordsFor } from "../client/channel_words.js";
 
 /** @import { City } from "../client/city.js" */
 /** @import { Drawn } from "./thread_items.js" */
