@@ -113,7 +113,7 @@ class Serving:
 
     def get(self, path: str = "/") -> dict[str, Any]:
         """Asks over a connection of its own, so that any worker may answer."""
-        answer: dict[str, Any] = httpx.get(self.url + path, timeout=5, trust_env=False).json()
+        answer: dict[str, Any] = httpx.get(self.url + path, timeout=END_SECONDS, trust_env=False).json()
         return answer
 
     def signal(self, number: signal.Signals) -> None:
