@@ -6,6 +6,7 @@ operation has it tested on both surfaces.
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -51,6 +52,7 @@ class BothSurfaces:
 
     http: httpx2.AsyncClient
     mcp: Client
+    tools: Mapping[str, Tool]
 
     async def over_http(self, entry: Entry, arguments: Mapping[str, Any]) -> Outcome:
         response = await self.http.post(entry.operation.path, json=arguments)
@@ -68,17 +70,9 @@ class BothSurfaces:
         answer = await self.mcp.call_tool(entry.operation.tool_name, dict(arguments))
         content = answer.structured_content
         assert isinstance(content, dict)
-        await self._check_shape(entry, content)
+        schema = self.tools[entry.operation.tool_name].output_schema
+        Draft202012Validator(schema).validate(content)  # refusals as well: some clients insist
         return Outcome(refusal=content) if answer.is_error else Outcome(result=content)
-
-    async def _check_shape(self, entry: Entry, content: Mapping[str, Any]) -> None:
-        """Results and refusals alike are what the tool says it answers: some clients insist."""
-        tool = (await self.tools())[entry.operation.tool_name]
-        Draft202012Validator(tool.output_schema).validate(content)
-
-    async def tools(self) -> Mapping[str, Tool]:
-        """The tools as they are listed; the client keeps the list."""
-        return {tool.name: tool for tool in (await self.mcp.list_tools()).tools}
 
     async def refused(self, entry: Entry, arguments: Mapping[str, Any]) -> Outcome:
         """The refusal, which must be the same on both surfaces to the last word."""
@@ -91,12 +85,18 @@ class BothSurfaces:
 @asynccontextmanager
 async def both_surfaces(url: str, token: str, mode: str) -> AsyncIterator[BothSurfaces]:
     """Opens both for the caller who has ``token``."""
-    headers = {"Authorization": f"Bearer {token}"}
     async with (
-        httpx2.AsyncClient(base_url=url, headers=headers, timeout=10) as http,
+        plain_client(url, Authorization=f"Bearer {token}") as http,
         Client(streamable_http_client(f"{url}/mcp", http_client=http), mode=mode) as mcp,
     ):
-        yield BothSurfaces(http, mcp)
+        listed = (await mcp.list_tools()).tools
+        yield BothSurfaces(http, mcp, {tool.name: tool for tool in listed})
+
+
+def plain_client(url: str, **headers: str) -> httpx2.AsyncClient:
+    """A client for plain HTTP; reading the certificates of all authorities would take it 25 ms."""
+    unused = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    return httpx2.AsyncClient(base_url=url, headers=headers, timeout=10, verify=unused)
 
 
 async def check_names(surfaces: BothSurfaces, entry: Entry) -> None:
@@ -105,7 +105,7 @@ async def check_names(surfaces: BothSurfaces, entry: Entry) -> None:
     described = document["paths"][entry.operation.path]["post"]
     body = described["requestBody"]["content"]["application/json"]
     answer = described["responses"]["200"]["content"]["application/json"]
-    tool = (await surfaces.tools())[entry.operation.tool_name]
+    tool = surfaces.tools[entry.operation.tool_name]
     assert tool.output_schema is not None
     assert body["schema"] == tool.input_schema
     assert answer["schema"] == tool.output_schema["oneOf"][0]
@@ -154,7 +154,7 @@ async def check_stranger(url: str, entry: Entry) -> None:
         "params": {"name": entry.operation.tool_name, "arguments": {}},
     }  # fmt: skip
     accept = {"Accept": "application/json, text/event-stream"}
-    async with httpx2.AsyncClient(base_url=url, timeout=10) as stranger:
+    async with plain_client(url) as stranger:
         for path, body in ((entry.operation.path, {}), ("/mcp", call)):
             response = await stranger.post(path, json=body, headers=accept)
             assert response.status_code == 401

@@ -21,6 +21,7 @@ from foundations.errors import ERRORS, CityError, Unavailable
 from foundations.operations import Caller, Result, operation, operations_of
 from tests.support.example_city import ALICE, AWAY, NOBODY, OPERATOR, PUBLISHER, ExampleCity, identify
 from tests.support.http_server import serving
+from tests.support.parity import plain_client
 
 BY_SOCKET_ONLY = {"invalid_message", "unknown_type"}
 
@@ -33,7 +34,7 @@ def city() -> ExampleCity:
 @pytest.fixture
 async def http(city: ExampleCity) -> AsyncIterator[httpx2.AsyncClient]:
     """A client without a token."""
-    async with serving(city.app) as url, httpx2.AsyncClient(base_url=url, timeout=10) as client:
+    async with serving(city.app) as url, plain_client(url) as client:
         yield client
 
 
@@ -104,7 +105,7 @@ async def test_connection_stats_are_the_operation_that_counts_them() -> None:
     city = ExampleCity()
     counted = Catalogue(operations_of(Connections(), "post_office"))
     bind_operations(city.app, counted, identify, city.invocation, city.settings)
-    async with serving(city.app) as url, httpx2.AsyncClient(base_url=url) as http:
+    async with serving(city.app) as url, plain_client(url) as http:
         problem_of(await http.get("/api/connections/stats"), "unauthenticated")
         problem_of(await http.get("/api/connections/stats", headers=bearer(NOBODY)), "forbidden")
         response = await http.get("/api/connections/stats", headers=bearer(PUBLISHER))
@@ -178,7 +179,7 @@ async def test_a_body_at_the_limit_passes_and_one_above_it_does_not() -> None:
     city = ExampleCity(max_message_bytes=1024)
     limit = 1024 + http_surface.ENVELOPE_BYTES
     frame = len(json.dumps({"payload": {"text": ""}}))
-    async with serving(city.app) as url, httpx2.AsyncClient(base_url=url) as http:
+    async with serving(city.app) as url, plain_client(url) as http:
         fits = json.dumps({"payload": {"text": "x" * (limit - frame)}})
         response = await http.post("/soa/example/echo", content=fits, headers=bearer(OPERATOR))
         assert response.status_code == 200
@@ -192,7 +193,7 @@ async def test_a_large_body_is_refused_even_if_it_does_not_say_how_large_it_is()
             yield b" " * 1024
 
     city = ExampleCity(max_message_bytes=1024)
-    async with serving(city.app) as url, httpx2.AsyncClient(base_url=url) as http:
+    async with serving(city.app) as url, plain_client(url) as http:
         response = await http.post("/soa/example/echo", content=pieces(), headers=bearer(OPERATOR))
         problem_of(response, "too_large")
 
@@ -281,7 +282,7 @@ async def test_wrong_parameters_of_other_routes_are_problems(city: ExampleCity) 
         """Takes a number in the query."""
 
     city.app.add_api_route("/numbered", read, methods=["GET"])
-    async with serving(city.app) as url, httpx2.AsyncClient(base_url=url) as http:
+    async with serving(city.app) as url, plain_client(url) as http:
         problem = problem_of(await http.get("/numbered?limit=x"), "invalid_argument")
         assert [wrong.field for wrong in problem.errors or ()] == ["limit"]
 
@@ -300,7 +301,7 @@ async def test_documents_are_for_tokens_with_a_scope(http: httpx2.AsyncClient) -
 
 async def test_a_setting_opens_documents_and_metrics_to_all() -> None:
     city = ExampleCity(open_docs=True, open_metrics=True)
-    async with serving(city.app) as url, httpx2.AsyncClient(base_url=url) as http:
+    async with serving(city.app) as url, plain_client(url) as http:
         for path in ("/openapi.json", "/docs", "/metrics"):
             assert (await http.get(path)).status_code == 200
 

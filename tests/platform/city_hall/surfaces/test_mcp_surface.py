@@ -17,7 +17,7 @@ from mcp.client.streamable_http import streamable_http_client
 from city_hall.surfaces.http import ENVELOPE_BYTES
 from tests.support.example_city import ALICE, AWAY, OPERATOR, PUBLISHER, ExampleCity
 from tests.support.http_server import serving
-from tests.support.parity import MODES
+from tests.support.parity import MODES, plain_client
 
 ACCEPT = {"Accept": "application/json, text/event-stream"}
 EVERYWHERE = "0.0.0.0"  # noqa: S104  # a setting that is looked at; nothing is bound to it
@@ -40,7 +40,7 @@ async def url(city: ExampleCity) -> AsyncIterator[str]:
 async def connected(url: str, token: str, mode: str) -> AsyncIterator[Client]:
     """The official client, with a bearer token."""
     async with (
-        httpx2.AsyncClient(headers={"Authorization": f"Bearer {token}"}, timeout=10) as http,
+        plain_client(url, Authorization=f"Bearer {token}") as http,
         Client(streamable_http_client(f"{url}/mcp", http_client=http), mode=mode) as client,
     ):
         yield client
@@ -173,8 +173,8 @@ async def test_stopping_the_server_ends_what_still_waits(city: ExampleCity) -> N
 
 async def post(url: str, token: str = "", body: Any = PING, **headers: str) -> httpx2.Response:
     authorization = {"Authorization": f"Bearer {token}"} if token else {}
-    async with httpx2.AsyncClient(timeout=10) as http:
-        return await http.post(f"{url}/mcp", json=body, headers={**ACCEPT, **authorization, **headers})
+    async with plain_client(url) as http:
+        return await http.post("/mcp", json=body, headers={**ACCEPT, **authorization, **headers})
 
 
 async def test_no_session_is_opened(url: str) -> None:
