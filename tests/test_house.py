@@ -73,9 +73,7 @@ class TestPlaces:
         names = Counter(path.name for path in (ROOT / "tests").rglob("test_*.py"))
         assert [name for name, count in names.items() if count > 1] == []
 
-    @pytest.mark.parametrize(
-        "path", [".ci/run", "scripts/environment", "scripts/npm", "scripts/test-machine"]
-    )
+    @pytest.mark.parametrize("path", [".ci/run", "scripts/environment", "scripts/npm", "scripts/test-machine"])
     def test_scripts_may_be_run(self, path: str) -> None:
         assert os.access(ROOT / path, os.X_OK)
 
@@ -132,11 +130,7 @@ class TestDocuments:
     """What a reader is told to type exists."""
 
     def told(self, pattern: str) -> set[str]:
-        code = [
-            block
-            for path in DOCUMENTS
-            for block in re.findall(r"```.*?```|`[^`\n]+`", path.read_text(), re.S)
-        ]
+        code = [block for path in DOCUMENTS for block in re.findall(r"```.*?```|`[^`\n]+`", path.read_text(), re.S)]
         return {found for block in code for found in re.findall(pattern, block)}
 
     def test_every_make_target_that_is_named_exists(self) -> None:

@@ -101,9 +101,7 @@ def _settings(options: Mapping[str, object], plan: Plan) -> Settings:
 
     settings = Settings.read(**options)
     if plan.valkey_port and settings.valkey_url != "embedded":
-        raise WrongSetting(
-            "--valkey-port needs a Valkey of its own, and SMART_CITY_VALKEY_URL names another."
-        )
+        raise WrongSetting("--valkey-port needs a Valkey of its own, and SMART_CITY_VALKEY_URL names another.")
     configure_logging(settings.log_format, settings.log_level, "supervisor")
     return settings
 

@@ -135,9 +135,7 @@ def listen(
 
 
 def call(
-    operation: Annotated[
-        str, typer.Argument(metavar="SERVICE.OPERATION", help="As in post_office.list_channels.")
-    ],
+    operation: Annotated[str, typer.Argument(metavar="SERVICE.OPERATION", help="As in post_office.list_channels.")],
     arguments: Annotated[
         str, typer.Argument(metavar="JSON", help="Its arguments, an object; - reads them from stdin.")
     ] = "{}",

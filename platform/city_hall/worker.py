@@ -42,9 +42,7 @@ def work(
         settings = Settings.read()
         configure_logging(settings.log_format, settings.log_level, settings.instance_id)
         with asyncio.Runner(loop_factory=_new_event_loop) as runner:
-            serving = _serve(
-                create_app, settings, socket.socket(fileno=listener), websocket_protocol, lifeline
-            )
+            serving = _serve(create_app, settings, socket.socket(fileno=listener), websocket_protocol, lifeline)
             runner.run(serving)
     except Exception as error:
         return _failed(error, lifeline)
@@ -100,9 +98,7 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
 
-def _config(
-    app: Starlette, settings: Settings, websocket_protocol: type[asyncio.Protocol] | str
-) -> uvicorn.Config:
+def _config(app: Starlette, settings: Settings, websocket_protocol: type[asyncio.Protocol] | str) -> uvicorn.Config:
     """No concurrency limit: uvicorn's refuses health checks but not WebSockets; admission is ours."""
     return uvicorn.Config(
         app, http=PromptHttpProtocol.within(settings.handshake_seconds), ws=websocket_protocol,

@@ -211,9 +211,7 @@ class TestFailing:
             ("sing",),
         ],
     )
-    def test_wrong_usage_exits_with_2_before_anything_is_done(
-        self, desk: Desk, words: tuple[str, ...]
-    ) -> None:
+    def test_wrong_usage_exits_with_2_before_anything_is_done(self, desk: Desk, words: tuple[str, ...]) -> None:
         result = run(*words)
 
         assert result.exit_code == 2

@@ -43,9 +43,7 @@ class TestOpening:
         assert (tmp_path / VERSION_FILE).read_text() == f"{VERSION}\n"
 
     @pytest.mark.parametrize("written", [str(VERSION + 1), "12.4", ""])
-    def test_refuses_one_that_another_version_wrote_and_leaves_it_alone(
-        self, tmp_path: Path, written: str
-    ) -> None:
+    def test_refuses_one_that_another_version_wrote_and_leaves_it_alone(self, tmp_path: Path, written: str) -> None:
         (tmp_path / VERSION_FILE).write_text(written)
 
         with pytest.raises(StartRefused, match="another version"):
@@ -106,9 +104,7 @@ class TestLocks:
             assert data_dir.move_out()
 
     @pytest.mark.parametrize("name", [DOOR, RESIDENTS])
-    async def test_is_locked_while_somebody_holds_either_lock_exclusively(
-        self, tmp_path: Path, name: str
-    ) -> None:
+    async def test_is_locked_while_somebody_holds_either_lock_exclusively(self, tmp_path: Path, name: str) -> None:
         data_dir = DataDir(tmp_path)
         with held_exclusively(tmp_path / name), pytest.raises(StartRefused, match="locked"):
             async with data_dir.door(IMPATIENT):
