@@ -12,7 +12,6 @@ local function bury(id)
     v = 1, message_id = id, route = cjson.decode(f[1]), user = f[2], hops = tonumber(f[3]), serial = tonumber(f[4]),
     attempts = f[4] - f[5], asked_at = tonumber(f[6]), died_at = now, why = f[7], tries = tonumber(f[9]),
   }) .. '\n' .. f[8]
-  remove(id)
   call('RPUSH', inbox .. ':dead', letter)
   local bytes = call('HINCRBY', inbox .. ':meta', 'dead_bytes', #letter)
   local letters = call('LLEN', inbox .. ':dead')
@@ -31,18 +30,17 @@ end
 local function requeue(id, lane, wait, since)
   call('HDEL', message_key(id), 'holder', 'ending', 'why', 'stream', 'agent', 'to')
   call('HSET', message_key(id), 'since', since)
-  call('ZADD', inbox .. ':waiting', since, id)
-  if wait == 0 then return make_ready(lane, 'LPUSH') end
+  wait_since(id, since)
+  if wait == 0 then return make_ready_first(lane) end
   call('ZADD', inbox .. ':delayed', now + wait, lane)
 end
 
 local function conclude(id, serial, outcome)
-  local f = call('HMGET', message_key(id), 'serial', 'holder', 'ending', 'lane', 'since')
+  local f = call('HMGET', message_key(id), 'serial', 'holder', 'ending', 'lane', 'since', 'user', 'size')
   if f[1] ~= serial or f[2] ~= reaper or not f[3] then return 0 end
-  if outcome == 'done' then
-    remove(id)
-  elseif f[3] == 'dead' then
-    bury(id)
+  if outcome == 'done' or f[3] == 'dead' then
+    if outcome ~= 'done' then bury(id) end
+    remove(id, reaper, f[4], f[6], f[7])
   else
     let_go(id, reaper)
     if f[3] == 'free' then
@@ -56,5 +54,5 @@ end
 
 local answers = {}
 for i = 6, #ARGV, 3 do answers[#answers + 1] = conclude(unpack(ARGV, i, i + 2)) end
-wake_takers()
+commit()
 return answers

@@ -22,21 +22,21 @@ local function known(key, digest)
   return 'd' .. string.sub(value, space + 1)
 end
 
+-- One message of a user always fits, however large it is.
 local function refusal(user, size)
-  local depth, bytes = unpack(call('HMGET', inbox .. ':meta', 'depth', 'bytes'))
-  if (depth or 0) + 1 > most or (bytes or 0) + size > most_bytes then return 'f' end
-  if user == '' then return nil end
-  local n, b = unpack(call('HMGET', inbox .. ':users', 'n:' .. user, 'b:' .. user))
-  if n and (n + 1 > share or b + size > share_bytes) then return 's' end
+  local all, mine = total(), share_of(user)
+  if all.n + 1 > most or all.bytes + size > most_bytes then return 'f' end
+  if user == '' or mine.n == 0 then return nil end
+  if mine.n + 1 > share or mine.bytes + size > share_bytes then return 's' end
   return nil
 end
 
 local function put(id, lane, user, route, key, digest, hops, serial, body)
   call('HSET', message_key(id), 'v', 1, 'lane', lane, 'user', user, 'route', route, 'body', body, 'size', #body,
     'hops', hops, 'serial', serial, 'before', serial, 'at', now, 'since', now, 'tries', 0)
-  count_for(user, 1, #body)
-  call('ZADD', inbox .. ':waiting', now, id)
-  if call('RPUSH', lane_key(lane), id) == 1 then make_ready(lane, 'RPUSH') end
+  if call('RPUSH', lane_key(lane), id) == 1 then make_ready(lane) end
+  wait_since(id, now)
+  count(user, 1, #body)
   if key ~= '' then
     call('HSET', inbox .. ':keys', key, digest .. ' ' .. id)
     call('HPEXPIRE', inbox .. ':keys', key_life, 'FIELDS', 1, key)
@@ -47,11 +47,11 @@ end
 local function enqueue(id, lane, user, route, key, digest, hops, serial, body)
   local answer = known(key, digest)
   if answer then return answer end
-  local there, gone_to = unpack(call('HMGET', message_key(id), 'at', 'to'))
-  if there and not gone_to then return 'd' .. id end
+  local f = call('HMGET', message_key(id), 'holder', 'lane', 'user', 'size', 'to')
+  if f[2] and not f[5] then return 'd' .. id end
   answer = refusal(user, #body)
   if answer then return answer end
-  if there then remove(id) end -- handed on from here, and back before that was noted here
+  if f[5] then remove(id, f[1], f[2], f[3], f[4]) end -- handed on from here, and back before that was noted here
   return put(id, lane, user, route, key, digest, hops, serial, body)
 end
 
@@ -59,5 +59,5 @@ local answers = {}
 for i = 6, #ARGV, 9 do answers[#answers + 1] = enqueue(unpack(ARGV, i, i + 8)) end
 call('HSET', writer, 'sequence', sequence, 'answers', cjson.encode(answers))
 call('PEXPIRE', writer, WRITER_LIFE)
-wake_takers()
+commit()
 return answers

@@ -16,55 +16,121 @@
 --   :consumers     hash   how many consumers each instance has, each with a life of its own
 --
 -- A lane that is not empty is in exactly one of three places: ready, delayed, or in flight (its head is leased).
+--
+-- A script ends with `commit`. Messages and lanes change at once; what is the same for many of them is gathered until
+-- then, since in a round of hundreds the calls are what costs.
 
 local inbox = KEYS[1]
 local call = redis.call
 local clock = call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local has_news = false
+
+local totals, users = nil, {}
+local let_go_ids, held_changes = {}, {SREM = {}, SADD = {}}
+local lease_args, waiting_args, not_waiting = {}, {}, {}
+local ready_front, ready_back = {}, {}
 
 local function message_key(id) return inbox .. ':message:' .. id end
 local function lane_key(lane) return inbox .. ':lane:' .. lane end
 local function held_key(holder) return inbox .. ':held:' .. holder end
 
-local function make_ready(lane, push)
-  call(push, inbox .. ':ready', lane)
-  has_news = true
+-- Calls a command that takes any number of arguments, a thousand at a time.
+local function call_many(command, key, args)
+  for i = 1, #args, 1000 do call(command, key, unpack(args, i, math.min(i + 999, #args))) end
 end
 
-local function wake_takers()
-  if has_news then call('SPUBLISH', inbox, '1') end
+local function add(list, ...)
+  for _, value in ipairs({...}) do list[#list + 1] = value end
 end
+
+-- Who has what
 
 local function hold(id, holder, milliseconds)
-  call('ZADD', inbox .. ':leases', now + milliseconds, id)
-  call('SADD', held_key(holder), id)
-  call('SADD', inbox .. ':holders', holder)
+  add(lease_args, now + milliseconds, id)
+  held_changes.SADD[holder] = held_changes.SADD[holder] or {}
+  add(held_changes.SADD[holder], id)
 end
 
 local function let_go(id, holder)
-  call('ZREM', inbox .. ':leases', id)
-  call('SREM', held_key(holder), id)
-  if call('EXISTS', held_key(holder)) == 0 then call('SREM', inbox .. ':holders', holder) end
+  add(let_go_ids, id)
+  held_changes.SREM[holder] = held_changes.SREM[holder] or {}
+  add(held_changes.SREM[holder], id)
 end
 
-local function count_for(user, n, bytes)
-  call('HINCRBY', inbox .. ':meta', 'depth', n)
-  call('HINCRBY', inbox .. ':meta', 'bytes', bytes)
-  if user == '' then return end
-  local left = call('HINCRBY', inbox .. ':users', 'n:' .. user, n)
-  call('HINCRBY', inbox .. ':users', 'b:' .. user, bytes)
-  if left <= 0 then call('HDEL', inbox .. ':users', 'n:' .. user, 'b:' .. user) end
+local function wait_since(id, since) add(waiting_args, since, id) end
+local function stop_waiting(id) add(not_waiting, id) end
+
+-- Which lanes may be taken
+
+local function make_ready(lane) add(ready_back, lane) end
+local function make_ready_first(lane) add(ready_front, lane) end
+
+-- How much there is
+
+local function total()
+  if not totals then
+    local depth, bytes = unpack(call('HMGET', inbox .. ':meta', 'depth', 'bytes'))
+    totals = {n = tonumber(depth or 0), bytes = tonumber(bytes or 0)}
+  end
+  return totals
+end
+
+local function share_of(user)
+  if not users[user] then
+    local n, bytes = unpack(call('HMGET', inbox .. ':users', 'n:' .. user, 'b:' .. user))
+    users[user] = {n = tonumber(n or 0), bytes = tonumber(bytes or 0)}
+  end
+  return users[user]
+end
+
+local function count(user, n, bytes)
+  local all, mine = total(), share_of(user)
+  all.n, all.bytes = all.n + n, all.bytes + bytes
+  mine.n, mine.bytes = mine.n + n, mine.bytes + bytes
 end
 
 -- Takes a message that somebody has out of the inbox; its lane goes on. One that has left its lane has lane ''.
-local function remove(id)
-  local lane, user, size, holder = unpack(call('HMGET', message_key(id), 'lane', 'user', 'size', 'holder'))
+local function remove(id, holder, lane, user, size)
   let_go(id, holder)
   call('DEL', message_key(id))
   if lane ~= '' then
     call('LPOP', lane_key(lane))
-    if call('EXISTS', lane_key(lane)) == 1 then make_ready(lane, 'RPUSH') end
+    if call('EXISTS', lane_key(lane)) == 1 then make_ready(lane) end
   end
-  count_for(user, -1, -size)
+  count(user, -1, -size)
+end
+
+local function commit_counts()
+  if not totals then return end
+  call('HSET', inbox .. ':meta', 'depth', totals.n, 'bytes', totals.bytes)
+  local set, drop = {}, {}
+  for user, share in pairs(users) do
+    local n, bytes = 'n:' .. user, 'b:' .. user
+    if share.n > 0 then add(set, n, share.n, bytes, share.bytes) else add(drop, n, bytes) end
+  end
+  call_many('HSET', inbox .. ':users', set)
+  call_many('HDEL', inbox .. ':users', drop)
+end
+
+local function commit_holders()
+  call_many('ZREM', inbox .. ':leases', let_go_ids)
+  for holder, ids in pairs(held_changes.SREM) do
+    call_many('SREM', held_key(holder), ids)
+    if call('EXISTS', held_key(holder)) == 0 then call('SREM', inbox .. ':holders', holder) end
+  end
+  call_many('ZADD', inbox .. ':leases', lease_args)
+  for holder, ids in pairs(held_changes.SADD) do
+    call_many('SADD', held_key(holder), ids)
+    call('SADD', inbox .. ':holders', holder)
+  end
+end
+
+local function commit()
+  commit_holders()
+  commit_counts()
+  call_many('ZREM', inbox .. ':waiting', not_waiting)
+  call_many('ZADD', inbox .. ':waiting', waiting_args)
+  call_many('LPUSH', inbox .. ':ready', ready_front)
+  call_many('RPUSH', inbox .. ':ready', ready_back)
+  if #ready_front + #ready_back > 0 then call('SPUBLISH', inbox, '1') end
 end

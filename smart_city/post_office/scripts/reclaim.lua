@@ -20,10 +20,6 @@ local function ending_of(tries)
   return how
 end
 
-local function tell(values)
-  for _, value in ipairs(values) do answer[#answer + 1] = value end
-end
-
 local function claim(id, ending, reason)
   local f = call('HMGET', message_key(id), 'holder', 'ending', 'why', 'serial', 'before', 'route', 'stream', 'agent',
     'hops', 'tries', 'to')
@@ -33,14 +29,14 @@ local function claim(id, ending, reason)
   call('HSET', message_key(id), 'holder', reaper, 'ending', ending, 'why', reason)
   hold(id, reaper, lease)
   found = found + 1
-  tell({id, f[4], f[4] - f[5], ending, reason, f[6], f[7] or '', f[8] or '', f[9], f[11] or ''})
-  tell(f[11] and call('HMGET', message_key(id), 'lane', 'user', 'body') or {'', '', ''})
+  add(answer, id, f[4], f[4] - f[5], ending, reason, f[6], f[7] or '', f[8] or '', f[9], f[11] or '')
+  add(answer, unpack(f[11] and call('HMGET', message_key(id), 'lane', 'user', 'body') or {'', '', ''}))
 end
 
 -- An old message leaves its lane at once, so that whoever stands behind it need not wait for its end.
 local function expire(id)
   local lane = call('HGET', message_key(id), 'lane')
-  call('ZREM', inbox .. ':waiting', id)
+  stop_waiting(id)
   call('LREM', lane_key(lane), 1, id)
   if call('EXISTS', lane_key(lane)) == 0 then
     call('LREM', inbox .. ':ready', 1, lane)
@@ -76,4 +72,5 @@ elseif mode == 'one' then
   local f = call('HMGET', message_key(id), 'serial', 'holder', 'ending', 'to')
   if f[1] == serial and f[2] and not f[3] and not f[4] then claim(id, nil, why) end
 end
+commit()
 return answer

@@ -20,13 +20,20 @@ end
 
 local function find(id, serial)
   local f = call('HMGET', message_key(id), 'serial', 'holder', 'ending', 'route', 'stream', 'agent', 'hops', 'lane',
-    'user', 'to')
+    'user', 'to', 'size')
   if f[1] ~= serial or not f[2] or f[3] then return nil end
-  return {holder = f[2], route = f[4], stream = f[5], agent = f[6], hops = f[7], lane = f[8], user = f[9], to = f[10]}
+  return {
+    holder = f[2], route = f[4], stream = f[5], agent = f[6], hops = f[7], lane = f[8], user = f[9], to = f[10],
+    size = f[11]}
 end
 
 local function keep(id, milliseconds)
   call('ZADD', inbox .. ':leases', 'XX', 'GT', now + milliseconds, id)
+end
+
+local function settle(id, m)
+  remove(id, m.holder, m.lane, m.user, m.size)
+  return {'ok'}
 end
 
 local verbs = {}
@@ -50,8 +57,7 @@ end
 
 function verbs.done(id, m)
   if m.stream then return say('open', m) end
-  remove(id)
-  return {'ok'}
+  return settle(id, m)
 end
 
 function verbs.leave(id, m, channel)
@@ -61,13 +67,9 @@ function verbs.leave(id, m, channel)
   return say('ok', m)
 end
 
-local when_leaving = {}
+verbs.close = settle
 
-function verbs.close(id)
-  remove(id)
-  return {'ok'}
-end
-when_leaving.close = verbs.close
+local when_leaving = {close = settle}
 
 function when_leaving.stay(id)
   call('HDEL', message_key(id), 'to')
@@ -86,5 +88,5 @@ for i = 2, #ARGV, 5 do
   local act = m and (m.to and when_leaving or verbs)[verb]
   answers[#answers + 1] = act and act(id, m, first, second) or {'stale'}
 end
-wake_takers()
+commit()
 return answers

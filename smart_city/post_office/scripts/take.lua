@@ -6,34 +6,31 @@
 local most_bytes = tonumber(ARGV[1])
 local PROMOTED = 512
 
-for _, lane in ipairs(call('ZRANGEBYSCORE', inbox .. ':delayed', '-inf', now, 'LIMIT', 0, PROMOTED)) do
-  call('ZREM', inbox .. ':delayed', lane)
-  call('RPUSH', inbox .. ':ready', lane)
-end
+local due = call('ZRANGEBYSCORE', inbox .. ':delayed', '-inf', now, 'LIMIT', 0, PROMOTED)
+call_many('ZREM', inbox .. ':delayed', due)
+call_many('RPUSH', inbox .. ':ready', due)
 
 local function give(id, holder, lease)
-  local route, body, before = unpack(call('HMGET', message_key(id), 'route', 'body', 'before'))
-  call('ZREM', inbox .. ':waiting', id)
-  local serial = call('HINCRBY', message_key(id), 'serial', 1)
-  call('HSET', message_key(id), 'holder', holder)
+  local serial, before, route, body = unpack(call('HMGET', message_key(id), 'serial', 'before', 'route', 'body'))
+  call('HSET', message_key(id), 'serial', serial + 1, 'holder', holder)
+  stop_waiting(id)
   hold(id, holder, lease)
-  return serial, serial - before, route, body
+  return serial + 1, serial + 1 - before, route, body
 end
 
 local answer, bytes = {0, -1}, 0
-for place = 2, #ARGV, 2 do
+for at = 2, #ARGV, 2 do
   if bytes >= most_bytes then break end
   local lane = call('LPOP', inbox .. ':ready')
   if not lane then break end
   local id = call('LINDEX', lane_key(lane), 0)
-  local serial, attempt, route, body = give(id, ARGV[place], ARGV[place + 1])
+  local serial, attempt, route, body = give(id, ARGV[at], ARGV[at + 1])
   bytes = bytes + #body
-  local n = #answer
-  answer[n + 1], answer[n + 2], answer[n + 3], answer[n + 4] = id, serial, attempt, place / 2 - 1
-  answer[n + 5], answer[n + 6] = route, body
+  add(answer, id, serial, attempt, at / 2 - 1, route, body)
 end
+commit()
 
 if call('EXISTS', inbox .. ':ready') == 1 then answer[1] = 1 end
-local due = call('ZRANGE', inbox .. ':delayed', 0, 0, 'WITHSCORES')
-if due[2] then answer[2] = math.max(0, due[2] - now) end
+local next_due = call('ZRANGE', inbox .. ':delayed', 0, 0, 'WITHSCORES')[2]
+if next_due then answer[2] = math.max(0, next_due - now) end
 return answer
