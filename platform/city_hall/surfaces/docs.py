@@ -33,9 +33,7 @@ table {{ border-collapse: collapse; }} td, th {{ text-align: left; padding: .15r
 The whole document: <a href="/openapi.json">/openapi.json</a>.</p>
 {services}</body></html>
 """
-_HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
-}
+_HEADERS = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"}
 
 
 def bind_docs(app: FastAPI, catalogue: Catalogue, identify: Identify, settings: Settings) -> None:
@@ -60,9 +58,7 @@ def page(catalogue: Catalogue) -> str:
     """All operations, for people."""
     services = groupby(catalogue, key=lambda entry: entry.operation.service)
     return _PAGE.format(
-        services="".join(
-            f"<h2>{escape(name)}</h2>{''.join(map(_operation, found))}" for name, found in services
-        )
+        services="".join(f"<h2>{escape(name)}</h2>{''.join(map(_operation, found))}" for name, found in services)
     )
 
 

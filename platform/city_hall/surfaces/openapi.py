@@ -21,9 +21,7 @@ from foundations.errors import ERRORS, CityError
 
 _ONLY_ON_SOCKETS = HTTPStatus.BAD_REQUEST
 """What is not a frame, or of no known type, cannot be said over HTTP."""
-_STATUSES: tuple[int, ...] = tuple(
-    sorted({error.status for error in ERRORS if error.status != _ONLY_ON_SOCKETS})
-)
+_STATUSES: tuple[int, ...] = tuple(sorted({error.status for error in ERRORS if error.status != _ONLY_ON_SOCKETS}))
 
 
 def describe(entry: Entry, *, body: bool = True) -> dict[str, Any]:

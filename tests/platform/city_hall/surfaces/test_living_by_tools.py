@@ -50,9 +50,7 @@ async def test_an_agent_sees_takes_and_answers_a_question(city: Instance, mode: 
 
         channels = (await agent.use("list_channels"))["channels"]
         assert "pillar:content" in {channel["channel"] for channel in channels}
-        consumer = (await agent.use("subscribe_to_channel", channel="pillar:content", mode="inbox"))[
-            "consumer"
-        ]
+        consumer = (await agent.use("subscribe_to_channel", channel="pillar:content", mode="inbox"))["consumer"]
         taken = (await agent.use("receive_messages", consumer=consumer, max=1, wait_ms=5000))["deliveries"]
         (delivery,) = taken
         assert delivery["message"]["payload"] == {"message": "Who are you?"}
@@ -65,9 +63,7 @@ async def test_an_agent_sees_takes_and_answers_a_question(city: Instance, mode: 
         assert answer["payload"] == {"message": "An agent."}
         assert answer["in_reply_to"] == asked["message_id"]
 
-        assert (
-            await agent.refused("reply", delivery_id=delivery["delivery_id"], payload={}) == "stale_delivery"
-        )
+        assert await agent.refused("reply", delivery_id=delivery["delivery_id"], payload={}) == "stale_delivery"
         empty = await agent.use("receive_messages", consumer=consumer, max=1)
         assert empty["deliveries"] == []
 
@@ -80,9 +76,7 @@ async def test_an_agent_hands_on_what_another_knows_better(city: Instance, mode:
         (first,) = (await agent.use("receive_messages", consumer=guide, wait_ms=5000))["deliveries"]
         await agent.use("extend_delivery", delivery_id=first["delivery_id"], lease_seconds=60)
         await agent.use("forward_delivery", delivery_id=first["delivery_id"], channel="pillar:insights")
-        insights = (await agent.use("subscribe_to_channel", channel="pillar:insights", mode="inbox"))[
-            "consumer"
-        ]
+        insights = (await agent.use("subscribe_to_channel", channel="pillar:insights", mode="inbox"))["consumer"]
         (second,) = (await agent.use("receive_messages", consumer=insights, wait_ms=5000))["deliveries"]
         assert second["message"]["message_id"] == asked["message_id"]
         await agent.use("reply", delivery_id=second["delivery_id"], payload={"message": "Fine."})

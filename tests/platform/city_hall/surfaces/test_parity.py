@@ -29,9 +29,7 @@ async def url() -> AsyncIterator[str]:
 
 @both_eras
 @every_operation
-async def test_arguments_results_and_refusals_are_the_same_on_both_surfaces(
-    url: str, mode: str, entry: Entry
-) -> None:
+async def test_arguments_results_and_refusals_are_the_same_on_both_surfaces(url: str, mode: str, entry: Entry) -> None:
     async with parity.both_surfaces(url, OPERATOR, mode) as surfaces:
         await parity.check_names(surfaces, entry)
         await parity.check_refused_arguments(surfaces, entry)
