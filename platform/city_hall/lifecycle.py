@@ -17,6 +17,7 @@ from foundations.errors import CityError, Unavailable
 from foundations.settings import Settings, connections_possible
 from foundations.supervision import Tasks
 from foundations.valkey import Valkey
+from smart_city.post_office.log import Stretch
 
 _log = logging.getLogger("smart_city.lifecycle")
 
@@ -94,7 +95,12 @@ async def _wire(city: City) -> None:
     """Who hears what: needs run one way, so the parts know nothing of one another."""
     gateway, hub, fleet = city.gateway(), city.hub(), city.fleet()
     subscriptions, identities, credentials = city.subscriptions(), city.identities(), city.credentials()
-    city.announcer().listeners.append(hub.accept)
+    counters = city.counters()
+
+    def count(stretch: Stretch) -> None:
+        counters.appended += stretch.last - stretch.first + 1
+
+    city.announcer().listeners += [count, hub.accept]
     subscriptions.heard_again += [hub.check_tails, credentials.check]
 
     def revoked(payload: bytes) -> None:

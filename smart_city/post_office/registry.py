@@ -96,10 +96,9 @@ class Registry:
         self._stale.add(connection.connection_id)
 
     def remove(self, connection: Registered) -> None:
-        """Takes a closed connection out, soon."""
+        """Takes a connection out, soon: it has closed, or was never admitted and may be half written."""
         self._stale.discard(connection.connection_id)
-        if self._connections.pop(connection.connection_id, None) is None:
-            return
+        self._connections.pop(connection.connection_id, None)
         if not self._leaving:
             asyncio.get_running_loop().call_soon(lambda: self._tasks.spawn("remove connections", self._depart()))
         self._leaving.append(connection)

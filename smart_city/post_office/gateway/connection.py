@@ -130,6 +130,7 @@ class Connection:
         self._allowed: set[tuple[Right, str]] = set()
         self._waiting: deque[bytes] = deque()
         self._is_busy = False
+        self._is_going_on = False
         self._unanswered = 0
         self._handlers: Mapping[type[ClientFrame], Handler] = {
             messages.Message: self._message, messages.Publish: self._publish, messages.Subscribe: self._subscribe,
@@ -152,7 +153,7 @@ class Connection:
     def received(self, text: bytes) -> None:
         """Handles a frame now, or after those before it."""
         self._desk.counters.messages_received += 1
-        if self._is_busy or self._unanswered >= self._desk.max_unanswered:
+        if self._waiting or self._is_held_back:
             self._waiting.append(text)
             self.socket.pause_reading()
         else:
@@ -188,8 +189,8 @@ class Connection:
             return
         try:
             waiting = self._handlers[type(frame)](frame)
-        except CityError as error:
-            self.refuse(error, _id(frame), _delivery(frame))
+        except Exception as error:  # a connection is supervised here: one bad frame must not end it
+            self._failed(frame, error)
             return
         if waiting is not None:
             self._is_busy = True
@@ -215,17 +216,24 @@ class Connection:
         try:
             async with asyncio.timeout(FRAME_SECONDS):
                 await work
-        except CityError as error:
-            self.refuse(error, _id(frame), _delivery(frame))
         except TimeoutError:
             told = f"{frame.type} took longer than {FRAME_SECONDS:g} seconds"
             self.refuse(DeadlineExceeded(told), _id(frame), _delivery(frame))
         except Exception as error:  # a connection is supervised here: one bad frame must not end it
             self._failed(frame, error)
 
+    @property
+    def _is_held_back(self) -> bool:
+        return self._is_busy or self._unanswered >= self._desk.max_unanswered
+
     def _go_on(self) -> None:
-        while self._waiting and not self._is_busy and self._unanswered < self._desk.max_unanswered:
+        """Handles what waits. A frame that is answered at once comes back here, and is not to do so from within."""
+        if self._is_going_on:
+            return
+        self._is_going_on = True
+        while self._waiting and not self._is_held_back:
             self._handle(self._waiting.popleft())
+        self._is_going_on = False
         if not self._waiting:
             self.socket.resume_reading()
 
@@ -354,10 +362,17 @@ class Connection:
                 refused[channel] = error
         await self.subscriptions.subscribe(wanted, self, _id(frame), refused)
 
-    def _unsubscribe(self, frame: messages.Unsubscribe) -> Coroutine[Any, Any, None]:
+    async def _unsubscribe(self, frame: messages.Unsubscribe) -> None:
         self.subscriptions.unsubscribe(frame.channels)
         self.acknowledge(frame)
-        return self._desk.registry.update(self)
+        await self._rewritten()
+
+    async def _rewritten(self) -> None:
+        """Writes the connection again; while the store is away, with the next renewal."""
+        try:
+            await self._desk.registry.update(self)
+        except CityError:
+            self._desk.registry.heard(self)
 
     def _ping(self, frame: messages.Ping) -> None:
         self._send(wire(encode({"type": "pong"} if frame.id is UNSET else {"type": "pong", "id": frame.id})))
@@ -384,7 +399,7 @@ class Connection:
                 }
                 self._send(wire(encode(ended)))
         self.acknowledge(frame)
-        await self._desk.registry.update(self)
+        await self._rewritten()
 
 
 def _id(frame: ClientFrame) -> str:

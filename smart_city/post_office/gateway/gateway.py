@@ -138,6 +138,7 @@ class Gateway:
         except BaseException:
             for feed in feeds:
                 self._hub.close(feed)
+            self._desk.registry.remove(connection)
             raise
         prepared = {feed.channel: (feed, None) for feed in feeds}
         taken = connection.subscriptions.take(prepared, dict.fromkeys(prepared))

@@ -128,6 +128,7 @@ class Socket(asyncio.Protocol):
     def admitted(self, listener: Listener) -> None:
         """From now on messages go to ``listener``, beginning with those that came during the admission."""
         self._listener = listener
+        self.resume_reading()
         waiting, self._waiting = self._waiting, []
         for text in waiting:
             listener.received(text)
@@ -190,10 +191,9 @@ class Socket(asyncio.Protocol):
                 return
         if self._listener is not None:
             self._listener.received(text)
-        elif sum(map(len, self._waiting)) + len(text) <= self._door.max_message_bytes:
-            self._waiting.append(text)
         else:
-            self._fail(CloseCode.MESSAGE_TOO_BIG, "too much was sent before the welcome")
+            self._waiting.append(text)
+            self.pause_reading()  # until the welcome; what came in one piece is all that waits
 
     def _fail(self, code: CloseCode, reason: str) -> None:
         self._has_failed = True
