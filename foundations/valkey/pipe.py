@@ -34,6 +34,7 @@ class Pipe:
         self._lines: set[_Line] = set()
         """The present one, and those on which some still wait."""
         self._opening = asyncio.Lock()
+        self._is_closed = False
 
     async def ask(self, command: Sequence[Argument]) -> Reply:
         """Sends one command and waits for its reply.
@@ -49,7 +50,8 @@ class Pipe:
         return await line.ask(packed(tuple(command)), deadline)
 
     async def close(self) -> None:
-        """Ends the connection; whoever still waits gets `Unavailable`."""
+        """Ends the connection for good; whoever still waits, or comes later, gets `Unavailable`."""
+        self._is_closed = True
         for line in tuple(self._lines):
             await line.close("closed")
 
@@ -57,6 +59,8 @@ class Pipe:
         """A connection for all who wait for one; they come one by one, and each has its own deadline."""
         try:
             async with asyncio.timeout_at(deadline), self._opening:
+                if self._is_closed:
+                    raise WireLost("this client is closed")
                 if self._line is None or not self._line.is_open:
                     self._line = await _Line.open(self._pool, self._seconds, self._lines)
                 return self._line
@@ -118,6 +122,9 @@ class _Line:
 
     def _received(self, reply: Reply) -> None:
         if isinstance(reply, hiredis.PushNotification):
+            return
+        if not self._unanswered:
+            self.end(f"it answered without being asked: {reply}")
             return
         _, waiting = self._unanswered.popleft()
         if not waiting.done():

