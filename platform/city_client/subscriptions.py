@@ -7,7 +7,7 @@ one thing here. It deliberately does not read the socket: `client` hands in the 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from enum import Enum, auto
 
@@ -23,6 +23,8 @@ ANSWER_SECONDS = 20.0
 """A subscribe that is not answered for so long means that the socket is of no use."""
 
 
+MOST_AT_ONCE = 200
+"""Channels in one frame; the platform takes at most 500."""
 PASSING = frozenset({"unavailable", "overloaded", "rate_limited", "deadline_exceeded"})
 """Codes that pass by themselves; the error of one channel says no more than its code."""
 
@@ -182,14 +184,18 @@ class Subscriptions:
 
     async def _unsubscribe(self, link: Link) -> None:
         if self._leaving:
-            leaving, self._leaving = sorted(self._leaving), set()
+            leaving = sorted(self._leaving)[:MOST_AT_ONCE]
+            self._leaving -= set(leaving)
+            self._go_on_if(self._leaving)
             await link.send({"type": "unsubscribe", "channels": leaving})
 
     async def _subscribe(self, link: Link) -> float | None:
         """Asks for what is wanted; returns the least seconds to wait if some must be asked for again."""
-        wanted = {name: held for name, held in self._held.items() if held.state is State.WANTED}
+        waiting = [(name, held) for name, held in self._held.items() if held.state is State.WANTED]
+        wanted = dict(waiting[:MOST_AT_ONCE])
         if not wanted:
             return None
+        self._go_on_if(waiting[MOST_AT_ONCE:])
         frame_id = link.next_id()
         for held in wanted.values():
             held.state, held.asked = State.ASKED, frame_id
@@ -205,6 +211,10 @@ class Subscriptions:
             for name in wanted:
                 self._refused(name, Problem(refused.code, refused.message, refused.retryable))
         return retry_after if any(held.state is State.WANTED for held in wanted.values()) else None
+
+    def _go_on_if(self, left: Collection[object]) -> None:
+        if left:
+            self._work.set()
 
     def _stands(self, name: str, held: Held, standing: Standing) -> None:
         held.cursor.acknowledged(standing)

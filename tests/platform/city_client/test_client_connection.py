@@ -6,8 +6,10 @@ import asyncio
 import logging
 
 import pytest
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.http11 import Request, Response
 
-from city_client import CityClient, Ended, Refused, Unconfirmed, Unreachable
+from city_client import CityClient, ClientError, Ended, Refused, Unconfirmed, Unreachable
 from city_client.events import Connected, Disconnected, Event, NotReached, Reconnecting
 from tests.platform.city_client.conftest import Arrive
 from tests.platform.city_client.peer import Peer
@@ -112,6 +114,17 @@ async def test_what_is_no_platform_is_unreachable_too(peer: Peer) -> None:
     await (await peer.newcomer()).say("hello")
     with pytest.raises(Unreachable, match="instead of a welcome"):
         await entering
+
+
+@pytest.mark.parametrize(("status", "error"), [(401, Ended), (403, Ended), (404, Unreachable), (503, Unreachable)])
+async def test_a_handshake_answered_with_http_says_whether_to_come_back(status: int, error: type[ClientError]) -> None:
+    def refuse(socket: ServerConnection, request: Request) -> Response:
+        return socket.respond(status, "no")
+
+    async with serve(lambda socket: socket.wait_closed(), "127.0.0.1", 0, process_request=refuse) as server:
+        port = next(iter(server.sockets)).getsockname()[1]
+        with pytest.raises(error, match=str(status)):
+            await CityClient(f"http://127.0.0.1:{port}", token="t", connect_seconds=0.3).__aenter__()
 
 
 async def test_a_silent_platform_is_left_after_two_heartbeats(arrive: Arrive, peer: Peer, events: list[Event]) -> None:

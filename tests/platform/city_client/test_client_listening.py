@@ -300,3 +300,21 @@ async def test_a_socket_on_which_subscribes_stay_unanswered_is_given_up(
     visit = await peer.visit()
     await visit.subscribed(guide=HERE)
     await subscribing
+
+
+async def test_many_channels_are_asked_for_in_several_frames(arrive: Arrive) -> None:
+    client, visit = await arrive()
+    names = {f"pillar:p{number}" for number in range(450)}
+    subscribing = asyncio.create_task(client.subscribe(names))
+    asked: list[str] = []
+    while len(asked) < 450:
+        frame = await visit.heard("subscribe")
+        await visit.say("ack", id=frame["id"], channels=dict.fromkeys(frame["channels"], HERE))
+        assert len(frame["channels"]) <= 200
+        asked += frame["channels"]
+    assert sorted(asked) == sorted(names)
+    await (await subscribing).close()
+    left: list[str] = []
+    while len(left) < 450:
+        left += (await visit.heard("unsubscribe"))["channels"]
+    assert sorted(left) == sorted(names)

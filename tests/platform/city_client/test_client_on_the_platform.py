@@ -20,7 +20,7 @@ from city_client import (
     run_agents,
 )
 from city_client.events import Connected, Event, Subscribed
-from tests.support.platform import Instance, unique
+from tests.support.platform import Instance, Platform, unique
 from tests.support.proxy import Proxy
 from tests.support.waiting import until
 
@@ -238,3 +238,44 @@ async def test_a_refreshed_session_goes_on(city: Instance) -> None:
     async with CityClient(city.url, token=token) as client:
         await client.refresh(str(renewed["session_token"]))
         await client.subscribe("guide")
+
+
+async def test_what_is_sent_over_cut_connections_is_published_once_and_read_once(city: Instance) -> None:
+    token = await service(city, "news", "post_office.publish", "post_office.history")
+    async with Proxy(city.settings.port) as proxy:
+        url = f"http://127.0.0.1:{proxy.port}"
+        async with CityClient(url, token=token) as writer, CityClient(url, token=token) as reader:
+            subscription = await reader.subscribe("guide")
+
+            async def write(thread: int) -> None:
+                for number in range(50):
+                    await writer.publish("guide", {"thread": thread, "n": number})
+                    if thread == 0 and number in (10, 30):
+                        proxy.cut()
+
+            writing = [asyncio.create_task(write(thread)) for thread in range(10)]
+            got: dict[int, list[int]] = {thread: [] for thread in range(10)}
+            async with asyncio.timeout(40):
+                while sum(map(len, got.values())) < 500:
+                    publication = await anext(subscription)
+                    assert publication.gap is None
+                    got[publication.payload["thread"]].append(publication.payload["n"])
+            await asyncio.gather(*writing)
+        assert got == {thread: list(range(50)) for thread in range(10)}
+        newest = await city.done("post_office.get_channel_history", {"channel": "guide", "limit": 1})
+        assert newest["offset"] == 500
+
+
+async def test_askers_agents_and_readers_may_be_on_different_instances(platform: Platform) -> None:
+    one, two = await platform.start(), await platform.start()
+    token = await service(one, "news", "post_office.publish", "post_office.history")
+    async with (
+        answering(one, echo()),
+        CityClient(two.url, token=await one.session(unique("heidi"))) as asker,
+        CityClient(one.url, token=token) as writer,
+    ):
+        assert (await asker.ask("guide", "over there", seconds=10)).text == "over there "
+        reader = await asker.subscribe("guide")
+        await writer.publish("guide", {"n": 1})
+        async with asyncio.timeout(5):
+            assert (await anext(reader)).payload == {"n": 1}

@@ -133,6 +133,7 @@ async def test_content_is_searched_over_all_pages(city: Instance, asker: CityCli
         lines = found.text.splitlines()
         assert "repaired" in lines[0]
         assert "oldest WATER main" in lines[1]
+        assert "Look for what?" in (await ask(asker, "search", CONTENT.channel)).text
         latest = await ask(asker, "what is new?", CONTENT.channel)
         assert latest.text.count("•") == 5
 
@@ -147,6 +148,12 @@ async def test_figures_are_the_platforms_own(guides: None, asker: CityClient, op
     instances = await ask(asker, "which instances are running?", "pillar:operations", "query")
     count = await operator.call("post_office.get_connection_count")
     assert instances.payload["figures"]["by_instance"] == count["by_instance"]
+    messages = await ask(asker, "how many messages, and how fast?", "pillar:insights", "query")
+    assert messages.payload["figures"]["messages"] == 6
+    assert 0 < messages.payload["figures"]["mean_latency_ms"] < 5000
+    await publish(operator, "one")
+    publications = await ask(asker, "which channels are the busiest?", "pillar:insights", "query")
+    assert publications.payload["figures"]["publications"]["pillar:content"] == 1
     visitors = await ask(asker, "how many visitors?", "pillar:business_outcomes", "query")
     assert visitors.payload["figures"]["connections_since_start"] == 6
 
