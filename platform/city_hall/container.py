@@ -30,8 +30,8 @@ from smart_city.post_office.consumers import Consumers
 from smart_city.post_office.dispatch import Dispatcher
 from smart_city.post_office.fleet import Figures, Fleet
 from smart_city.post_office.gateway.admission import Admission
-from smart_city.post_office.gateway.connection import Desk
 from smart_city.post_office.gateway.credentials import Credentials
+from smart_city.post_office.gateway.desk import Desk
 from smart_city.post_office.gateway.gateway import Gateway
 from smart_city.post_office.gateway.heartbeats import Heartbeats
 from smart_city.post_office.gateway.hub import Hub

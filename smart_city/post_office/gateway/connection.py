@@ -10,98 +10,26 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
-from time import perf_counter as _now
-from typing import Any, Protocol
+from typing import Any
 
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET
 from websockets.frames import CloseCode
 
 from foundations.errors import CityError, DeadlineExceeded, Forbidden, Internal
-from foundations.supervision import Tasks
-from foundations.telemetry import Counters
-from smart_city.post_office.answers import Answers
-from smart_city.post_office.channels import Channels
-from smart_city.post_office.dispatch import Dispatcher
-from smart_city.post_office.envelopes import (
-    Sender,
-    agent_message,
-    digest_of,
-    new_message_id,
-    publication,
-    timestamp,
-)
+from smart_city.post_office.envelopes import timestamp
 from smart_city.post_office.gateway import messages
 from smart_city.post_office.gateway.consuming import Consuming
-from smart_city.post_office.gateway.joining import Joining
-from smart_city.post_office.gateway.messages import (
-    Ack,
-    BadFrame,
-    ClientFrame,
-    check_object,
-    conversation_of,
-    encode,
-    error_frame,
-    wire,
-)
+from smart_city.post_office.gateway.desk import Desk
+from smart_city.post_office.gateway.messages import Ack, BadFrame, ClientFrame, encode, error_frame, wire
+from smart_city.post_office.gateway.posting import Posting
 from smart_city.post_office.gateway.socket import Socket
 from smart_city.post_office.gateway.subscribing import Subscribing
-from smart_city.post_office.inbox import Inbox
-from smart_city.post_office.log import Appended, ChannelLog, Entry
-from smart_city.post_office.questions import Question, Queued, Route
-from smart_city.post_office.registry import Registry
 from smart_city.vocabulary import Identity, Position, Right
 
 _log = logging.getLogger(__name__)
 
 FRAME_SECONDS = 10.0
 """How long one frame may wait for what it needs."""
-
-
-class Bucket(Protocol):
-    """One subject's credit for messages."""
-
-    def spend(self, n: int = 1) -> bool: ...
-
-    async def refill(self, n: int = 1) -> None: ...
-
-
-class Limits(Protocol):
-    """Where credit is kept."""
-
-    def bucket(self, subject: str, limit: str) -> Bucket: ...
-
-
-class Sessions(Protocol):
-    """Who finds the identity behind a token, and knows whether it still stands."""
-
-    async def identify(self, token: str) -> Identity: ...
-
-    async def still_valid(self, identities: Sequence[Identity]) -> list[bool]: ...
-
-    def revoked_since(self, identity: Identity, moment: float) -> bool: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Desk:
-    """What every connection of this instance works with."""
-
-    log: ChannelLog
-    inbox: Inbox
-    joining: Joining
-    registry: Registry
-    channels: Channels
-    sessions: Sessions
-    limits: Limits
-    counters: Counters
-    tasks: Tasks
-    answers: Answers
-    dispatcher: Dispatcher
-    max_subscriptions: int
-    max_unanswered: int
-    max_message_bytes: int
-
 
 Handler = Callable[[Any], Coroutine[Any, Any, None] | None]
 
@@ -120,22 +48,22 @@ class Connection:
         self.on_closed: Callable[[Connection, int, str], None] | None = None
         self.on_identity: Callable[[Connection, Identity], None] | None = None
         self.subscriptions = Subscribing(desk.joining, desk.registry, socket.outbox, most=desk.max_subscriptions)
+        self.posting = Posting(desk, self)
         self.consuming = Consuming(
             self, socket.outbox, answers=desk.answers, dispatcher=desk.dispatcher, channels=desk.channels,
             lease_seconds=desk.inbox.limits.lease_seconds,
         )  # fmt: skip
         self._desk = desk
-        self._send = socket.outbox.send
-        self._bucket = desk.limits.bucket(identity.subject, "messages")
+        self.send = socket.outbox.send
         self._allowed: set[tuple[Right, str]] = set()
         self._waiting: deque[bytes] = deque()
         self._is_busy = False
         self._is_going_on = False
         self._unanswered = 0
         self._handlers: Mapping[type[ClientFrame], Handler] = {
-            messages.Message: self._message, messages.Publish: self._publish, messages.Subscribe: self._subscribe,
+            messages.Subscribe: self._subscribe,
             messages.Unsubscribe: self._unsubscribe, messages.Ping: self._ping, messages.Refresh: self._refresh,
-            **self.consuming.handlers,
+            **self.posting.handlers, **self.consuming.handlers,
         }  # fmt: skip
 
     @property
@@ -174,12 +102,12 @@ class Connection:
     def refuse(self, error: CityError, frame_id: str = "", delivery_id: str = "") -> None:
         """Answers with an ``error`` frame; the connection stays open."""
         self._desk.counters.errors += 1
-        self._send(error_frame(error, frame_id, delivery_id))
+        self.send(error_frame(error, frame_id, delivery_id))
 
     def acknowledge(self, frame: ClientFrame) -> None:
         """Answers a frame that carried an id and needs no other answer."""
         if frame.id is not UNSET:
-            self._send(wire(encode(Ack(id=frame.id))))
+            self.send(wire(encode(Ack(id=frame.id))))
 
     def _handle(self, text: bytes) -> None:
         try:
@@ -190,7 +118,7 @@ class Connection:
         try:
             waiting = self._handlers[type(frame)](frame)
         except Exception as error:  # a connection is supervised here: one bad frame must not end it
-            self._failed(frame, error)
+            self.failed(frame, error)
             return
         if waiting is not None:
             self._is_busy = True
@@ -204,11 +132,11 @@ class Connection:
 
     def side_by_side(self, frame: ClientFrame, work: Coroutine[Any, Any, None]) -> None:
         """Carries out a frame without holding back those behind it; only so many at once."""
-        self._unanswered += 1
+        self.began()
 
         async def carry_out() -> None:
             await self._carry_out(frame, work)
-            self._answered()
+            self.ended()
 
         self._desk.tasks.spawn(f"{frame.type} of {self.connection_id}", carry_out())
 
@@ -220,7 +148,7 @@ class Connection:
             told = f"{frame.type} took longer than {FRAME_SECONDS:g} seconds"
             self.refuse(DeadlineExceeded(told), _id(frame), _delivery(frame))
         except Exception as error:  # a connection is supervised here: one bad frame must not end it
-            self._failed(frame, error)
+            self.failed(frame, error)
 
     @property
     def _is_held_back(self) -> bool:
@@ -237,117 +165,28 @@ class Connection:
         if not self._waiting:
             self.socket.resume_reading()
 
-    # Messages and publications
-
     def allow(self, right: Right, channel: str) -> None:
         """Checks a right once for as long as the identity stays the same."""
         if (right, channel) not in self._allowed:
             self._desk.channels.check(self.identity, right, channel, connection_id=self.connection_id)
             self._allowed.add((right, channel))
 
-    def _message(self, frame: messages.Message) -> Coroutine[Any, Any, None] | None:
-        self.allow("send", frame.channel)
-        conversation_id = conversation_of(frame.payload)
-        return self._spend(partial(self._ask, frame, conversation_id))
-
-    def _publish(self, frame: messages.Publish) -> Coroutine[Any, Any, None] | None:
-        self.allow("publish", frame.channel)
-        check_object(frame.payload)
-        return self._spend(partial(self._append, frame))
-
-    def _spend(self, then: Callable[[], None]) -> Coroutine[Any, Any, None] | None:
-        """Goes on at once while there is credit here, else waits for some."""
-        if self._bucket.spend():
-            then()
-            return None
-        return self._refilled(then)
-
-    async def _refilled(self, then: Callable[[], None]) -> None:
-        await self._bucket.refill()
-        then()
-
-    def _ask(self, frame: messages.Message, conversation_id: str) -> None:
-        who = self.identity
-        message_id = new_message_id()
-        body = agent_message(
-            channel=frame.channel, sender=self._sender, payload=frame.payload, message_id=message_id,
-            intent=frame.intent, context=who.context, conversation_id=conversation_id,
-        )  # fmt: skip
-        key = self._key(frame.key)
-        question = Question(
-            channel=frame.channel, message_id=message_id, lane=f"{who.subject}/{conversation_id}", user=who.subject,
-            body=body, key=key, digest=digest_of(frame.channel, frame.intent, frame.payload) if key else "",
-            route=Route(
-                connection_id=self.connection_id, user_id=who.subject, conversation_id=conversation_id
-            ),
-        )  # fmt: skip
-        self.sent_to.add(frame.channel)
-        self._unanswered += 1
-        self._desk.inbox.send(question, partial(self._queued, frame, _now()))
-
-    def _append(self, frame: messages.Publish) -> None:
-        message_id = new_message_id()
-        intent = "" if frame.intent is UNSET else frame.intent
-        data = publication(
-            channel=frame.channel,
-            sender=self._sender,
-            payload=frame.payload,
-            message_id=message_id,
-            intent=intent,
-        )
-        key = self._key(frame.key)
-        digest = digest_of(frame.channel, intent, frame.payload) if key else ""
-        self.sent_to.add(frame.channel)
-        self._unanswered += 1
-        self._desk.log.append(
-            frame.channel, Entry(data, message_id, key, digest), partial(self._appended, frame, _now())
-        )
-
-    def _queued(self, frame: messages.Message, began: float, outcome: Queued | Exception) -> None:
-        if isinstance(outcome, Exception):
-            self._failed(frame, outcome)
-        elif frame.id is not UNSET:
-            ack = Ack(
-                id=frame.id, channel=frame.channel, status="queued", message_id=outcome.message_id,
-                duplicate=outcome.duplicate,
-            )  # fmt: skip
-            self._send(wire(encode(ack)))
-        self._acknowledged(began)
-
-    def _appended(self, frame: messages.Publish, began: float, outcome: Appended | Exception) -> None:
-        if isinstance(outcome, Exception):
-            self._failed(frame, outcome)
-        elif frame.id is not UNSET:
-            ack = Ack(
-                id=frame.id, channel=frame.channel, status="published", message_id=outcome.message_id,
-                offset=outcome.offset, epoch=outcome.epoch, duplicate=outcome.duplicate,
-            )  # fmt: skip
-            self._send(wire(encode(ack)))
-        self._acknowledged(began)
-
-    def _failed(self, frame: ClientFrame, error: Exception) -> None:
+    def failed(self, frame: ClientFrame, error: Exception) -> None:
+        """Answers a frame that came to nothing; a defect of ours is logged and told as `internal`."""
         if not isinstance(error, CityError):
             _log.error("the frame %s of %s failed", frame.type, self.connection_id, exc_info=error)
             error = Internal("something went wrong here; the log of this instance has the details")
         self.refuse(error, _id(frame), _delivery(frame))
 
-    def _acknowledged(self, began: float) -> None:
-        self._desk.counters.latency.observe(_now() - began)
-        self._answered()
+    def began(self) -> None:
+        """One frame more is under way beside the others; beyond a number the rest waits."""
+        self._unanswered += 1
 
-    def _answered(self) -> None:
+    def ended(self) -> None:
+        """One of them is answered."""
         self._unanswered -= 1
         if self._waiting:
             self._go_on()
-
-    def _key(self, key: str | UnsetType) -> str:
-        """An idempotency key belongs to its caller."""
-        return "" if key is UNSET else f"{self.identity.subject}/{key}"
-
-    @property
-    def _sender(self) -> Sender:
-        who = self.identity
-        return Sender(kind="user", id=who.subject) if who.is_user else Sender(kind="service", id=who.realm)
 
     # Everything else
 
@@ -375,7 +214,7 @@ class Connection:
             self._desk.registry.heard(self)
 
     def _ping(self, frame: messages.Ping) -> None:
-        self._send(wire(encode({"type": "pong"} if frame.id is UNSET else {"type": "pong", "id": frame.id})))
+        self.send(wire(encode({"type": "pong"} if frame.id is UNSET else {"type": "pong", "id": frame.id})))
 
     async def _refresh(self, frame: messages.Refresh) -> None:
         """Takes a new token of the same user; subscriptions that it does not allow end."""
@@ -385,19 +224,13 @@ class Connection:
         if self.on_identity is not None:
             self.on_identity(self, identity)
         self._allowed.clear()
-        self._bucket = self._desk.limits.bucket(identity.subject, "messages")
         for channel in self.channels:
             try:
                 self.allow("subscribe", channel)
             except CityError as error:
                 self.subscriptions.unsubscribe([channel])
-                ended = {
-                    "type": "unsubscribed",
-                    "channel": channel,
-                    "code": error.code,
-                    "message": error.message,
-                }
-                self._send(wire(encode(ended)))
+                ended = {"type": "unsubscribed", "channel": channel, "code": error.code, "message": error.message}
+                self.send(wire(encode(ended)))
         self.acknowledge(frame)
         await self._rewritten()
 

@@ -17,7 +17,8 @@ from msgspec import Struct
 
 from foundations.errors import CityError
 from foundations.supervision import Tasks
-from smart_city.post_office.gateway.connection import Connection, Sessions
+from smart_city.post_office.gateway.connection import Connection
+from smart_city.post_office.gateway.desk import Sessions
 from smart_city.post_office.gateway.messages import encode, wire
 from smart_city.vocabulary import Identity
 

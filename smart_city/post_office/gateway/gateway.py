@@ -21,8 +21,9 @@ from foundations.telemetry import log_event
 from smart_city.post_office.channels import connection_log, user_log
 from smart_city.post_office.envelopes import timestamp
 from smart_city.post_office.gateway.admission import Admission
-from smart_city.post_office.gateway.connection import Connection, Desk
+from smart_city.post_office.gateway.connection import Connection
 from smart_city.post_office.gateway.credentials import Credentials
+from smart_city.post_office.gateway.desk import Desk
 from smart_city.post_office.gateway.heartbeats import Heartbeats
 from smart_city.post_office.gateway.hub import Hub
 from smart_city.post_office.gateway.messages import PROTOCOL_VERSION, encode, wire

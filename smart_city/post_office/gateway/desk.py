@@ -1,0 +1,62 @@
+"""What every connection of an instance works with, and what it needs of the city's other services, in its own words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from foundations.supervision import Tasks
+from foundations.telemetry import Counters
+from smart_city.post_office.answers import Answers
+from smart_city.post_office.channels import Channels
+from smart_city.post_office.dispatch import Dispatcher
+from smart_city.post_office.gateway.joining import Joining
+from smart_city.post_office.inbox import Inbox
+from smart_city.post_office.log import ChannelLog
+from smart_city.post_office.registry import Registry
+from smart_city.vocabulary import Identity
+
+
+class Bucket(Protocol):
+    """One subject's credit for messages."""
+
+    def spend(self, n: int = 1) -> bool: ...
+
+    async def refill(self, n: int = 1) -> None: ...
+
+
+class Limits(Protocol):
+    """Where credit is kept."""
+
+    def bucket(self, subject: str, limit: str) -> Bucket: ...
+
+
+class Sessions(Protocol):
+    """Who finds the identity behind a token, and knows whether it still stands."""
+
+    async def identify(self, token: str) -> Identity: ...
+
+    async def still_valid(self, identities: Sequence[Identity]) -> list[bool]: ...
+
+    def revoked_since(self, identity: Identity, moment: float) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desk:
+    """What every connection of this instance works with."""
+
+    log: ChannelLog
+    inbox: Inbox
+    joining: Joining
+    registry: Registry
+    channels: Channels
+    sessions: Sessions
+    limits: Limits
+    counters: Counters
+    tasks: Tasks
+    answers: Answers
+    dispatcher: Dispatcher
+    max_subscriptions: int
+    max_unanswered: int
+    max_message_bytes: int

@@ -1,0 +1,146 @@
+"""What a client sends: questions into inboxes, publications onto channels, each acknowledged once it is safe.
+
+Rights are the connection's to check; when and with what else an item travels is decided by the inbox and the log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
+from time import perf_counter as now
+from typing import Any, Protocol
+
+from msgspec import UNSET, UnsetType
+
+from smart_city.post_office.envelopes import Sender, agent_message, digest_of, new_message_id, publication
+from smart_city.post_office.gateway import messages
+from smart_city.post_office.gateway.desk import Bucket, Desk
+from smart_city.post_office.gateway.messages import Ack, ClientFrame, check_object, conversation_of, encode, wire
+from smart_city.post_office.log import Appended, Entry
+from smart_city.post_office.questions import Question, Queued, Route
+from smart_city.vocabulary import Identity, Right
+
+Waiting = Coroutine[Any, Any, None] | None
+
+
+class Client(Protocol):
+    """The connection that sends."""
+
+    connection_id: str
+    identity: Identity
+    sent_to: set[str]
+
+    def allow(self, right: Right, channel: str) -> None: ...
+
+    def send(self, frame: bytes) -> None: ...
+
+    def failed(self, frame: ClientFrame, error: Exception) -> None: ...
+
+    def began(self) -> None: ...
+
+    def ended(self) -> None: ...
+
+
+class Posting:
+    """The frames `message` and `publish` of one connection."""
+
+    def __init__(self, desk: Desk, client: Client) -> None:
+        self._desk = desk
+        self._client = client
+        self.handlers: Mapping[type[ClientFrame], Callable[[Any], Waiting]] = {
+            messages.Message: self._message, messages.Publish: self._publish,
+        }  # fmt: skip
+
+    def _message(self, frame: messages.Message) -> Waiting:
+        self._client.allow("send", frame.channel)
+        conversation_id = conversation_of(frame.payload)
+        return self._spend(partial(self._ask, frame, conversation_id))
+
+    def _publish(self, frame: messages.Publish) -> Waiting:
+        self._client.allow("publish", frame.channel)
+        check_object(frame.payload)
+        return self._spend(partial(self._append, frame))
+
+    def _spend(self, then: Callable[[], None]) -> Waiting:
+        """Goes on at once while there is credit here, else waits for some."""
+        bucket = self._desk.limits.bucket(self._client.identity.subject, "messages")
+        if bucket.spend():
+            then()
+            return None
+        return self._refilled(bucket, then)
+
+    async def _refilled(self, bucket: Bucket, then: Callable[[], None]) -> None:
+        await bucket.refill()
+        then()
+
+    def _ask(self, frame: messages.Message, conversation_id: str) -> None:
+        who = self._client.identity
+        message_id = new_message_id()
+        body = agent_message(
+            channel=frame.channel, sender=self._sender, payload=frame.payload, message_id=message_id,
+            intent=frame.intent, context=who.context, conversation_id=conversation_id,
+        )  # fmt: skip
+        key = self._key(frame.key)
+        question = Question(
+            channel=frame.channel, message_id=message_id, lane=f"{who.subject}/{conversation_id}", user=who.subject,
+            body=body, key=key, digest=digest_of(frame.channel, frame.intent, frame.payload) if key else "",
+            route=Route(
+                connection_id=self._client.connection_id, user_id=who.subject, conversation_id=conversation_id
+            ),
+        )  # fmt: skip
+        self._client.sent_to.add(frame.channel)
+        self._client.began()
+        self._desk.inbox.send(question, partial(self._queued, frame, now()))
+
+    def _append(self, frame: messages.Publish) -> None:
+        message_id = new_message_id()
+        intent = "" if frame.intent is UNSET else frame.intent
+        data = publication(
+            channel=frame.channel,
+            sender=self._sender,
+            payload=frame.payload,
+            message_id=message_id,
+            intent=intent,
+        )
+        key = self._key(frame.key)
+        digest = digest_of(frame.channel, intent, frame.payload) if key else ""
+        self._client.sent_to.add(frame.channel)
+        self._client.began()
+        self._desk.log.append(
+            frame.channel, Entry(data, message_id, key, digest), partial(self._appended, frame, now())
+        )
+
+    def _queued(self, frame: messages.Message, began: float, outcome: Queued | Exception) -> None:
+        if isinstance(outcome, Exception):
+            self._client.failed(frame, outcome)
+        elif frame.id is not UNSET:
+            ack = Ack(
+                id=frame.id, channel=frame.channel, status="queued", message_id=outcome.message_id,
+                duplicate=outcome.duplicate,
+            )  # fmt: skip
+            self._client.send(wire(encode(ack)))
+        self._acknowledged(began)
+
+    def _appended(self, frame: messages.Publish, began: float, outcome: Appended | Exception) -> None:
+        if isinstance(outcome, Exception):
+            self._client.failed(frame, outcome)
+        elif frame.id is not UNSET:
+            ack = Ack(
+                id=frame.id, channel=frame.channel, status="published", message_id=outcome.message_id,
+                offset=outcome.offset, epoch=outcome.epoch, duplicate=outcome.duplicate,
+            )  # fmt: skip
+            self._client.send(wire(encode(ack)))
+        self._acknowledged(began)
+
+    def _acknowledged(self, began: float) -> None:
+        self._desk.counters.latency.observe(now() - began)
+        self._client.ended()
+
+    def _key(self, key: str | UnsetType) -> str:
+        """An idempotency key belongs to its caller."""
+        return "" if key is UNSET else f"{self._client.identity.subject}/{key}"
+
+    @property
+    def _sender(self) -> Sender:
+        who = self._client.identity
+        return Sender(kind="user", id=who.subject) if who.is_user else Sender(kind="service", id=who.realm)
