@@ -9,12 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from enum import Enum, auto
 
-from city_client.cursors import Cursor
 from city_client.errors import ClientError, Ended, LinkLost, Refused
 from city_client.events import Broken, Event, FellBehind, Subscribed, Unsubscribed
 from city_client.frames import Frame, Position, Problem, Standing
+from city_client.held import Held, State
 from city_client.link import Link
 from city_client.reconnecting import ABNORMAL, Backoff
 from city_client.subscription import Publication, Subscription
@@ -27,38 +26,6 @@ MOST_AT_ONCE = 200
 """Channels in one frame; the platform takes at most 500."""
 PASSING = frozenset({"unavailable", "overloaded", "rate_limited", "deadline_exceeded"})
 """Codes that pass by themselves; the error of one channel says no more than its code."""
-
-
-class State(Enum):
-    """Where a channel stands with the platform."""
-
-    WANTED = auto()
-    ASKED = auto()
-    LIVE = auto()
-    BEHIND = auto()
-
-
-class Held:
-    """One channel of this client; the private channels of a connection have no reader."""
-
-    __slots__ = ("asked", "cursor", "reader", "settled", "state")
-
-    def __init__(self, position: Position | None, reader: Subscription | None) -> None:
-        self.cursor = Cursor(position)
-        self.reader = reader
-        self.state = State.WANTED
-        self.asked = ""
-        self.settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def settle(self, error: ClientError | None = None) -> None:
-        """Says once how the first subscribe went."""
-        if self.settled.done():
-            return
-        if error is None:
-            self.settled.set_result(None)
-        else:
-            self.settled.set_exception(error)
-            self.settled.exception()  # whoever waits has it; nobody need wait
 
 
 class Subscriptions:
