@@ -27,9 +27,7 @@ def test_a_star_at_the_end_stands_for_all_that_begin_like_it() -> None:
     assert not may(grants, "send", "guide")
 
 
-@pytest.mark.parametrize(
-    "pattern", ["guide", "pillar:content", "pillar:con*", "pillar*", "*", "system:health"]
-)
+@pytest.mark.parametrize("pattern", ["guide", "pillar:content", "pillar:con*", "pillar*", "*", "system:health"])
 def test_channels_and_beginnings_of_channels_are_patterns(pattern: str) -> None:
     assert parse_grants({pattern: ["subscribe"]}) == (Grant(pattern, frozenset({"subscribe"})),)
 
@@ -92,6 +90,4 @@ def test_without_any_a_session_may_talk_to_agents_and_see_health() -> None:
         assert not may(DEFAULT_GRANTS, "publish", channel)
     assert may(DEFAULT_GRANTS, "subscribe", "system:health")
     for channel in ("system:alerts", "system:presence", "user:alice", "conversation:7"):
-        assert not any(
-            may(DEFAULT_GRANTS, right, channel) for right in ("subscribe", "send", "history", "publish")
-        )
+        assert not any(may(DEFAULT_GRANTS, right, channel) for right in ("subscribe", "send", "history", "publish"))

@@ -182,6 +182,14 @@ async def test_all_instances_share_one_rate(valkey: Valkey, other: Valkey) -> No
     assert rate.burst - rate.per_second * 0.1 <= sum(allowed) <= rate.burst + grown + 1
 
 
+async def test_nobody_takes_more_than_half_of_what_is_left_beyond_need(valkey: Valkey, other: Valkey) -> None:
+    rate = Rate(20, 5)  # slices of two
+    bucket = limits_of(valkey, rate).bucket("alice", "messages")
+    assert bucket.spend(2)
+    await bucket.refill()  # settles two, needs one, would have two of the three
+    assert (await limits_of(other, rate).peek("alice", "messages")).remaining >= 2
+
+
 async def test_no_instance_starves_another(valkey: Valkey, other: Valkey) -> None:
     rate = Rate(200, 100)
     buckets = [limits_of(one, rate).bucket("alice", "messages") for one in (valkey, other)]

@@ -86,9 +86,7 @@ async def test_of_many_tokens_those_that_stand_are_told(service_tokens: ServiceT
     assert await service_tokens.standing([]) == set()
 
 
-async def test_there_are_so_many_tokens(
-    service_tokens: ServiceTokens, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_there_are_so_many_tokens(service_tokens: ServiceTokens, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_SERVICE_TOKENS", 1)
     _, made = await service_tokens.create("a", [], None)
     with pytest.raises(Overloaded):

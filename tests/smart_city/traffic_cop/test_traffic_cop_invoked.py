@@ -32,9 +32,7 @@ class Desk:
         self.operations = {operation.name: operation for operation in operations_of(cop, "traffic_cop")}
         self._invoke = Invocation(limits, Counters())
 
-    async def call(
-        self, name: str, arguments: object, caller: Identity = OPERATOR_IDENTITY
-    ) -> dict[str, Any]:
+    async def call(self, name: str, arguments: object, caller: Identity = OPERATOR_IDENTITY) -> dict[str, Any]:
         return encode(await self._invoke(self.operations[name], caller, json.dumps(arguments)))
 
     async def refusal(self, name: str, arguments: object, caller: Identity = OPERATOR_IDENTITY) -> CityError:

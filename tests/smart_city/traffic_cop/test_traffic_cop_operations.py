@@ -68,9 +68,7 @@ async def field_of(call: Awaitable[Result]) -> str:
 
 
 async def test_a_created_session_opens_as_its_user(cop: TrafficCop, identities: Identities) -> None:
-    created = await cop.create_session(
-        SERVICE, "alice", context={"tenant": 7}, channels={"guide": ["publish"]}
-    )
+    created = await cop.create_session(SERVICE, "alice", context={"tenant": 7}, channels={"guide": ["publish"]})
     assert created.status == "active"
     assert seconds_until(created.expires_at) == pytest.approx(3600, abs=5)
     caller = await identities.identify(created.session_token)
@@ -86,9 +84,7 @@ async def test_a_session_lives_as_long_as_it_is_given(cop: TrafficCop) -> None:
 
 async def test_a_session_without_channels_may_talk_to_agents(cop: TrafficCop, identities: Identities) -> None:
     by_default = await identities.identify((await cop.create_session(SERVICE, "alice")).session_token)
-    nothing = await identities.identify(
-        (await cop.create_session(SERVICE, "alice", channels={})).session_token
-    )
+    nothing = await identities.identify((await cop.create_session(SERVICE, "alice", channels={})).session_token)
     assert by_default.may("send", "pillar:content")
     assert not nothing.may("send", "pillar:content")
 
@@ -153,21 +149,15 @@ async def test_a_session_refreshes_itself_and_nobody_else(cop: TrafficCop, ident
         await cop.refresh_session(caller, others.session_token)
 
 
-async def test_a_session_gives_itself_no_more_time_than_it_was_given(
-    cop: TrafficCop, identities: Identities
-) -> None:
+async def test_a_session_gives_itself_no_more_time_than_it_was_given(cop: TrafficCop, identities: Identities) -> None:
     created = await cop.create_session(SERVICE, "alice", ttl_seconds=100)
-    caller = await identities.identify(
-        (await cop.refresh_session(SERVICE, created.session_token)).session_token
-    )
+    caller = await identities.identify((await cop.refresh_session(SERVICE, created.session_token)).session_token)
     assert seconds_until((await cop.refresh_session(caller, ttl_seconds=50)).expires_at) < 51
     with pytest.raises(Forbidden):
         await cop.refresh_session(caller, ttl_seconds=101)
 
 
-async def test_a_session_that_has_ended_cannot_refresh_itself(
-    cop: TrafficCop, identities: Identities
-) -> None:
+async def test_a_session_that_has_ended_cannot_refresh_itself(cop: TrafficCop, identities: Identities) -> None:
     caller = await identities.identify((await cop.create_session(SERVICE, "alice")).session_token)
     await cop.revoke_session(SERVICE, user_id="alice")
     with pytest.raises(Unauthenticated):
@@ -238,9 +228,7 @@ async def test_a_revocation_that_failed_half_way_is_finished_by_calling_again(
     assert (await cop.revoke_session(SERVICE, session_id=session.session_id)).revoked == 0
     assert (await cop.revoke_session(SERVICE, user_id="alice")).revoked == 0
     assert (await cop.revoke_service_token(OPERATOR, token.token_id)).revoked == 0
-    await until(
-        lambda: [event["revoked"] for event in heard] == ["session", "user", "token"], "all were told"
-    )
+    await until(lambda: [event["revoked"] for event in heard] == ["session", "user", "token"], "all were told")
 
 
 async def test_a_revocation_names_a_session_or_a_user(cop: TrafficCop) -> None:
@@ -277,9 +265,7 @@ async def test_a_service_hands_on_only_scopes_that_it_has(cop: TrafficCop) -> No
             await cop.create_service_token(SERVICE, "content", scopes)
 
 
-async def test_what_a_service_makes_does_not_outlive_its_own_token(
-    cop: TrafficCop, identities: Identities
-) -> None:
+async def test_what_a_service_makes_does_not_outlive_its_own_token(cop: TrafficCop, identities: Identities) -> None:
     own = await cop.create_service_token(OPERATOR, "desk", ["traffic_cop.admin"], ttl_seconds=100)
     caller = await identities.identify(own.token)
     shorter = await cop.create_service_token(caller, "content", [], ttl_seconds=50)
@@ -296,9 +282,7 @@ async def test_the_operator_hands_on_any_scope(cop: TrafficCop) -> None:
 
 
 async def test_an_unknown_scope_and_a_reserved_realm_are_refused(cop: TrafficCop) -> None:
-    assert (
-        await field_of(cop.create_service_token(OPERATOR, "content", ["post_office.everything"])) == "scopes"
-    )
+    assert await field_of(cop.create_service_token(OPERATOR, "content", ["post_office.everything"])) == "scopes"
     assert await field_of(cop.create_service_token(OPERATOR, "operator", [])) == "realm"
     assert (await cop.list_service_tokens(OPERATOR)).tokens == []
 
