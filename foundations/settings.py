@@ -63,6 +63,8 @@ class Settings(BaseSettings):
     max_unsent_bytes: Bytes = 1024 * 1024
     max_unanswered: Count = 256
     handshake_seconds: Seconds = 10
+    body_seconds: Seconds = 30
+    frame_seconds: Seconds = 10
     close_seconds: Seconds = 5
 
     # Liveness

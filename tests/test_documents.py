@@ -20,10 +20,10 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 def test_every_setting_is_documented_with_its_default_and_none_besides() -> None:
     table = PROTOCOL.partition("## Settings")[2]
     rows = [row.split("|")[1:3] for row in table.splitlines() if row.startswith("| `")]
-    told = {}
+    told: dict[str, str] = {}
     for names, defaults in rows:
         found = re.findall(r"`([A-Z_]+)`", names)
-        values = [value.strip().strip("`") for value in defaults.split(",")] if len(found) > 1 else [defaults.strip().strip("`")]
+        values = [value.strip().strip("`") for value in defaults.split("," if len(found) > 1 else "\n")]
         told |= dict(zip(found, values, strict=False))
     assert told.keys() == {name.upper() for name in Settings.model_fields}
     for name, field in Settings.model_fields.items():

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from typing import Any, cast
 
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
@@ -29,6 +30,8 @@ from smart_city.post_office.gateway.gateway import Gateway
 from smart_city.post_office.gateway.socket import Socket
 
 VERSION = version("smart-city")
+CROSS_ORIGIN_HEADERS = ("Authorization", "Content-Type", "Idempotency-Key", "traceparent")
+"""What a page of an allowed origin may send with a call."""
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -47,6 +50,11 @@ def create_app(settings: Settings) -> FastAPI:
         "declared once.",
     )  # fmt: skip
     bind_problems(app)
+    if settings.allowed_origins:
+        app.add_middleware(
+            CORSMiddleware, allow_origins=settings.allowed_origins, allow_credentials=True,
+            allow_methods=("GET", "POST"), allow_headers=CROSS_ORIGIN_HEADERS, expose_headers=("Retry-After",),
+        )  # fmt: skip
     return app
 
 

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from city_hall.supervisor import Opened, Plan
     from foundations.settings import Settings
 
-INTERRUPTED = 130
 EXAMPLE = """publish guide '{"message": "The doors are open."}'"""
 
 app = typer.Typer(
@@ -88,10 +87,7 @@ client_commands.add_to(app, "Talk to it")
 
 def main() -> None:
     """The command's entry point."""
-    try:
-        app()
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+    app()
 
 
 def _settings(options: Mapping[str, object], plan: Plan) -> Settings:

@@ -111,7 +111,6 @@ def _fleet(
         return Figures(
             instance_id=settings.instance_id, host=host, pid=pid, started_at=started_at,
             connections=counters.connections_active, channels=registry.subscribers,
-            published=counters.appended, questions=counters.deliveries, answers=counters.answers,
         )  # fmt: skip
 
     return Fleet(
@@ -178,7 +177,7 @@ def _desk(
         log=log, inbox=inbox, joining=joining, registry=registry, channels=channels, sessions=identities,
         limits=limits, counters=counters, tasks=tasks, dispatcher=dispatcher, answers=answers,
         max_subscriptions=settings.max_subscriptions, max_unanswered=settings.max_unanswered,
-        max_message_bytes=settings.max_message_bytes,
+        max_message_bytes=settings.max_message_bytes, frame_seconds=settings.frame_seconds,
     )  # fmt: skip
 
 

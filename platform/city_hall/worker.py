@@ -28,6 +28,9 @@ from foundations.telemetry import configure_logging
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
+KEEP_ALIVE_SECONDS = 120
+"""Longer than proxies (Traefik 90 s) and clients keep a connection: who closes first must not be the server."""
+
 _log = logging.getLogger("smart_city.worker")
 
 
@@ -41,6 +44,7 @@ def work(
     try:
         settings = Settings.read()
         configure_logging(settings.log_format, settings.log_level, settings.instance_id)
+        logging.getLogger("uvicorn.access").addFilter(_is_no_probe)
         with asyncio.Runner(loop_factory=_new_event_loop) as runner:
             serving = _serve(create_app, settings, socket.socket(fileno=listener), websocket_protocol, lifeline)
             runner.run(serving)
@@ -102,10 +106,15 @@ def _config(app: Starlette, settings: Settings, websocket_protocol: type[asyncio
     """No concurrency limit: uvicorn's refuses health checks but not WebSockets; admission is ours."""
     return uvicorn.Config(
         app, http=PromptHttpProtocol.within(settings.handshake_seconds), ws=websocket_protocol,
-        lifespan="off", log_config=None, access_log=False, server_header=False, backlog=BACKLOG,
+        lifespan="off", log_config=None, server_header=False, backlog=BACKLOG, timeout_keep_alive=KEEP_ALIVE_SECONDS,
         proxy_headers=bool(settings.trusted_proxies), forwarded_allow_ips=list(settings.trusted_proxies),
         timeout_graceful_shutdown=math.ceil(settings.drain_seconds),
     )  # fmt: skip
+
+
+def _is_no_probe(record: logging.LogRecord) -> bool:
+    """Balancers ask every second; their questions are no news."""
+    return not (isinstance(record.args, tuple) and any(str(word).startswith("/health") for word in record.args))
 
 
 def _new_event_loop() -> asyncio.AbstractEventLoop:

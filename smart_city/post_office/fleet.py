@@ -37,9 +37,6 @@ class Figures(Struct, frozen=True, kw_only=True):
     started_at: str = ""
     connections: int = 0
     channels: dict[str, int] = {}
-    published: int = 0
-    questions: int = 0
-    answers: int = 0
 
 
 class _Question(Struct, kw_only=True):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from fastapi import FastAPI
@@ -24,11 +25,23 @@ from foundations.settings import Settings
 
 ENVELOPE_BYTES = 64 * 1024
 """What a body may hold beside the largest message: the names and values of the other arguments."""
-BODY_SECONDS = 30.0
-"""How long a body may take to arrive."""
 _LONG_SECONDS = 15.0
 """An operation that may take longer than this waits for something, and is given up when its caller leaves:
 what it would have taken for somebody who is gone stays for others."""
+
+
+@dataclass(frozen=True, slots=True)
+class BodyLimit:
+    """What a request's body may be, and in how many seconds it has to be there."""
+
+    bytes: int
+    seconds: float
+
+    @classmethod
+    def of(cls, settings: Settings) -> BodyLimit:
+        """What the settings allow."""
+        return cls(settings.max_message_bytes + ENVELOPE_BYTES, settings.body_seconds)
+
 
 ALIASES: Mapping[str, str] = {"/api/connections/stats": "post_office_get_connection_count"}
 """Plain addresses of operations that need no arguments."""
@@ -40,7 +53,7 @@ def bind_operations(
     app: FastAPI, catalogue: Catalogue, identify: Identify, invocation: Invocation, settings: Settings
 ) -> None:
     """Gives every operation its route."""
-    surface = _Operations(Door(identify, settings), invocation, settings.max_message_bytes + ENVELOPE_BYTES)
+    surface = _Operations(Door(identify, settings), invocation, BodyLimit.of(settings))
     for entry in catalogue:
         app.router.routes.append(
             DocumentedRoute(entry.operation.path, surface.endpoint(entry), method="POST", described=describe(entry))
@@ -54,7 +67,7 @@ def bind_plain(
     app: FastAPI, path: str, entry: Entry, identify: Identify, invocation: Invocation, settings: Settings
 ) -> None:
     """Gives an operation without arguments a plain address, for what can only GET."""
-    surface = _Operations(Door(identify, settings), invocation, max_bytes=0)
+    surface = _Operations(Door(identify, settings), invocation, BodyLimit(0, 0))
     described = describe(entry, body=False)
     app.router.routes.append(DocumentedRoute(path, surface.plain_endpoint(entry), method="GET", described=described))
 
@@ -69,10 +82,10 @@ def success(result: Result) -> Response:
 class _Operations:
     """What the routes share."""
 
-    def __init__(self, door: Door, invocation: Invocation, max_bytes: int) -> None:
+    def __init__(self, door: Door, invocation: Invocation, limit: BodyLimit) -> None:
         self._door = door
         self._invocation = invocation
-        self._max_bytes = max_bytes
+        self._limit = limit
 
     def endpoint(self, entry: Entry) -> _Endpoint:
         """Calls the operation with the request's body."""
@@ -81,7 +94,7 @@ class _Operations:
 
         async def call(request: Request) -> Response:
             caller = await self._door.caller(request)
-            raw = await read_body(request, self._max_bytes)
+            raw = await read_body(request, self._limit)
             headers = request.headers
             called = self._invocation(
                 operation, caller, raw,
@@ -103,20 +116,20 @@ class _Operations:
         return call
 
 
-async def read_body(request: Request, limit: int) -> bytes:
+async def read_body(request: Request, limit: BodyLimit) -> bytes:
     """The request's body, refused as soon as it is known to be too large or too slow."""
     declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > limit:
-        raise TooLarge(f"the body is larger than {limit} bytes")
+    if declared.isdecimal() and int(declared) > limit.bytes:
+        raise TooLarge(f"the body is larger than {limit.bytes} bytes")
     body = bytearray()
     try:
-        async with asyncio.timeout(BODY_SECONDS):
+        async with asyncio.timeout(limit.seconds):
             async for chunk in request.stream():
                 body += chunk
-                if len(body) > limit:
-                    raise TooLarge(f"the body is larger than {limit} bytes")
+                if len(body) > limit.bytes:
+                    raise TooLarge(f"the body is larger than {limit.bytes} bytes")
     except TimeoutError:
-        raise DeadlineExceeded(f"the body did not arrive within {BODY_SECONDS:g} seconds") from None
+        raise DeadlineExceeded(f"the body did not arrive within {limit.seconds:g} seconds") from None
     return bytes(body)
 
 

@@ -25,7 +25,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from city_hall.surfaces.callers import Door, Identify
 from city_hall.surfaces.catalogue import Catalogue, Entry
-from city_hall.surfaces.http import ENVELOPE_BYTES, read_body
+from city_hall.surfaces.http import BodyLimit, read_body
 from foundations.errors import ERRORS, CityError, NotFound
 from foundations.invocation import Invocation, encode
 from foundations.settings import Settings
@@ -69,7 +69,7 @@ class McpSurface:
         self._catalogue = catalogue
         self._invocation = invocation
         self._door = Door(identify, settings)
-        self._max_bytes = settings.max_message_bytes + ENVELOPE_BYTES
+        self._limit = BodyLimit.of(settings)
         self._tools = mcp_types.ListToolsResult(tools=[_tool(entry) for entry in catalogue])
         server: Server[Any] = Server(
             "smart-city", version=version, title="Smart City", instructions=_instructions(),
@@ -79,7 +79,7 @@ class McpSurface:
         )  # fmt: skip
         self._sessions = StreamableHTTPSessionManager(
             server, stateless=True, security_settings=_security(settings),
-            max_request_body_size=self._max_bytes,
+            max_request_body_size=self._limit.bytes,
         )  # fmt: skip
 
     @asynccontextmanager
@@ -95,7 +95,7 @@ class McpSurface:
         """
         request = Request(scope, receive)
         scope["user"] = await self._door.caller(request)
-        body: Message | None = {"type": "http.request", "body": await read_body(request, self._max_bytes)}
+        body: Message | None = {"type": "http.request", "body": await read_body(request, self._limit)}
 
         async def whole() -> Message:
             nonlocal body

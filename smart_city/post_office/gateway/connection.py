@@ -28,9 +28,6 @@ from smart_city.vocabulary import Identity, Position, Right
 
 _log = logging.getLogger(__name__)
 
-FRAME_SECONDS = 10.0
-"""How long one frame may wait for what it needs."""
-
 Handler = Callable[[Any], Coroutine[Any, Any, None] | None]
 
 
@@ -142,10 +139,10 @@ class Connection:
 
     async def _carry_out(self, frame: ClientFrame, work: Coroutine[Any, Any, None]) -> None:
         try:
-            async with asyncio.timeout(FRAME_SECONDS):
+            async with asyncio.timeout(self._desk.frame_seconds):
                 await work
         except TimeoutError:
-            told = f"{frame.type} took longer than {FRAME_SECONDS:g} seconds"
+            told = f"{frame.type} took longer than {self._desk.frame_seconds:g} seconds"
             self.refuse(DeadlineExceeded(told), _id(frame), _delivery(frame))
         except Exception as error:  # a connection is supervised here: one bad frame must not end it
             self.failed(frame, error)

@@ -60,3 +60,4 @@ class Desk:
     max_subscriptions: int
     max_unanswered: int
     max_message_bytes: int
+    frame_seconds: float
