@@ -25,6 +25,7 @@ def announce(opened: Opened) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--valkey-port", type=int, default=0)
     parser.add_argument("--demo", action="store_true")
     asked = parser.parse_args()
 
@@ -33,7 +34,7 @@ def main() -> int:
         return Settings.read()
 
     plan = Plan(
-        workers=asked.workers, has_demo=asked.demo,
+        workers=asked.workers, valkey_port=asked.valkey_port, has_demo=asked.demo,
         worker=(sys.executable, "-P", str(HERE / "tiny_city.py")),
         guides=(sys.executable, "-P", str(HERE / "tiny_guides.py")),
     )  # fmt: skip

@@ -14,6 +14,7 @@ import redis
 from city_hall.supervisor import instance_names
 from foundations.processes import Process
 from tests.support.serving import TINY_SERVE, Serving, wait_until
+from tests.support.valkey import free_port
 
 Tiny = partial(Serving, command=TINY_SERVE)
 
@@ -77,6 +78,11 @@ class TestOpening:
             os.kill(int(pid), signal.SIGKILL)
             wait_until(lambda: note.read_text().split()[0] != pid, "the guides are there again")
         wait_until(lambda: not is_alive(int(note.read_text().split()[0])), "the guides have ended")
+
+    def test_opens_its_valkey_on_a_loopback_port_if_asked_to(self, data_dir: Path) -> None:
+        port = free_port()
+        with Tiny(data_dir, "--valkey-port", str(port)).opened():
+            assert redis.Redis(port=port).ping()
 
 
 class TestRefusing:
