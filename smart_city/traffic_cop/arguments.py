@@ -16,9 +16,7 @@ _LONGEST_SESSION = 30 * 86_400
 _LONGEST_SERVICE_TOKEN = 10 * 365 * 86_400
 _SOME_ID = StringConstraints(min_length=1, max_length=128)
 
-UserId = Annotated[
-    vocabulary.UserId, Field(description="the id of a user, as in alice; it does not begin with ~")
-]
+UserId = Annotated[vocabulary.UserId, Field(description="the id of a user, as in alice; it does not begin with ~")]
 SessionType = Annotated[
     str,
     StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$"),
@@ -28,9 +26,7 @@ Context = Annotated[
     JsonObject,
     Field(description="what agents shall know of the user; goes with every message, at most 16 KiB"),
 ]
-SessionSeconds = Annotated[
-    int, Field(ge=1, le=_LONGEST_SESSION, description="how long the token lives, in seconds")
-]
+SessionSeconds = Annotated[int, Field(ge=1, le=_LONGEST_SESSION, description="how long the token lives, in seconds")]
 Channels = Annotated[
     dict[str, list[Right]],
     Field(description="rights by channel; a name with * at its end stands for all that begin like it"),
@@ -41,9 +37,7 @@ SessionToken = Annotated[
 SessionId = Annotated[str, _SOME_ID, Field(description="the id of a session; no secret")]
 ListLimit = Annotated[int, Field(ge=1, le=500, description="how many to describe at most")]
 
-Realm = Annotated[
-    vocabulary.Realm, Field(description="the name of the service, as in content; operator is reserved")
-]
+Realm = Annotated[vocabulary.Realm, Field(description="the name of the service, as in content; operator is reserved")]
 Scopes = Annotated[
     list[Annotated[str, Field(json_schema_extra={"enum": list(SCOPES)})]],
     Field(max_length=len(SCOPES), description="what the token may do"),

@@ -25,9 +25,7 @@ from smart_city.vocabulary import OPERATOR, SCOPES, Identity
 
 _log = logging.getLogger("smart_city.traffic_cop")
 
-OPERATOR_IDENTITY = Identity(
-    kind="operator", subject=f"~{OPERATOR}", scopes=frozenset(SCOPES), credential=OPERATOR
-)
+OPERATOR_IDENTITY = Identity(kind="operator", subject=f"~{OPERATOR}", scopes=frozenset(SCOPES), credential=OPERATOR)
 
 
 class Identities:
@@ -93,9 +91,7 @@ class Identities:
             Unavailable: Valkey is away.
         """
         sessions = await self._sessions.standing([one.credential for one in identities if one.is_user])
-        services = await self._service_tokens.standing(
-            [one.credential for one in identities if one.kind == "service"]
-        )
+        services = await self._service_tokens.standing([one.credential for one in identities if one.kind == "service"])
         now, standing = time.time(), sessions | services | {OPERATOR_IDENTITY.credential}
         return [one.credential in standing and not 0 < one.expires_at <= now for one in identities]
 

@@ -1,6 +1,7 @@
 """Reads of what tokens open: whatever is asked in one turn of the event loop goes to Valkey as one command.
 
-A read by itself costs 110 µs of this process, one among a hundred 3. Nothing is kept: every answer is fresh.
+Finding out who is behind a token costs this process 26 µs by itself and 8 among others. Nothing is kept: every
+answer is fresh.
 """
 
 from __future__ import annotations

@@ -185,9 +185,7 @@ class TrafficCop:
         return Revoked(revoked=revoked)
 
     @operation(scope="traffic_cop.sessions", read_only=True, example={"user_id": "alice"})
-    async def list_sessions(
-        self, caller: Identity, user_id: UserId, limit: ListLimit = 100
-    ) -> ListedSessions:
+    async def list_sessions(self, caller: Identity, user_id: UserId, limit: ListLimit = 100) -> ListedSessions:
         """Lists a user's living sessions, those that live longest first, without their tokens.
 
         `total` counts them all.
@@ -249,9 +247,7 @@ class TrafficCop:
         return Revoked(revoked=int(revoked))
 
     @operation(scope="traffic_cop.observe", read_only=True, example={"subject": "alice", "limit": "messages"})
-    async def check_rate_limit(
-        self, caller: Identity, subject: Subject, limit: LimitName
-    ) -> RateLimitStanding:
+    async def check_rate_limit(self, caller: Identity, subject: Subject, limit: LimitName) -> RateLimitStanding:
         """Tells how a user or a service stands under a limit; nothing is spent by asking.
 
         `remaining` is what can be had at once, with what this instance holds for the subject; others

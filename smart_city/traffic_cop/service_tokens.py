@@ -52,9 +52,7 @@ class ServiceTokens:
         self._issue = Script.read("smart_city.traffic_cop", "issue_service_token")
         self._revoke = Script.read("smart_city.traffic_cop", "revoke_service_token")
 
-    async def create(
-        self, realm: str, scopes: Sequence[str], lifetime: float | None
-    ) -> tuple[str, ServiceToken]:
+    async def create(self, realm: str, scopes: Sequence[str], lifetime: float | None) -> tuple[str, ServiceToken]:
         """Makes a token that lives ``lifetime`` seconds, or until it is revoked. Its text is shown this once.
 
         Raises:

@@ -193,9 +193,7 @@ class Sessions:
     async def standing(self, session_ids: Collection[str]) -> set[str]:
         """Those of the sessions that have not ended."""
         ids = [session_id for session_id in set(session_ids) if shard_of_session(session_id)]
-        there = await self._lookups.exist(
-            [self._key("session", session_id[:2], session_id) for session_id in ids]
-        )
+        there = await self._lookups.exist([self._key("session", session_id[:2], session_id) for session_id in ids])
         return {session_id for session_id, is_there in zip(ids, there, strict=True) if is_there}
 
     async def _issue(self, kind: Kind, session: Session, lifetime: float, *, is_new: bool) -> str:
