@@ -58,7 +58,7 @@ class Position(NamedTuple):
         Raises:
             ValueError: anything else.
         """
-        if not _POSITION.match(text):
+        if not _POSITION.fullmatch(text):
             raise ValueError(f"{text!r} is not a position: OFFSET.EPOCH, as in 41.k3f9, or a bare offset")
         offset, _, epoch = text.partition(".")
         return cls(int(offset), epoch)

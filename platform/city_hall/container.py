@@ -43,7 +43,6 @@ from smart_city.post_office.registry import Leftovers, Registry
 from smart_city.post_office.succession import Succession
 from smart_city.traffic_cop.identities import Identities
 from smart_city.traffic_cop.limits import Limits, Rate
-from smart_city.traffic_cop.lookups import Lookups
 from smart_city.traffic_cop.operations import TrafficCop
 from smart_city.traffic_cop.service_tokens import ServiceTokens
 from smart_city.traffic_cop.sessions import Sessions
@@ -59,8 +58,8 @@ def _instance_lease(settings: Settings, valkey: Valkey, tasks: Tasks) -> Lease:
     return Lease(valkey, name, seconds=settings.instance_lease_seconds, tasks=tasks)
 
 
-def _sessions(settings: Settings, valkey: Valkey, lookups: Lookups) -> Sessions:
-    return Sessions(valkey, lookups, ticket_seconds=settings.ticket_seconds)
+def _sessions(settings: Settings, valkey: Valkey) -> Sessions:
+    return Sessions(valkey, ticket_seconds=settings.ticket_seconds)
 
 
 def _traffic_cop(
@@ -242,9 +241,8 @@ class City(containers.DeclarativeContainer):
     instance_lease = providers.Singleton(_instance_lease, settings, valkey, tasks)
 
     # Traffic Cop
-    lookups = providers.Singleton(Lookups, valkey, tasks)
-    sessions = providers.Singleton(_sessions, settings, valkey, lookups)
-    service_tokens = providers.Singleton(ServiceTokens, valkey, lookups)
+    sessions = providers.Singleton(_sessions, settings, valkey)
+    service_tokens = providers.Singleton(ServiceTokens, valkey)
     identities = providers.Singleton(_identities, settings, sessions, service_tokens)
     limits = providers.Singleton(_limits, settings, valkey)
     traffic_cop = providers.Singleton(_traffic_cop, settings, valkey, sessions, service_tokens, limits)

@@ -39,7 +39,7 @@ class Channels:
         namespace, _, name = channel.partition(":")
         if namespace == "pillar" and name in self.pillars:
             return "agent"
-        if namespace in {"user", "connection"} and name and _NAME.match(channel):
+        if namespace in {"user", "connection"} and name and _NAME.fullmatch(channel):
             return "user" if namespace == "user" else "connection"
         raise UnknownChannel(f"there is no channel {channel[:160]!r}; agent channels are {', '.join(self.agents)}")
 

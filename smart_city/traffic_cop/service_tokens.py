@@ -15,7 +15,6 @@ import msgspec
 
 from foundations.errors import Overloaded, Unauthenticated
 from foundations.valkey import Script, Valkey
-from smart_city.traffic_cop.lookups import Lookups
 from smart_city.traffic_cop.tokens import Token, digest, new_token
 from smart_city.vocabulary import Identity
 
@@ -44,9 +43,8 @@ class ServiceToken(msgspec.Struct, frozen=True, kw_only=True):
 class ServiceTokens:
     """The store of service tokens. Every method raises `Unavailable` while Valkey is away."""
 
-    def __init__(self, valkey: Valkey, lookups: Lookups) -> None:
+    def __init__(self, valkey: Valkey) -> None:
         self._valkey = valkey
-        self._lookups = lookups
         self._index = valkey.key("service-tokens:{services}")
         self._stem = valkey.key("service-token:{services}:")
         self._issue = Script.read("smart_city.traffic_cop", "issue_service_token")
@@ -79,7 +77,7 @@ class ServiceTokens:
         Raises:
             Unauthenticated: there is none, or none any more.
         """
-        found = await self._lookups.get(self._stem + token.digest)
+        found = await self._valkey.command("GET", self._stem + token.digest)
         if found is None:
             raise Unauthenticated("this service token is unknown, has expired, or was revoked")
         return _token.decode(found)

@@ -11,15 +11,16 @@ here. The keys of one user share the slot of the user's shard (`tokens` says why
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Collection, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 
 from foundations.errors import FieldError, InvalidArgument, Overloaded, Unauthenticated
 from foundations.valkey import Script, Valkey
-from smart_city.traffic_cop.lookups import Lookups
 from smart_city.traffic_cop.tokens import (
     Kind,
     Token,
@@ -86,14 +87,14 @@ class Sessions:
     Every method raises `Unavailable` while Valkey is away; whether anything was changed is then unknown.
     """
 
-    def __init__(self, valkey: Valkey, lookups: Lookups, *, ticket_seconds: float = 60.0) -> None:
+    def __init__(self, valkey: Valkey, *, ticket_seconds: float = 60.0) -> None:
         self._valkey = valkey
-        self._lookups = lookups
         self._ticket_seconds = ticket_seconds
         package = "smart_city.traffic_cop"
         self._issue_token = Script.read(package, "issue_token")
         self._revoke_sessions = Script.read(package, "revoke_sessions")
         self._list_sessions = Script.read(package, "list_sessions")
+        self._still_there = Script.read(package, "still_there")
 
     async def create(
         self,
@@ -139,16 +140,13 @@ class Sessions:
         return await self._issue("tkt", session, lifetime, is_new=False)
 
     async def by_token(self, token: Token) -> Session:
-        """The session that a token opens, in one read; a ticket is used up by it.
+        """The session that a token opens, in one command; a ticket is used up by it.
 
         Raises:
             Unauthenticated: it opens none, or none any more.
         """
-        key = self._key("token", token.shard, token.digest)
-        if token.kind == "tkt":
-            found = await self._valkey.command("GETDEL", key)
-        else:
-            found = await self._lookups.get(key)
+        command = "GETDEL" if token.kind == "tkt" else "GET"
+        found = await self._valkey.command(command, self._key("token", token.shard, token.digest))
         if found is None:
             raise _ended()
         return _session.decode(found)
@@ -158,7 +156,7 @@ class Sessions:
         shard = shard_of_session(session_id)
         if shard is None:
             return None
-        found = await self._lookups.get(self._key("session", shard, session_id))
+        found = await self._valkey.command("GET", self._key("session", shard, session_id))
         return None if found is None else _session.decode(found)
 
     async def of_user(self, user_id: str, limit: int) -> Listed:
@@ -190,11 +188,18 @@ class Sessions:
             ended += stood
         return ended
 
-    async def standing(self, session_ids: Collection[str]) -> set[str]:
-        """Those of the sessions that have not ended."""
-        ids = [session_id for session_id in set(session_ids) if shard_of_session(session_id)]
-        there = await self._lookups.exist([self._key("session", session_id[:2], session_id) for session_id in ids])
-        return {session_id for session_id, is_there in zip(ids, there, strict=True) if is_there}
+    async def standing(self, session_ids: Iterable[str]) -> set[str]:
+        """Those of the sessions that have not ended; one call for each of their shards, all at once."""
+        shards: defaultdict[str, list[str]] = defaultdict(list)
+        for session_id in set(session_ids):
+            if shard := shard_of_session(session_id):
+                shards[shard].append(session_id)
+        return set().union(*await asyncio.gather(*(self._standing(*of_shard) for of_shard in shards.items())))
+
+    async def _standing(self, shard: str, session_ids: Sequence[str]) -> set[str]:
+        keys = [self._key("session", shard, session_id) for session_id in session_ids]
+        flags = await self._valkey.run(self._still_there, keys, [])
+        return {session_id for session_id, flag in zip(session_ids, flags, strict=True) if flag}
 
     async def _issue(self, kind: Kind, session: Session, lifetime: float, *, is_new: bool) -> str:
         milliseconds = round(lifetime * 1000)

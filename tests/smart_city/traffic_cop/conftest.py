@@ -8,11 +8,9 @@ from types import MappingProxyType
 
 import pytest
 
-from foundations.supervision import Tasks
 from foundations.valkey import Valkey
 from smart_city.traffic_cop.identities import Identities
 from smart_city.traffic_cop.limits import Limits, Rate
-from smart_city.traffic_cop.lookups import Lookups
 from smart_city.traffic_cop.operations import TrafficCop
 from smart_city.traffic_cop.service_tokens import ServiceTokens
 from smart_city.traffic_cop.sessions import Issued, Sessions
@@ -32,18 +30,13 @@ CreateSession = Callable[..., Awaitable[Issued]]
 
 
 @pytest.fixture
-def lookups(valkey: Valkey, tasks: Tasks) -> Lookups:
-    return Lookups(valkey, tasks)
+def sessions(valkey: Valkey) -> Sessions:
+    return Sessions(valkey)
 
 
 @pytest.fixture
-def sessions(valkey: Valkey, lookups: Lookups) -> Sessions:
-    return Sessions(valkey, lookups)
-
-
-@pytest.fixture
-def service_tokens(valkey: Valkey, lookups: Lookups) -> ServiceTokens:
-    return ServiceTokens(valkey, lookups)
+def service_tokens(valkey: Valkey) -> ServiceTokens:
+    return ServiceTokens(valkey)
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ from foundations.errors import Unauthenticated, Unavailable
 from foundations.supervision import Tasks
 from foundations.valkey import Subscriptions, Valkey
 from smart_city.traffic_cop.identities import OPERATOR_IDENTITY, Identities
-from smart_city.traffic_cop.lookups import Lookups
 from smart_city.traffic_cop.revocations import CHANNEL, Revocation
 from smart_city.traffic_cop.service_tokens import ServiceTokens
 from smart_city.traffic_cop.sessions import Issued, Sessions
@@ -36,11 +35,10 @@ async def has_outcome(identities: Identities, token: str, wanted: str) -> bool:
 class Town:
     """Identities on a Valkey of their own, which can be killed."""
 
-    def __init__(self, server: ValkeyServer, valkey: Valkey, tasks: Tasks) -> None:
+    def __init__(self, server: ValkeyServer, valkey: Valkey) -> None:
         self.server = server
-        self.lookups = Lookups(valkey, tasks)
-        self.sessions = Sessions(valkey, self.lookups)
-        self.service_tokens = ServiceTokens(valkey, self.lookups)
+        self.sessions = Sessions(valkey)
+        self.service_tokens = ServiceTokens(valkey)
         self.identities = self.seen_for(60.0)
 
     def seen_for(self, seconds: float, size: int = 100) -> Identities:
@@ -57,10 +55,10 @@ class Town:
 
 
 @pytest.fixture
-async def town(tasks: Tasks) -> AsyncIterator[Town]:
+async def town() -> AsyncIterator[Town]:
     with ValkeyServer(appendonly="no") as server:
         valkey = await Valkey.connect(server.url, timeout=0.3)
-        yield Town(server, valkey, tasks)
+        yield Town(server, valkey)
         await valkey.close()
 
 

@@ -14,7 +14,6 @@ from foundations.errors import InvalidArgument, Overloaded, Unauthenticated
 from foundations.valkey import Valkey
 from smart_city.traffic_cop import sessions as module
 from smart_city.traffic_cop.grants import DEFAULT_GRANTS
-from smart_city.traffic_cop.lookups import Lookups
 from smart_city.traffic_cop.sessions import MAX_CONTEXT_BYTES, Sessions
 from smart_city.traffic_cop.tokens import Token, read_token
 from tests.smart_city.traffic_cop.conftest import CreateSession, eventually
@@ -176,8 +175,8 @@ async def test_of_many_who_come_with_one_ticket_one_comes_in(create: CreateSessi
     assert sum(await asyncio.gather(*(opens(sessions, ticket) for _ in range(20)))) == 1
 
 
-async def test_a_ticket_ends_with_its_time(valkey: Valkey, lookups: Lookups, create: CreateSession) -> None:
-    sessions = Sessions(valkey, lookups, ticket_seconds=0.05)
+async def test_a_ticket_ends_with_its_time(valkey: Valkey, create: CreateSession) -> None:
+    sessions = Sessions(valkey, ticket_seconds=0.05)
     _, session = await create()
     ticket = await sessions.ticket(session)
 

@@ -23,7 +23,6 @@ from foundations.supervision import Tasks
 from foundations.valkey import Subscriptions, Valkey
 from smart_city.traffic_cop.identities import OPERATOR_IDENTITY, Identities
 from smart_city.traffic_cop.limits import Limits
-from smart_city.traffic_cop.lookups import Lookups
 from smart_city.traffic_cop.operations import TrafficCop
 from smart_city.traffic_cop.revocations import CHANNEL
 from smart_city.traffic_cop.service_tokens import ServiceTokens
@@ -309,11 +308,10 @@ async def test_who_has_spent_everything_is_told_when_to_return(cop: TrafficCop, 
 # Valkey away
 
 
-async def test_while_valkey_is_away_everything_is_unavailable(tasks: Tasks) -> None:
+async def test_while_valkey_is_away_everything_is_unavailable() -> None:
     with ValkeyServer(appendonly="no") as server:
         valkey = await Valkey.connect(server.url)
-        lookups = Lookups(valkey, tasks)
-        sessions, service_tokens = Sessions(valkey, lookups), ServiceTokens(valkey, lookups)
+        sessions, service_tokens = Sessions(valkey), ServiceTokens(valkey)
         cop = TrafficCop(valkey, sessions, service_tokens, Limits(valkey, users=RATES, services=RATES))
         server.kill()
         calls: list[Awaitable[Result]] = [
