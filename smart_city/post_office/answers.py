@@ -11,33 +11,23 @@ import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Literal
 
 import msgspec
 from msgspec import Raw
 
-from foundations.errors import (
-    CityError,
-    Conflict,
-    InvalidMessage,
-    Overloaded,
-    StaleDelivery,
-    TooLarge,
-    UnknownChannel,
-)
+from foundations.errors import CityError, Conflict, Overloaded, StaleDelivery, TooLarge, UnknownChannel
 from foundations.supervision import Tasks
 from foundations.telemetry import Counters
 from foundations.valkey.client import Valkey
 from smart_city.post_office import answer_frames as frames
-from smart_city.post_office.answer_frames import About
-from smart_city.post_office.askers import Askers, Log, Told, final_key, start_key
+from smart_city.post_office.askers import Askers, FinalWord, Log
 from smart_city.post_office.deliveries import How
 from smart_city.post_office.envelopes import new_message_id
-from smart_city.post_office.gathering import Gathering
 from smart_city.post_office.inbox import Inbox
-from smart_city.post_office.open_answers import OpenAnswers, Part
-from smart_city.post_office.questions import MOST_HOPS, DeliveryId, Route, Standing, handed_on
+from smart_city.post_office.open_answers import OpenAnswers
+from smart_city.post_office.parts import Parts
+from smart_city.post_office.questions import MOST_HOPS, DeliveryId, Standing, handed_on
 from smart_city.post_office.returns import Returns
 
 _log = logging.getLogger(__name__)
@@ -45,18 +35,16 @@ _log = logging.getLogger(__name__)
 Payload = bytes | Raw | Mapping[str, Any]
 """A JSON object, encoded or not."""
 Stream = Literal["", "start", "delta", "end"]
-IDLE_LEASES = 3
-"""An answer in parts is forgotten here after so many leases without a word; Valkey knows it all the same."""
+SETTLE_SECONDS = 0.5
+"""How often is asked for what could not be settled."""
 
 
 @dataclass(slots=True, eq=False)
 class _Turn:
-    """Whose turn it is on one delivery, and the answer in parts that is given on it here."""
+    """Whose turn it is on one delivery."""
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     waiting: int = 0
-    gathering: Gathering | None = None
-    heard_at: float = 0.0
 
 
 class Answers:
@@ -73,12 +61,22 @@ class Answers:
         self._inbox = inbox
         self._deliveries = inbox.deliveries
         self._counters = counters
-        self._gather_seconds = gather_seconds
         self._most_bytes = most_bytes
-        self._turns: dict[str, _Turn] = {}
+        self._turns: dict[DeliveryId, _Turn] = {}
+        self._unsettled: dict[DeliveryId, float] = {}
+        """Deliveries that are answered but could not be settled, and when to leave that to the reapers."""
         self.askers = Askers(log)
-        self._open_answers = OpenAnswers(valkey, tasks, most_bytes=most_bytes)
-        self.returns = Returns(self.askers, inbox, self._open_answers, counters)
+        open_answers = OpenAnswers(valkey, tasks, most_bytes=most_bytes)
+        self.returns = Returns(self.askers, inbox, open_answers, counters)
+        self._parts = Parts(
+            inbox, self.askers, open_answers, self.returns, tasks,
+            gather_seconds=gather_seconds, on_too_large=self._end_too_large,
+        )  # fmt: skip
+
+    @property
+    def under_way(self) -> int:
+        """How many deliveries something is remembered of here: words being carried out, answers in parts."""
+        return len(self._turns) + len(self._parts)
 
     async def reply(
         self, delivery_id: str, agent: str, payload: Payload, *, intent: str = "", stream: Stream = ""
@@ -94,17 +92,15 @@ class Answers:
             TooLarge: the answer, or all parts together, are too long.
         """
         delivery, data = DeliveryId.parse(delivery_id), self._encoded(payload)
-        async with self._turn(delivery_id) as turn:
+        async with self._turn(delivery):
             if stream == "start":
-                await self._start(turn, delivery, agent, data, intent)
+                await self._parts.start(delivery, agent, data, intent)
             elif stream == "delta":
-                await self._add(turn, delivery, agent, data)
+                await self._parts.add(delivery, data)
             else:
                 standing = await self._deliveries.check(delivery)
-                if stream == "end" or standing.stream:
-                    await self._end(turn, standing, agent, data, intent)
-                else:
-                    await self._answer(standing, agent, data, intent)
+                ends = stream == "end" or standing.stream
+                await (self._end if ends else self._answer)(standing, agent, data, intent)
 
     async def done(self, delivery_ids: Sequence[str]) -> None:
         """Acknowledges deliveries; an answer in parts that is open ends with the text it has.
@@ -112,15 +108,15 @@ class Answers:
         Raises:
             StaleDelivery: naming those that were stale. The others are acknowledged.
         """
-        for delivery_id in delivery_ids:
-            if delivery_id in self._turns:
-                async with self._turn(delivery_id):
-                    pass  # what was said of it before comes first
         good, stale = _parsed(delivery_ids)
+        for delivery in good:
+            if delivery in self._turns:
+                async with self._turn(delivery):
+                    pass  # what was said of it before comes first
         settled = await self._deliveries.done(good)
         for standing in settled.open:
-            async with self._turn(str(standing.delivery)) as turn:
-                await self._end(turn, standing, standing.agent, frames.EMPTY, "")
+            async with self._turn(standing.delivery):
+                await self._end(standing, standing.agent, frames.EMPTY, "")
         stale += [str(delivery) for delivery in settled.stale]
         if stale:
             raise StaleDelivery(f"not good any more: {', '.join(stale)[:1000]}")
@@ -140,8 +136,8 @@ class Answers:
             StaleDelivery: its lease lapsed, or it was settled.
         """
         delivery = DeliveryId.parse(delivery_id)
-        async with self._turn(delivery_id) as turn:
-            await self._take_back(turn, delivery, f"failed: {reason}", "try" if retry else "dead")
+        async with self._turn(delivery):
+            await self._take_back(delivery, f"failed: {reason}", "try" if retry else "dead")
 
     async def forward(self, delivery_id: str, channel: str) -> None:
         """Hands a question on to another inbox, with asker and conversation; the ninth hop is its death.
@@ -154,154 +150,45 @@ class Answers:
         delivery = DeliveryId.parse(delivery_id)
         if channel not in self._inbox.channels:
             raise UnknownChannel(f"there is no inbox {channel[:160]!r}")
-        async with self._turn(delivery_id) as turn:
+        async with self._turn(delivery):
             standing = await self._deliveries.check(delivery)
+            self._parts.drop(delivery)
             if standing.hops >= MOST_HOPS:
-                return await self._take_back(turn, delivery, "hops", "dead")
-            if standing.stream:
-                await self.returns.break_off(standing, "forwarded")
-            self._drop(turn)
-            await self._hand_on(delivery, channel)
-        return None
+                await self._take_back(delivery, "hops", "dead")
+            else:
+                await self._hand_on(standing, channel)
 
     def close(self) -> None:
-        """Stops telling parts by itself; what is open ends when its deliveries are handed back."""
-        for turn in self._turns.values():
-            self._drop(turn)
-
-    # An answer at once
+        """Tells no parts any more; what is open breaks off when its deliveries are handed back."""
+        self._parts.close()
 
     async def _answer(self, standing: Standing, agent: str, payload: bytes, intent: str) -> None:
-        await self._say_finally(standing, agent, new_message_id(), payload, intent, is_end=False)
-        await self._settle(standing.delivery)
-
-    async def _say_finally(
-        self, standing: Standing, agent: str, message_id: str, payload: bytes, intent: str, *, is_end: bool
-    ) -> Told | None:
-        """The final word, which the asker hears once however often it is said."""
-        if len(payload) > self._most_bytes:
-            raise TooLarge(f"an answer may have {self._most_bytes} bytes, this one has {len(payload)}")
-        about = _about(standing.delivery, standing.route, agent)
-        frame = frames.message if standing.route.channel else partial(frames.whole, is_end=is_end)
-        encode = partial(frame, about, message_id=message_id, payload=payload, intent=intent)
-        key = final_key(standing.delivery.message_id)
-        told = await self.askers.tell(standing.route, encode, message_id, key)
+        await self.askers.answer(FinalWord(standing.delivery, standing.route, agent, new_message_id(), payload, intent))
         self._counters.answers += 1
-        return told
-
-    async def _settle(self, delivery: DeliveryId) -> None:
-        """The answer is safe: what cannot be settled now is found answered when its lease lapses."""
-        try:
-            await self._deliveries.close(delivery)
-        except CityError as error:
-            _log.warning("%s is answered, but not settled yet: %s", delivery, error)
-
-    # An answer in parts
-
-    async def _start(
-        self, turn: _Turn, delivery: DeliveryId, agent: str, payload: bytes, intent: str
-    ) -> None:
-        stream = new_message_id()
-        standing = await self._deliveries.open(delivery, stream, agent)
-        if standing.stream and turn.gathering is not None:
-            raise Conflict("an answer in parts to this delivery is open already")
-        stream = standing.stream or stream  # begun before, and whoever began it was not told
-        about, route = _about(delivery, standing.route, agent), standing.route
-        told = None
-        if not route.channel:
-            encode = partial(frames.start, about, message_id=stream, payload=payload, intent=intent)
-            told = await self.askers.tell(route, encode, stream, start_key(delivery))
-        log = told.log if told else route.channel or delivery.channel
-        text = frames.escaped(frames.text_of(payload) or "")
-        head = frames.snapshot_head(about, log, stream)
-        await self._open_answers.open(log, stream, head, text, is_hidden=told is None)
-        self._gather(turn, delivery, about, log, stream, newest_part=0)
-
-    async def _add(self, turn: _Turn, delivery: DeliveryId, agent: str, payload: bytes) -> None:
-        text = frames.text_of(payload)
-        if text is None:
-            raise InvalidMessage('Invalid message format: a delta\'s payload is {"message": TEXT}')
-        gathering = turn.gathering
-        if gathering is None:
-            gathering = await self._adopt(turn, await self._deliveries.check(delivery))
-        try:
-            gathering.add(text)
-        except (StaleDelivery, TooLarge):
-            self._drop(turn)
-            raise
-        await self._keep_lease(turn, delivery)
-
-    async def _end(self, turn: _Turn, standing: Standing, agent: str, payload: bytes, intent: str) -> None:
-        gathering = turn.gathering or await self._adopt(turn, standing)
-        whole = frames.with_text(payload, await gathering.finish())
-        is_end = not standing.route.channel
-        told = await self._say_finally(standing, agent, standing.stream, whole, intent, is_end=is_end)
-        if told is not None and told.message_id != standing.stream:
-            await self.returns.break_off(standing, "superseded", is_answered=True)
-        self._drop(turn)
-        await self._open_answers.forget(gathering.log, standing.stream)
         await self._settle(standing.delivery)
 
-    async def _adopt(self, turn: _Turn, standing: Standing) -> Gathering:
-        """Goes on with an answer that began on another instance, or that was forgotten here."""
-        delivery, route, stream = standing.delivery, standing.route, standing.stream
-        log = route.channel or await self.askers.log_with(route, start_key(delivery)) or delivery.channel
-        newest = await self._open_answers.append(log, stream, Part(0)) if stream else None
-        if newest is None:
-            raise InvalidMessage("no answer in parts is open: begin it with stream start")
-        return self._gather(turn, delivery, _about(delivery, route, standing.agent), log, stream, newest)
+    async def _end(self, standing: Standing, agent: str, payload: bytes, intent: str) -> None:
+        await self._parts.end(standing, agent, payload, intent)
+        await self._settle(standing.delivery)
 
-    def _gather(
-        self, turn: _Turn, delivery: DeliveryId, about: About, log: str, stream: str, newest_part: int
-    ) -> Gathering:
-        def end_too_large() -> None:
-            self._tasks.spawn("end of an answer too large", self._end_too_large(delivery))
-
-        turn.gathering = Gathering(
-            about, log, stream, open_answers=self._open_answers, tasks=self._tasks,
-            seconds=self._gather_seconds, newest_part=newest_part, on_too_large=end_too_large,
-        )  # fmt: skip
-        turn.heard_at = asyncio.get_running_loop().time()
-        self._forget_when_idle(str(delivery), turn)
-        return turn.gathering
-
-    async def _keep_lease(self, turn: _Turn, delivery: DeliveryId) -> None:
-        """Parts are a sign of life."""
-        now = asyncio.get_running_loop().time()
-        if now - turn.heard_at > self._inbox.limits.lease_seconds / 3:
-            turn.heard_at = now
-            await self._deliveries.extend(delivery)
-
-    async def _end_too_large(self, delivery: DeliveryId) -> None:
-        async with self._turn(str(delivery)):
-            reclaimed = await self._deliveries.take_back(delivery, "too_large", "dead")
-            await self.returns.end(reclaimed)
-
-    def _forget_when_idle(self, delivery_id: str, turn: _Turn) -> None:
-        """Whatever became of the delivery elsewhere, nothing of it stays here for ever."""
-        loop = asyncio.get_running_loop()
-        idle = self._inbox.limits.lease_seconds * IDLE_LEASES
-
-        def look() -> None:
-            if turn.gathering is None or self._turns.get(delivery_id) is not turn:
-                return
-            if loop.time() - turn.heard_at >= idle and not turn.waiting:
-                self._drop(turn)
-                self._turns.pop(delivery_id)
-            else:
-                loop.call_later(idle, look)
-
-        loop.call_later(idle, look)
-
-    # Given back, handed on
-
-    async def _take_back(self, turn: _Turn, delivery: DeliveryId, why: str, how: How) -> None:
+    async def _take_back(self, delivery: DeliveryId, why: str, how: How) -> None:
         reclaimed = await self._deliveries.take_back(delivery, why, how)
-        self._drop(turn)
+        self._parts.drop(delivery)
         await self.returns.end(reclaimed)
 
-    async def _hand_on(self, delivery: DeliveryId, channel: str) -> None:
+    def _end_too_large(self, delivery: DeliveryId) -> None:
+        async def end() -> None:
+            async with self._turn(delivery):
+                await self.returns.end(await self._deliveries.take_back(delivery, "too_large", "dead"))
+
+        self._tasks.spawn("end of an answer too large", end())
+
+    async def _hand_on(self, standing: Standing, channel: str) -> None:
         """Noted here first, so that whoever reclaims the delivery finishes what has begun."""
+        delivery = standing.delivery
+        if standing.stream and await self.returns.break_off(standing, "forwarded"):
+            await self._settle(delivery)
+            raise StaleDelivery(f"the delivery {delivery} is answered already")
         leaving = await self._deliveries.leave(delivery, channel)
         try:
             await self._inbox.send_now(handed_on(leaving, channel))
@@ -310,33 +197,55 @@ class Answers:
             raise
         await self._deliveries.close(delivery)
 
+    # Settling
+
+    async def _settle(self, delivery: DeliveryId) -> None:
+        """The answer is safe; its lane would wait, though, so a store that does not answer is asked again."""
+        try:
+            await self._deliveries.close(delivery)
+        except CityError as error:
+            _log.warning("%s is answered, but not settled yet: %s", delivery, error)
+            if not self._unsettled:
+                self._tasks.spawn("settling what is answered", self._settle_the_rest())
+            now = asyncio.get_running_loop().time()
+            self._unsettled[delivery] = now + self._inbox.limits.lease_seconds
+
+    async def _settle_the_rest(self) -> None:
+        """A delivery that is never settled is found answered when its lease has lapsed."""
+        while self._unsettled:
+            await asyncio.sleep(SETTLE_SECONDS)
+            for delivery, ends_at in list(self._unsettled.items()):
+                if asyncio.get_running_loop().time() < ends_at:
+                    try:
+                        await self._deliveries.close(delivery)
+                    except CityError:
+                        break
+                del self._unsettled[delivery]
+
     # Whose turn it is
 
     @asynccontextmanager
-    async def _turn(self, delivery_id: str) -> AsyncIterator[_Turn]:
-        turn = self._turns.setdefault(delivery_id, _Turn())
+    async def _turn(self, delivery: DeliveryId) -> AsyncIterator[None]:
+        """What was said of a delivery before comes first; what is said of a stale one ends it here."""
+        turn = self._turns.setdefault(delivery, _Turn())
         turn.waiting += 1
         try:
             async with turn.lock:
-                yield turn
+                yield
+        except StaleDelivery:
+            self._parts.abandon(delivery)
+            raise
         finally:
             turn.waiting -= 1
-            if not turn.waiting and turn.gathering is None:
-                self._turns.pop(delivery_id, None)
-
-    def _drop(self, turn: _Turn) -> None:
-        if turn.gathering is not None:
-            turn.gathering.stop()
-            turn.gathering = None
+            if not turn.waiting:
+                del self._turns[delivery]
 
     def _encoded(self, payload: Payload) -> bytes:
         data = msgspec.json.encode(payload) if isinstance(payload, Mapping) else bytes(payload)
         frames.check_object(data)
+        if len(data) > self._most_bytes:
+            raise TooLarge(f"an answer may have {self._most_bytes} bytes, this one has {len(data)}")
         return data
-
-
-def _about(delivery: DeliveryId, route: Route, agent: str) -> About:
-    return About(delivery.channel, agent, delivery.message_id, route.conversation_id)
 
 
 def _parsed(delivery_ids: Sequence[str]) -> tuple[list[DeliveryId], list[str]]:

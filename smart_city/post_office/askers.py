@@ -1,14 +1,17 @@
 """Telling askers: into which log an answer goes, once, and what is in there already.
 
-A connection's own log takes answers while the connection lives, afterwards its user's does. Whether a
-question may still be answered is not asked here, but in its inbox.
+A connection's own log takes answers while the connection lives, afterwards its user's does. Whether a question
+may still be answered is not asked here, but in its inbox.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple, Protocol
 
+from smart_city.post_office import answer_frames as frames
+from smart_city.post_office.answer_frames import About
 from smart_city.post_office.log import Appended, Entry, Gone
 from smart_city.post_office.questions import DeliveryId, Route
 
@@ -27,15 +30,25 @@ class Told(NamedTuple):
     message_id: str
 
 
+class FinalWord(NamedTuple):
+    """An answer to a question: at once, or as the end of one in parts whose message id it has."""
+
+    delivery: DeliveryId
+    route: Route
+    agent: str
+    message_id: str
+    payload: bytes
+    intent: str = ""
+    is_end: bool = False
+
+
 class Askers:
     """The logs of those who asked."""
 
     def __init__(self, log: Log) -> None:
         self._log = log
 
-    async def tell(
-        self, route: Route, encode: Callable[[str], bytes], message_id: str, key: str
-    ) -> Told | None:
+    async def tell(self, route: Route, encode: Callable[[str], bytes], message_id: str, key: str) -> Told | None:
         """Logs what ``encode(log)`` makes for the asker, once for a key; nothing when nobody can be told.
 
         Raises:
@@ -50,6 +63,13 @@ class Askers:
             return Told(log, found.message_id)
         return None
 
+    async def answer(self, word: FinalWord) -> Told | None:
+        """Says the final word on a question, once, however often and by whomever it is said."""
+        about = about_delivery(word.delivery, word.route, word.agent)
+        frame = frames.message if word.route.channel else partial(frames.whole, is_end=word.is_end)
+        encode = partial(frame, about, message_id=word.message_id, payload=word.payload, intent=word.intent)
+        return await self.tell(word.route, encode, word.message_id, final_key(word.delivery.message_id))
+
     async def log_with(self, route: Route, key: str) -> str | None:
         """The asker's log in which something stands under this key."""
         for log in _logs(route):
@@ -60,6 +80,11 @@ class Askers:
     async def is_answered(self, route: Route, message_id: str) -> bool:
         """Whether the asker has had the final word on its question."""
         return await self.log_with(route, final_key(message_id)) is not None
+
+
+def about_delivery(delivery: DeliveryId, route: Route, agent: str) -> About:
+    """What all frames of an answer to this delivery say."""
+    return About(delivery.channel, agent, delivery.message_id, route.conversation_id)
 
 
 def final_key(message_id: str) -> str:

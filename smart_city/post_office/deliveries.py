@@ -15,7 +15,7 @@ import msgspec
 from foundations.errors import CityError, StaleDelivery
 from foundations.supervision import Tasks
 from smart_city.post_office.inbox_scripts import InboxScripts, groups_of, milliseconds
-from smart_city.post_office.questions import DeliveryId, Ending, InboxLimits, Reclaimed, Route, Standing
+from smart_city.post_office.questions import DeliveryId, Ending, InboxLimits, Reclaimed, Route, Standing, UnheardTake
 from smart_city.post_office.rounds import Rounds, resolve
 
 _route = msgspec.json.Decoder(Route)
@@ -120,6 +120,11 @@ class Deliveries:
         """Takes back what one consumer has; with ``counts`` false it was no try."""
         return await self._reclaim(channel, "holder", holder, "try" if counts else "free", "closed")
 
+    async def unheard(self, channel: str, take: UnheardTake) -> Sequence[Reclaimed]:
+        """Takes back what a take brought that got no answer, and makes it void if it is yet to be carried out."""
+        subject = f"{take.taker} {take.number}"
+        return await self._reclaim(channel, "take", subject, "free", "unheard", take.holders)
+
     async def take_back(self, delivery: DeliveryId, why: str, how: How) -> Reclaimed:
         """Takes back a single delivery.
 
@@ -133,12 +138,12 @@ class Deliveries:
         return found[0]
 
     async def _reclaim(
-        self, channel: str, mode: str, subject: str, how: How, why: str
+        self, channel: str, mode: str, subject: str, how: How, why: str, holders: Iterable[str] = ()
     ) -> Sequence[Reclaimed]:
         limits = self._limits
         flat = await self._scripts.run(
             "reclaim", channel, mode, subject, self._reaper, milliseconds(limits.reclaim_seconds),
-            limits.tries, milliseconds(limits.age_seconds), RECLAIMED_AT_ONCE, how, why,
+            limits.tries, milliseconds(limits.age_seconds), RECLAIMED_AT_ONCE, how, why, *holders,
         )  # fmt: skip
         return [_reclaimed(channel, *fields) for fields in groups_of(13, flat)]
 
@@ -162,9 +167,7 @@ class Deliveries:
             rounds.add(_Word(verb, delivery, first, second, answer))
         return answer
 
-    async def _say(
-        self, verb: str, delivery: DeliveryId, first: str | int = "", second: str = ""
-    ) -> list[Any]:
+    async def _say(self, verb: str, delivery: DeliveryId, first: str | int = "", second: str = "") -> list[Any]:
         answer = await self._word(verb, delivery, first, second)
         if answer[0] == b"stale":
             raise _stale(delivery)

@@ -23,7 +23,7 @@ from smart_city.post_office.answers import Answers
 from smart_city.post_office.deliveries import RECLAIMED_AT_ONCE, How
 from smart_city.post_office.inbox import Delivery, Holder, Inbox, Taken
 from smart_city.post_office.inbox_scripts import bus_channel
-from smart_city.post_office.questions import DeliveryId, Reclaimed
+from smart_city.post_office.questions import DeliveryId, Reclaimed, UnheardTake
 
 _log = logging.getLogger(__name__)
 
@@ -119,13 +119,10 @@ class Dispatcher:
         heard = []
         for desk in self._desks.values():
             wake = desk.woken.set
-            heard.append(
-                self._subscriptions.listen(bus_channel(desk.channel), partial(_ignoring, wake), wake)
-            )
+            heard.append(self._subscriptions.listen(bus_channel(desk.channel), partial(_ignoring, wake), wake))
         await asyncio.gather(*heard)
         self._serving = [
-            self._tasks.start(f"desk of {desk.channel}", partial(self._serve, desk))
-            for desk in self._desks.values()
+            self._tasks.start(f"desk of {desk.channel}", partial(self._serve, desk)) for desk in self._desks.values()
         ]
         self._reaping = self._tasks.start("reaper of the inboxes", self._reap_each_second)
 
@@ -148,9 +145,7 @@ class Dispatcher:
                 for channel in self._desks:
                     await self._inbox.count_consumers(channel, self._instance, 0, 1)
 
-    def attach(
-        self, channel: str, taker: Taker, *, lease_seconds: float | None = None, stays: bool = False
-    ) -> None:
+    def attach(self, channel: str, taker: Taker, *, lease_seconds: float | None = None, stays: bool = False) -> None:
         """Lets a taker be served. ``stays``: what it gets belongs to its name, not to this instance.
 
         Raises:
@@ -204,7 +199,11 @@ class Dispatcher:
         plan = desk.plan()
         if not plan:
             return None
-        taken = await self._inbox.take(desk.channel, [place.holder for place in plan])
+        try:
+            taken = await self._inbox.take(desk.channel, [place.holder for place in plan])
+        except UnheardTake as take:
+            self._bring_home(partial(self._return_unheard, desk.channel, take))
+            raise
         self._give(desk, plan, taken)
         if taken.has_more or len(taken.deliveries) == len(plan):
             desk.woken.set()
@@ -268,6 +267,9 @@ class Dispatcher:
 
     async def _reclaim_from(self, channel: str, instance_id: str) -> None:
         await self._end_all(partial(self._deliveries.lost, channel, instance_id))
+
+    async def _return_unheard(self, channel: str, take: UnheardTake) -> None:
+        await self._end_all(partial(self._deliveries.unheard, channel, take))
 
     async def _end_all(self, reclaim: Callable[[], Awaitable[Sequence[Reclaimed]]]) -> None:
         """Reclaims in rounds until nothing is left."""

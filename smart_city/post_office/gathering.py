@@ -13,7 +13,7 @@ from foundations.errors import CityError, Overloaded, StaleDelivery, TooLarge, U
 from foundations.supervision import Tasks
 from smart_city.post_office import answer_frames as frames
 from smart_city.post_office.answer_frames import About
-from smart_city.post_office.open_answers import OpenAnswers, Part
+from smart_city.post_office.open_answers import End, Ended, OpenAnswers, Part
 
 WAITING_BYTES = 1024 * 1024
 """Of one answer, while Valkey does not take it."""
@@ -29,8 +29,8 @@ class Gathering:
         self, about: About, log: str, message_id: str, *, open_answers: OpenAnswers, tasks: Tasks,
         seconds: float, newest_part: int, on_too_large: Callable[[], None],
     ) -> None:  # fmt: skip
-        self.log = log
-        self.message_id = message_id
+        self._log = log
+        self._message_id = message_id
         self._about = about
         self._open_answers = open_answers
         self._tasks = tasks
@@ -61,22 +61,25 @@ class Gathering:
         self._size += len(piece)
         self._tell_soon()
 
-    async def finish(self) -> str:
-        """Tells what is left and returns the whole text; may be called again when it failed.
+    async def finish(self, end: End) -> Ended | None:
+        """Tells what is left and decides that the answer ends; nothing when it broke off. May be repeated.
 
         Raises:
-            CityError: as `add`, or Valkey did not answer.
+            TooLarge: the answer became too long and was ended.
+            CityError: Valkey did not answer.
         """
         self.stop()
         async with self._lock:
             if self._failure is not None:
                 raise self._failure
-            if self._unsure is not None:
-                await self._tell(self._unsure)
-            part = self._unsure = self._cut()
-            text = await self._open_answers.close(self.log, self.message_id, part)
+            part = self._unsure or self._cut()
+            while self._pieces:
+                await self._tell(part)
+                part = self._cut()
+            self._unsure = part
+            ended = await self._open_answers.close(self._log, self._message_id, part, end)
             self._told(part)
-        return frames.unescaped(text or b"")
+        return ended
 
     def stop(self) -> None:
         """Tells nothing more by itself."""
@@ -113,7 +116,7 @@ class Gathering:
 
     async def _tell(self, part: Part) -> None:
         self._unsure = part
-        newest = await self._open_answers.append(self.log, self.message_id, part)
+        newest = await self._open_answers.append(self._log, self._message_id, part)
         if newest is None:
             raise StaleDelivery("this answer was ended already: its lease lapsed, or it was given back")
         self._told(part)
@@ -128,5 +131,5 @@ class Gathering:
         text = b"".join(self._pieces)
         self._pieces.clear()
         self._size = 0
-        head = frames.delta_head(self._about, self.log, self.message_id) if text else b""
+        head = frames.delta_head(self._about, self._log, self._message_id) if text else b""
         return Part(self._newest + 1, head, text)

@@ -29,6 +29,7 @@ from smart_city.post_office.questions import (
     Question,
     Queued,
     Route,
+    UnheardTake,
 )
 from smart_city.post_office.rounds import Rounds, resolve
 
@@ -105,10 +106,15 @@ class Inbox:
         """One message for each of ``holders``, in turn, as far as there are any.
 
         Raises:
-            Unavailable: no answer; what was taken comes back when its lease lapses.
+            UnheardTake: no answer. `Deliveries.unheard` brings back what was taken, else its leases lapse.
         """
+        number = next(self._sequence)
         args = [word for name, lease in holders for word in (name, milliseconds(lease))]
-        more, due, *flat = await self._scripts.run("take", channel, TAKEN_BYTES, *args)
+        try:
+            more, due, *flat = await self._scripts.run("take", channel, self._writer, number, TAKEN_BYTES, *args)
+        except Unavailable as error:
+            names = frozenset(name for name, _ in holders)
+            raise UnheardTake(error.message, taker=self._writer, number=number, holders=names) from error
         deliveries = [
             (place, _delivery(channel, message_id, serial, attempt, route, body))
             for message_id, serial, attempt, place, route, body in groups_of(6, flat)
@@ -176,9 +182,7 @@ def _told(question: Question, word: bytes) -> Told:
             return Overloaded(f"the inbox {question.channel} is full", retry_after=RETRY_AFTER)
 
 
-def _delivery(
-    channel: str, message_id: bytes, serial: int, attempt: int, route: bytes, body: bytes
-) -> Delivery:
+def _delivery(channel: str, message_id: bytes, serial: int, attempt: int, route: bytes, body: bytes) -> Delivery:
     delivery = DeliveryId(channel, message_id.decode(), serial)
     return Delivery(
         delivery_id=str(delivery), channel=channel, message_id=delivery.message_id, attempt=attempt,

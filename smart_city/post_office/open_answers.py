@@ -1,7 +1,7 @@
-"""The text so far of answers in parts, beside the asker's log: added to, published, and read by joiners.
+"""Answers in parts that are open, beside their askers' logs: the text so far, and whether they end or break off.
 
-It numbers the parts and bounds the whole. The frames that begin and end an answer are in the log and not its
-work.
+The parts are numbered, bounded and published here. That an answer ends and that it breaks off exclude each other, so
+one of both is decided here, once, before either is logged. The frames in the log are not its work.
 """
 
 from __future__ import annotations
@@ -10,14 +10,17 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import msgspec
+from msgspec import Raw, Struct
+
 from foundations.errors import CityError, TooLarge
 from foundations.supervision import Tasks
 from foundations.valkey.client import Valkey
 from foundations.valkey.scripts import Script
 from smart_city.post_office.rounds import Rounds, resolve
 
-FORGOTTEN_MS = 3600 * 1000
-"""After so long without a part an answer is nobody's any more."""
+FORGOTTEN_MS = 900 * 1000
+"""After so long without a part, and without an end, an answer is nobody's any more."""
 
 
 class Part(NamedTuple):
@@ -28,13 +31,34 @@ class Part(NamedTuple):
     text: bytes = b""
 
 
+class End(Struct, frozen=True, kw_only=True):
+    """How an answer shall end, in the words of who ended it."""
+
+    v: int = 1
+    agent: str
+    intent: str
+    payload: Raw
+
+
+class Ended(NamedTuple):
+    """An answer that shall end: its text, as it stands in JSON, and how."""
+
+    text: bytes
+    end: End
+
+
+_encode = msgspec.json.Encoder().encode
+_end = msgspec.json.Decoder(End)
+
+
 class _Item(NamedTuple):
     verb: str
     log: str
     message_id: str
-    part: int | str
+    number: int | str
     head: bytes
     text: bytes
+    end: bytes
     told: asyncio.Future[list[Any]]
 
 
@@ -49,38 +73,44 @@ class OpenAnswers:
 
     async def open(self, log: str, message_id: str, head: bytes, text: bytes, *, is_hidden: bool) -> None:
         """Begins an answer; joiners get the frame ``head`` with the text so far, unless it is hidden."""
-        await self._act("open", log, message_id, Part(0, head, text), "hidden" if is_hidden else "")
+        await self._act("open", log, message_id, "hidden" if is_hidden else "", head, text)
 
     async def append(self, log: str, message_id: str, part: Part) -> int | None:
-        """Adds a part and tells it to those who listen, once; returns the newest part, nothing if forgotten.
+        """Adds a part and tells it to those who listen, once; returns the newest part, nothing if ended.
 
         Raises:
             TooLarge: the whole would be too long; nothing was added.
         """
-        number, *_ = await self._act("append", log, message_id, part)
+        number, *_ = await self._act("append", log, message_id, *part)
         return None if number < 0 else int(number)
 
-    async def close(self, log: str, message_id: str, part: Part) -> bytes | None:
-        """Adds the last part, shows it to no joiner any more, returns the whole text; nothing if forgotten.
+    async def close(self, log: str, message_id: str, part: Part, end: End) -> Ended | None:
+        """Adds the last part and decides that the answer ends, in the words that were first; nothing if ended.
 
         Raises:
             TooLarge: the whole would be too long; nothing was done.
         """
-        _, *whole = await self._act("close", log, message_id, part)
-        return whole[0] if whole else None
+        number, *rest = await self._act("close", log, message_id, *part, end=_encode(end))
+        return None if number < 0 else Ended(rest[0], _end.decode(rest[1]))
+
+    async def fail(self, log: str, message_id: str) -> Ended | bytes:
+        """Decides that the answer breaks off and returns its text, unless it was decided that it ends."""
+        number, *rest = await self._act("fail", log, message_id, 0)
+        if number < 0:
+            return b""
+        text, end = rest
+        return Ended(text, _end.decode(end)) if end else bytes(text)
 
     async def forget(self, log: str, message_id: str) -> None:
         """Removes an answer whose end is logged."""
-        await self._act("forget", log, message_id, Part(0))
+        await self._act("forget", log, message_id, 0)
 
     async def _act(
-        self, verb: str, log: str, message_id: str, part: Part, number: str | None = None
-    ) -> list[Any]:
+        self, verb: str, log: str, message_id: str, number: int | str, head: bytes = b"", text: bytes = b"",
+        end: bytes = b"",
+    ) -> list[Any]:  # fmt: skip
         told: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
-        item = _Item(
-            verb, log, message_id, part.number if number is None else number, part.head, part.text, told
-        )
-        self._rounds.add(item, len(part.text))
+        self._rounds.add(_Item(verb, log, message_id, number, head, text, end, told), len(text) + len(end))
         found = await told
         if found[0] == -2:
             raise TooLarge(f"the whole answer may have {self._most_bytes} bytes")
@@ -90,7 +120,7 @@ class OpenAnswers:
         keys = [self._valkey.key(f"log:{{{item.log}}}") for item in items]
         args: list[str | int | bytes] = [FORGOTTEN_MS, self._most_bytes]
         for item in items:
-            args += (item.verb, item.message_id, item.part, item.head, item.text)
+            args += (item.verb, item.message_id, item.number, item.head, item.text, item.end)
         answers: Sequence[list[Any]] = await self._valkey.run(self._script, keys, args)
         return answers
 

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from foundations.errors import StaleDelivery
+from foundations.errors import StaleDelivery, Unavailable
 from smart_city.vocabulary import CHANNEL_PATTERN
 
 _DELIVERY = re.compile(rf"({CHANNEL_PATTERN[1:-1]})/([A-Za-z0-9_.-]{{1,64}})/([0-9]{{1,15}})", re.ASCII)
@@ -54,6 +54,16 @@ class Queued(NamedTuple):
 
     message_id: str
     duplicate: bool = False
+
+
+class UnheardTake(Unavailable):
+    """A take that got no answer: whether it brought its holders anything, or will yet, is not known."""
+
+    def __init__(self, message: str, *, taker: str, number: int, holders: frozenset[str]) -> None:
+        super().__init__(message)
+        self.taker = taker
+        self.number = number
+        self.holders = holders
 
 
 class DeliveryId(NamedTuple):

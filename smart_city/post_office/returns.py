@@ -15,11 +15,19 @@ from typing import NamedTuple
 from foundations.errors import CityError, Conflict, Overloaded, UnknownChannel
 from foundations.telemetry import Counters
 from smart_city.post_office import answer_frames as frames
-from smart_city.post_office.answer_frames import About, Failure
-from smart_city.post_office.askers import Askers, Told, error_key, final_key, start_key
+from smart_city.post_office.answer_frames import Failure
+from smart_city.post_office.askers import (
+    Askers,
+    FinalWord,
+    Told,
+    about_delivery,
+    error_key,
+    final_key,
+    start_key,
+)
 from smart_city.post_office.envelopes import new_message_id
 from smart_city.post_office.inbox import Inbox
-from smart_city.post_office.open_answers import OpenAnswers, Part
+from smart_city.post_office.open_answers import Ended, OpenAnswers
 from smart_city.post_office.questions import DeliveryId, Reclaimed, Route, Standing, handed_on
 
 _log = logging.getLogger(__name__)
@@ -37,14 +45,18 @@ GAVE_UP = Failure("internal", "the agent could not answer")
 """What an asker hears when an agent gives up. Its own reason is for operators, in the dead letter."""
 
 
-class _Broken(NamedTuple):
-    """An attempt that ends without an answer; ``stream`` is the message id of one in parts that had begun."""
+class _Attempt(NamedTuple):
+    """An attempt that ends; ``stream`` is the message id of the answer in parts that it had begun."""
 
     delivery: DeliveryId
     route: Route
     agent: str
     stream: str
     why: str
+
+    @classmethod
+    def of(cls, what: Standing | Reclaimed, why: str) -> _Attempt:
+        return cls(what.delivery, what.route, what.agent, what.stream, why)
 
 
 class Returns:
@@ -68,22 +80,23 @@ class Returns:
         """
         if reclaimed.to and await self._has_arrived(reclaimed):
             return await self._inbox.deliveries.conclude(reclaimed, is_done=True)
-        is_answered = await self._askers.is_answered(reclaimed.route, reclaimed.delivery.message_id)
-        is_dead = reclaimed.ending == "dead" and not is_answered
-        broken = _Broken(
-            reclaimed.delivery, reclaimed.route, reclaimed.agent, reclaimed.stream, reclaimed.why
-        )
-        if reclaimed.stream:
-            await self._end_stream(broken, is_answered=is_answered, is_dead=is_dead)
-        elif is_dead:
-            await self._say(broken, new_message_id(), final_key(broken.delivery.message_id))
-        self._counters.dead_letters += is_dead
+        attempt = _Attempt.of(reclaimed, reclaimed.why)
+        is_dying = reclaimed.ending == "dead"
+        is_answered = await self._askers.is_answered(attempt.route, attempt.delivery.message_id)
+        if attempt.stream:
+            is_answered = await self._end_stream(attempt, is_answered=is_answered, is_dying=is_dying)
+        elif is_dying and not is_answered:
+            await self._say(attempt, new_message_id(), final_key(attempt.delivery.message_id))
+        self._counters.dead_letters += is_dying and not is_answered
         return await self._inbox.deliveries.conclude(reclaimed, is_done=is_answered)
 
-    async def break_off(self, standing: Standing, why: str, *, is_answered: bool = False) -> None:
-        """Ends an open answer whose question is answered elsewhere, or was."""
-        broken = _Broken(standing.delivery, standing.route, standing.agent, standing.stream, why)
-        await self._end_stream(broken, is_answered=is_answered, is_dead=False)
+    async def break_off(self, standing: Standing, why: str) -> bool:
+        """Ends an open answer whose question goes on elsewhere; returns whether it proves answered instead."""
+        return await self._end_stream(_Attempt.of(standing, why), is_answered=False, is_dying=False)
+
+    async def say_end(self, standing: Standing, ended: Ended) -> None:
+        """Says the final word that was decided for an open answer."""
+        await self._say_end(_Attempt.of(standing, ""), ended)
 
     async def _end_or_leave(self, reclaimed: Reclaimed) -> None:
         try:
@@ -99,51 +112,75 @@ class Returns:
             return False
         return True
 
-    async def _end_stream(self, broken: _Broken, *, is_answered: bool, is_dead: bool) -> None:
-        final = final_key(broken.delivery.message_id)
-        log = broken.route.channel or await self._askers.log_with(broken.route, start_key(broken.delivery))
-        if not log:  # its start never reached the asker
-            if is_dead:
-                await self._say(broken, new_message_id(), final)
-            return
-        text = await self._open_answers.close(log, broken.stream, Part(0))
+    async def _end_stream(self, attempt: _Attempt, *, is_answered: bool, is_dying: bool) -> bool:
+        """Ends an answer in parts as it was decided, or breaks it off; returns whether the question is answered."""
+        log = attempt.route.channel or await self._log_of_start(attempt, is_dying=is_dying)
+        if not log:
+            return is_answered
+        outcome = await self._open_answers.fail(log, attempt.stream)
+        if isinstance(outcome, Ended):
+            await self._say_end(attempt, outcome)
+            return True
         if is_answered:
-            await self._supersede(broken)
-        elif is_dead:
-            await self._say(broken, broken.stream, final, text=text)
-        elif not broken.route.channel:
-            await self._say(broken, broken.stream, error_key(broken.delivery), retrying=True)
-        await self._open_answers.forget(log, broken.stream)
+            await self._supersede(attempt)
+        elif is_dying:
+            final = final_key(attempt.delivery.message_id)
+            await self._say(attempt, attempt.stream, final, text=outcome)
+        elif not attempt.route.channel:
+            await self._say(attempt, attempt.stream, error_key(attempt.delivery), retrying=True)
+        return is_answered
 
-    async def _supersede(self, broken: _Broken) -> None:
-        """Ends an open answer to a question that has its final word already, unless that is this one's end.
+    async def _log_of_start(self, attempt: _Attempt, *, is_dying: bool) -> str:
+        """The log in which the answer has begun; nothing when it never will.
+
+        A start may still be on its way. Who says something else under its key first prevents it.
+        """
+        key = start_key(attempt.delivery)
+        log = await self._askers.log_with(attempt.route, key)
+        if log is not None:
+            return log
+        told = await self._say(attempt, new_message_id(), key, retrying=not is_dying)
+        return told.log if told is not None and told.message_id == attempt.stream else ""
+
+    async def _say_end(self, attempt: _Attempt, ended: Ended) -> None:
+        text, end = ended
+        payload = frames.with_text(bytes(end.payload), frames.unescaped(text))
+        word = FinalWord(
+            attempt.delivery, attempt.route, end.agent, attempt.stream, payload, end.intent,
+            is_end=not attempt.route.channel,
+        )  # fmt: skip
+        told = await self._askers.answer(word)
+        self._counters.answers += 1
+        if told is not None and told.message_id != attempt.stream:
+            await self._break_off_superseded(attempt)
+
+    async def _supersede(self, attempt: _Attempt) -> None:
+        """Ends an open answer to a question that has its final word, unless that is this attempt's own.
 
         The log is asked for the final word by saying one: it tells under which id the first one stands.
         """
-        late = broken._replace(why="superseded")
-        final = await self._say(late, late.stream, final_key(late.delivery.message_id))
-        if final is not None and final.message_id != late.stream and not late.route.channel:
+        final = await self._say(attempt, attempt.stream, final_key(attempt.delivery.message_id))
+        if final is not None and final.message_id != attempt.stream:
+            await self._break_off_superseded(attempt)
+
+    async def _break_off_superseded(self, attempt: _Attempt) -> None:
+        if not attempt.route.channel:
+            late = attempt._replace(why="superseded")
             await self._say(late, late.stream, error_key(late.delivery))
 
     async def _say(
-        self, broken: _Broken, message_id: str, key: str, *, text: bytes | None = None, retrying: bool = False
+        self, attempt: _Attempt, message_id: str, key: str, *, text: bytes = b"", retrying: bool = False
     ) -> Told | None:
         """Tells the asker that this attempt failed, with the text so far if it is all that will come."""
-        delivery, route = broken.delivery, broken.route
-        about = About(delivery.channel, broken.agent, delivery.message_id, route.conversation_id)
-        failure = FAILURES.get(broken.why, GAVE_UP)
+        about = about_delivery(attempt.delivery, attempt.route, attempt.agent)
+        failure = FAILURES.get(attempt.why, GAVE_UP)
         encode: Callable[[str], bytes]
-        if route.channel:
+        if attempt.route.channel:
             payload = frames.failure_payload(failure)
             encode = partial(frames.message, about, message_id=message_id, payload=payload)
         else:
             payload = frames.with_text(frames.EMPTY, frames.unescaped(text)) if text else frames.EMPTY
             encode = partial(
-                frames.error,
-                about,
-                message_id=message_id,
-                failure=failure,
-                payload=payload,
-                retrying=retrying,
+                frames.error, about, message_id=message_id, failure=failure, payload=payload, retrying=retrying
             )
-        return await self._askers.tell(route, encode, message_id, key)
+        return await self._askers.tell(attempt.route, encode, message_id, key)

@@ -64,6 +64,7 @@ class Office:
         instance_lease_seconds: float = 0.3,
     ) -> None:  # fmt: skip
         self.valkey = valkey
+        self.tasks = tasks
         self.name = name
         self.counters = Counters()
         self.announced: list[Stretch] = []
@@ -152,9 +153,7 @@ async def an_office(
         await office.close()
 
 
-def attached(
-    office: Office, name: str = "agent", most: int = 64, channel: str = "guide", **how: Any
-) -> Agent:
+def attached(office: Office, name: str = "agent", most: int = 64, channel: str = "guide", **how: Any) -> Agent:
     """An agent that takes from an inbox of this office."""
     agent = Agent(name, most)
     office.dispatcher.attach(channel, agent, **how)

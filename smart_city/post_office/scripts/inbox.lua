@@ -2,7 +2,8 @@
 -- begins with it, and wake-ups are published on the bus channel of that name. The clock is the server's, in ms.
 --
 --   :message:ID    hash   v, lane, user, route, body, size, hops, serial, before, at, since, tries;
---                         while somebody has it: holder; while it is being ended: ending, why; and stream, agent, to
+--                         while somebody has it: holder, take; while it is being ended: ending, why; and stream,
+--                         agent, to
 --   :lane:LANE     list   message ids in order; the head of a lane in flight stays its head
 --   :ready         list   lanes whose head may be taken, served round robin
 --   :delayed       zset   lanes that wait after a failed try, by when they are due
@@ -12,6 +13,7 @@
 --   :meta          hash   depth, bytes, dead_bytes; `:users` the same by user (n:USER, b:USER)
 --   :keys          hash   idempotency keys, each with a life of its own
 --   :writer:ID     hash   a writer's last round and what was answered to it
+--   :void          hash   takes up to that number take nothing any more, by taker, each with a life of its own
 --   :dead          list   dead letters, the oldest first: a line of JSON, then the body
 --   :consumers     hash   how many consumers each instance has, each with a life of its own
 --

@@ -5,6 +5,8 @@
 --   instance  INSTANCE                all that an instance has which is gone
 --   holder    INSTANCE|consumer       all that one consumer has
 --   one       ID SERIAL               a single delivery
+--   take      TAKER NUMBER            what a take brought whose answer nobody heard, which is void if it is yet to
+--                                     come; its holders follow the other arguments
 --
 -- `how` it will end: try (a failed try; the last one is its death), dead, free (again, and it was no try).
 -- A reaper that dies is reaped in turn; how a message ends is decided once and stays.
@@ -13,6 +15,7 @@
 
 local mode, subject, reaper, lease = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local most_tries, age, most, how, why = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8], ARGV[9]
+local VOID_LIFE = 3600 * 1000
 local answer, found = {}, 0
 
 local function ending_of(tries)
@@ -46,11 +49,11 @@ local function expire(id)
   claim(id, 'dead', 'expired')
 end
 
-local function claim_held_by(holder)
+local function claim_held_by(holder, take)
   if holder == reaper then return end
   for _, id in ipairs(call('SMEMBERS', held_key(holder))) do
     if found >= most then return end
-    claim(id, nil, why)
+    if not take or call('HGET', message_key(id), 'take') == take then claim(id, nil, why) end
   end
 end
 
@@ -67,6 +70,11 @@ elseif mode == 'instance' then
   end
 elseif mode == 'holder' then
   claim_held_by(subject)
+elseif mode == 'take' then
+  local taker, number = string.match(subject, '^(.*) (%d+)$')
+  call('HSET', inbox .. ':void', taker, number)
+  call('HPEXPIRE', inbox .. ':void', VOID_LIFE, 'FIELDS', 1, taker)
+  for i = 10, #ARGV do claim_held_by(ARGV[i], subject) end
 elseif mode == 'one' then
   local id, serial = string.match(subject, '^(.*) (%d+)$')
   local f = call('HMGET', message_key(id), 'serial', 'holder', 'ending', 'to')

@@ -2,23 +2,25 @@
 --
 -- KEYS  for each item `log:{CHANNEL}`: the bus channel of a log, and how its keys begin:
 --         :streams  hash  message id -> frame; what joiners are sent
---         :drafts   hash  the same for answers that are shown to nobody, or no more
--- ARGV  life of a forgotten answer (ms), most bytes of an answer, then FIVE for each item:
---       verb, message id, part, a frame up to its text, text (escaped as in JSON)
+--         :drafts   hash  the same for answers that are shown to nobody, or no more; ID/end -> how one shall end
+-- ARGV  life of a forgotten answer (ms), most bytes of an answer, then SIX for each item:
+--       verb, message id, part, a frame up to its text, text (escaped as in JSON), end
 --
 --   open    the answer begins; the frame is the joiners'; part is 'hidden' if there shall be none
 --   append  text is added and published in a frame of its own as this part; sent again, it is known
---   close   as append when there is text; then the answer becomes a draft, and its whole text is told
---   forget  its end is logged
+--   close   as append when there is text; then it is decided that and how the answer shall end, and no joiner sees it
+--   fail    it is decided that the answer breaks off; unless it was decided that it shall end
+--   forget  its end is logged and settled
 --
--- Answers for each {part, whole text when closed}; part -1: there is no such answer (any more), -2: it is too long.
+-- Answers for each {part}, for close and fail {part, whole text, end ('' when it breaks off)}.
+-- Part -1: there is no such answer (any more), -2: it is too long.
 
 local life, most = tonumber(ARGV[1]), tonumber(ARGV[2])
 local call = redis.call
 local BEGIN, PART = '"payload":{"message":"', '"},"part":'
 
-local function keep(key, id, frame)
-  call('HSET', key, id, frame)
+local function keep(key, id, value)
+  call('HSET', key, id, value)
   call('HPEXPIRE', key, life, 'FIELDS', 1, id)
 end
 
@@ -31,6 +33,12 @@ end
 
 local function tail(part) return PART .. string.format('%d', part) .. '}' end
 
+local function find(log, id)
+  local frame = call('HGET', log .. ':streams', id)
+  if frame then return frame, true end
+  return call('HGET', log .. ':drafts', id), false
+end
+
 local verbs = {}
 
 function verbs.open(log, id, hidden, head, text)
@@ -40,13 +48,12 @@ end
 
 function verbs.forget(log, id)
   call('HDEL', log .. ':streams', id)
-  call('HDEL', log .. ':drafts', id)
+  call('HDEL', log .. ':drafts', id, id .. '/end')
   return {0}
 end
 
-local function add(log, id, new_part, delta_head, new_text, is_last)
-  local frame, is_shown = call('HGET', log .. ':streams', id), true
-  if not frame then frame, is_shown = call('HGET', log .. ':drafts', id), false end
+local function add(log, id, new_part, delta_head, new_text, ending)
+  local frame, is_shown = find(log, id)
   if not frame then return {-1} end
   local head, text, part = parse(frame)
   if new_text ~= '' and tonumber(new_part) > part then
@@ -56,18 +63,37 @@ local function add(log, id, new_part, delta_head, new_text, is_last)
       call('SPUBLISH', log, '{"v":1,"t":"delta"}\n' .. delta_head .. new_text .. tail(part))
     end
   end
-  if is_last and is_shown then call('HDEL', log .. ':streams', id) end
-  keep(log .. ((is_last or not is_shown) and ':drafts' or ':streams'), id, head .. text .. tail(part))
-  return {part, is_last and text or nil}
+  if ending and is_shown then call('HDEL', log .. ':streams', id) end
+  keep(log .. ((ending or not is_shown) and ':drafts' or ':streams'), id, head .. text .. tail(part))
+  return {part, text}
 end
 
-function verbs.append(log, id, part, head, text) return add(log, id, part, head, text, false) end
-function verbs.close(log, id, part, head, text) return add(log, id, part, head, text, true) end
+function verbs.append(log, id, part, head, text) return add(log, id, part, head, text, nil) end
+
+function verbs.close(log, id, part, head, text, ending)
+  local answer = add(log, id, part, head, text, ending)
+  if answer[1] < 0 then return answer end
+  answer[3] = call('HGET', log .. ':drafts', id .. '/end')
+  if not answer[3] then
+    keep(log .. ':drafts', id .. '/end', ending)
+    answer[3] = ending
+  end
+  return answer
+end
+
+function verbs.fail(log, id)
+  local frame = find(log, id)
+  if not frame then return {-1} end
+  local _, text, part = parse(frame)
+  local ending = call('HGET', log .. ':drafts', id .. '/end') or ''
+  if ending == '' then verbs.forget(log, id) end
+  return {part, text, ending}
+end
 
 local answers = {}
 for i, log in ipairs(KEYS) do
-  local at = 3 + (i - 1) * 5
-  local verb, id, part, head, text = unpack(ARGV, at, at + 4)
-  answers[i] = verbs[verb](log, id, part, head, text)
+  local at = 3 + (i - 1) * 6
+  local verb, id, part, head, text, ending = unpack(ARGV, at, at + 5)
+  answers[i] = verbs[verb](log, id, part, head, text, ending)
 end
 return answers

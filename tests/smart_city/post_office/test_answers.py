@@ -9,14 +9,27 @@ from functools import partial
 from typing import Any
 
 import pytest
+from msgspec import Raw
 
-from foundations.errors import Conflict, InvalidMessage, Overloaded, StaleDelivery, TooLarge, UnknownChannel
+from foundations.errors import (
+    Conflict,
+    InvalidMessage,
+    Overloaded,
+    StaleDelivery,
+    TooLarge,
+    Unavailable,
+    UnknownChannel,
+)
 from foundations.supervision import Tasks
 from foundations.valkey.client import Valkey
+from smart_city.post_office.askers import FinalWord, start_key
 from smart_city.post_office.inbox import Delivery, Question, Route
+from smart_city.post_office.log import Entry
+from smart_city.post_office.open_answers import End, OpenAnswers, Part
 from smart_city.post_office.questions import handed_on
 from tests.support.inboxes import holders, id_of, until_async
 from tests.support.offices import Office, an_office
+from tests.support.valkey import ValkeyServer
 from tests.support.waiting import until
 
 ALICE = "connection:c-alice"
@@ -112,9 +125,7 @@ class TestAnswersAtOnce:
 
     async def test_many_answers_at_once_reach_their_askers(self, office: Office) -> None:
         deliveries = [await asked(office, user=f"user{n}") for n in range(50)]
-        await asyncio.gather(
-            *[office.answers.reply(d.delivery_id, "guide", {"message": "hi"}) for d in deliveries]
-        )
+        await asyncio.gather(*[office.answers.reply(d.delivery_id, "guide", {"message": "hi"}) for d in deliveries])
         for n in range(50):
             assert len(await office.logged(f"connection:c-user{n}")) == 1
         assert await depth(office) == 0
@@ -134,9 +145,7 @@ class TestAnswersInParts:
         start, end = await office.logged(ALICE)
         assert (start["stream"], start["part"], end["stream"]) == ("start", 0, "end")
         assert end["payload"] == {"message": 'Hello "you"\n!'}
-        await until(
-            lambda: "".join(p["payload"]["message"] for p in parts) == 'Hello "you"\n!', "all are heard"
-        )
+        await until(lambda: "".join(p["payload"]["message"] for p in parts) == 'Hello "you"\n!', "all are heard")
         assert [part["part"] for part in parts] == list(range(1, len(parts) + 1))
         frames = [start, end, *parts]
         assert {frame["message_id"] for frame in frames} == {start["message_id"]}
@@ -234,17 +243,13 @@ class TestAnswersInParts:
         end = (await office.logged(ALICE))[-1]
         assert end["payload"]["message"] == "".join(f"{n} " for n in range(20))
 
-    async def test_an_answer_that_grows_too_long_ends_with_an_error(
-        self, valkey: Valkey, tasks: Tasks
-    ) -> None:
+    async def test_an_answer_that_grows_too_long_ends_with_an_error(self, valkey: Valkey, tasks: Tasks) -> None:
         async with an_office(valkey, tasks, most_bytes=1000) as office:
             delivery = await asked(office)
             await office.answers.reply(delivery.delivery_id, "guide", {}, stream="start")
             with pytest.raises(TooLarge):
                 while True:
-                    await office.answers.reply(
-                        delivery.delivery_id, "guide", {"message": "x" * 99}, stream="delta"
-                    )
+                    await office.answers.reply(delivery.delivery_id, "guide", {"message": "x" * 99}, stream="delta")
                     await asyncio.sleep(0.002)
             await until_async(lambda: is_ended(office, ALICE), "the error is logged")
             error = (await office.logged(ALICE))[-1]
@@ -317,6 +322,98 @@ class TestAnswersInParts:
             assert (end["stream"], end["in_reply_to"]) == ("end", question.message_id)
 
 
+class TestValkeyAway:
+    async def test_parts_survive_a_store_that_hangs_for_a_moment(self, tasks: Tasks) -> None:
+        with ValkeyServer(appendfsync="no") as server:
+            valkey = await Valkey.connect(server.url, timeout=0.2)
+            async with an_office(valkey, tasks) as office:
+                parts = await office.listen(ALICE)
+                delivery = await asked(office)
+                await office.answers.reply(delivery.delivery_id, "guide", {}, stream="start")
+                server.hang()
+                asyncio.get_running_loop().call_later(0.5, server.resume)
+                for word in ("a ", "b ", "c "):
+                    await office.answers.reply(delivery.delivery_id, "guide", {"message": word}, stream="delta")
+                await until(partial(is_told, parts, "a b c "), "all parts are told, each once")
+                assert [part["part"] for part in parts] == list(range(1, len(parts) + 1))
+                await office.answers.reply(delivery.delivery_id, "guide", {}, stream="end")
+                assert (await office.logged(ALICE))[-1]["payload"] == {"message": "a b c "}
+            await valkey.close()
+
+    async def test_an_end_that_got_no_answer_may_be_said_again(self, tasks: Tasks) -> None:
+        with ValkeyServer(appendfsync="no") as server:
+            valkey = await Valkey.connect(server.url, timeout=0.2)
+            async with an_office(valkey, tasks) as office:
+                delivery = await asked(office)
+                await office.answers.reply(delivery.delivery_id, "guide", {}, stream="start")
+                await office.answers.reply(delivery.delivery_id, "guide", {"message": "text"}, stream="delta")
+                server.hang()
+                with pytest.raises(Unavailable):
+                    await office.answers.reply(delivery.delivery_id, "guide", {}, stream="end")
+                server.resume()
+                await until_async(partial(can_end, office, delivery), "it can be said again")
+                assert [frame["stream"] for frame in await office.logged(ALICE)] == ["start", "end"]
+                assert (await office.logged(ALICE))[-1]["payload"] == {"message": "text"}
+            await valkey.close()
+
+    async def test_what_waits_of_one_answer_is_bounded(self, tasks: Tasks) -> None:
+        with ValkeyServer(appendfsync="no") as server:
+            valkey = await Valkey.connect(server.url, timeout=0.2)
+            async with an_office(valkey, tasks, gather_seconds=30, most_bytes=10_000_000) as office:
+                delivery = await asked(office)
+                await office.answers.reply(delivery.delivery_id, "guide", {}, stream="start")
+                piece = {"message": "x" * 300_000}
+                with pytest.raises(Overloaded):
+                    for _ in range(5):
+                        await office.answers.reply(delivery.delivery_id, "guide", piece, stream="delta")
+            await valkey.close()
+
+    async def test_a_start_that_got_no_answer_may_be_said_again(self, office: Office) -> None:
+        """The inbox and the log heard of the first one, but its gateway could not say so."""
+        delivery = await asked(office)
+        await office.inbox.deliveries.open(id_of(delivery), "stream-1", "guide")
+        await office.answers.reply(delivery.delivery_id, "guide", {}, stream="start")
+        await office.answers.reply(delivery.delivery_id, "guide", {"message": "x"}, stream="end")
+        assert {frame["message_id"] for frame in await office.logged(ALICE)} == {"stream-1"}
+
+    async def test_what_cannot_be_ended_now_is_reaped_again(self, tasks: Tasks) -> None:
+        with ValkeyServer(appendfsync="no") as server:
+            valkey = await Valkey.connect(server.url, timeout=0.2)
+            async with an_office(valkey, tasks, reclaim_seconds=0.3) as office:
+                question = await office.ask()
+                delivery = await taken(office, question)
+                reclaimed = await office.inbox.deliveries.take_back(id_of(delivery), "closed", "try")
+                server.kill()
+                await office.answers.returns.end_all([reclaimed])
+                server.start()
+
+                async def is_offered() -> bool:
+                    return (await office.inbox.take("guide", [])).has_more
+
+                await until_async(is_offered, "another reaper ends it")
+            await valkey.close()
+
+
+class TestForgetting:
+    async def test_an_answer_nobody_goes_on_with_is_forgotten_here(self, valkey: Valkey, tasks: Tasks) -> None:
+        async with an_office(valkey, tasks, lease_seconds=0.05, poll_seconds=30) as office:
+            delivery = await asked(office)
+            await office.answers.reply(delivery.delivery_id, "guide", {}, stream="start")
+            assert office.answers.under_way == 1
+            await until(lambda: office.answers.under_way == 0, "it is forgotten")
+            await office.answers.reply(delivery.delivery_id, "guide", {"message": "late"}, stream="delta")
+            await office.answers.reply(delivery.delivery_id, "guide", {}, stream="end")
+            assert (await office.logged(ALICE))[-1]["payload"] == {"message": "late"}
+            assert office.answers.under_way == 0
+
+    async def test_an_answer_to_nobody_settles_the_delivery(self, office: Office) -> None:
+        delivery = await asked(office, route=Route())
+        await office.answers.reply(delivery.delivery_id, "guide", {}, stream="start")
+        await office.answers.reply(delivery.delivery_id, "guide", {"message": "x"}, stream="delta")
+        await office.answers.reply(delivery.delivery_id, "guide", {}, stream="end")
+        assert await depth(office) == 0
+
+
 class TestGivenBack:
     async def test_a_failed_delivery_is_tried_again(self, office: Office) -> None:
         question = await office.ask()
@@ -360,9 +457,7 @@ class TestGivenBack:
         assert {frame["in_reply_to"] for frame in frames} == {question.message_id}
         assert await office.open_answers(ALICE) == []
 
-    async def test_the_last_try_in_parts_ends_with_the_text_so_far(
-        self, valkey: Valkey, tasks: Tasks
-    ) -> None:
+    async def test_the_last_try_in_parts_ends_with_the_text_so_far(self, valkey: Valkey, tasks: Tasks) -> None:
         async with an_office(valkey, tasks, tries=1) as office:
             delivery = await asked(office)
             await office.answers.reply(delivery.delivery_id, "guide", {}, stream="start")
@@ -394,28 +489,78 @@ class TestGivenBack:
     async def test_an_answer_from_elsewhere_makes_a_reclaimed_delivery_done(self, office: Office) -> None:
         """A gateway logged the answer and died before it could acknowledge it."""
         delivery = await asked(office)
-        standing = await office.inbox.deliveries.check(id_of(delivery))
-        await office.answers._say_finally(standing, "guide", "m-answer", b"{}", "", is_end=False)
+        await office.answers.askers.answer(
+            FinalWord(id_of(delivery), delivery.route, "guide", "m-answer", b'{"message":"logged"}')
+        )
         reclaimed = await office.inbox.deliveries.take_back(id_of(delivery), "lapsed", "dead")
         await office.answers.returns.end(reclaimed)
         assert await depth(office) == 0
         assert len(await office.logged(ALICE)) == 1
 
-    async def test_a_late_end_of_an_earlier_attempt_leaves_no_start_open(self, office: Office) -> None:
-        """The first attempt's end arrives while the second one is under way already."""
+    async def test_an_end_that_was_decided_is_logged_by_whoever_comes(self, office: Office) -> None:
+        """Its gateway died before it could log it."""
+        question = await office.ask()
+        first = (await office.inbox.take("guide", holders("dead|a"))).deliveries[0][1]
+        reply = office.answers.reply
+        await reply(first.delivery_id, "guide", {}, stream="start")
+        await reply(first.delivery_id, "guide", {"message": "all of it"}, stream="delta")
+        await until_async(lambda: reads(office, ALICE, "all of it"), "the part is told")
+        standing = await office.inbox.deliveries.check(id_of(first))
+        end = End(agent="guide", intent="", payload=Raw(b'{"sources":[1]}'))
+        await OpenAnswers(office.valkey, office.tasks, most_bytes=1000).close(ALICE, standing.stream, Part(0), end)
+        office.dispatcher.lapsed("dead")
+        await until_async(lambda: has_depth(office, "guide", 0), "it is done")
+        start, ending = await office.logged(ALICE)
+        assert (ending["stream"], ending["message_id"]) == ("end", start["message_id"])
+        assert ending["payload"] == {"message": "all of it", "sources": [1]}
+        assert ending["in_reply_to"] == question.message_id
+
+    async def test_an_end_is_stale_once_it_was_decided_that_the_answer_breaks_off(self, office: Office) -> None:
+        delivery = await asked(office)
+        await office.answers.reply(delivery.delivery_id, "guide", {}, stream="start")
+        standing = await office.inbox.deliveries.check(id_of(delivery))
+        await OpenAnswers(office.valkey, office.tasks, most_bytes=1000).fail(ALICE, standing.stream)
+        with pytest.raises(StaleDelivery):
+            await office.answers.reply(delivery.delivery_id, "guide", {"message": "x"}, stream="end")
+        assert [frame["stream"] for frame in await office.logged(ALICE)] == ["start"]
+
+    async def test_a_start_that_comes_after_its_delivery_was_given_back_is_not_logged(self, office: Office) -> None:
+        """The gateway had noted it in the inbox, hung, and goes on when its delivery is reclaimed already."""
+        delivery = await asked(office)
+        await office.inbox.deliveries.open(id_of(delivery), "stream-1", "guide")
+        reclaimed = await office.inbox.deliveries.take_back(id_of(delivery), "lapsed", "try")
+        await office.answers.returns.end(reclaimed)
+        late = Entry(b'{"stream":"start"}', "stream-1", start_key(id_of(delivery)))
+        await office.log.append_now(ALICE, late, owner="c-alice")
+        (error,) = await office.logged(ALICE)
+        assert (error["stream"], error["retrying"]) == ("error", True)
+
+    async def test_an_answer_in_parts_that_comes_too_late_is_ended_by_an_error(self, office: Office) -> None:
+        """An earlier attempt, thought lost, has answered meanwhile."""
         question = await office.ask()
         first = await taken(office, question)
-        await office.answers.reply(first.delivery_id, "guide", {}, stream="start")
-        standing = await office.inbox.deliveries.check(id_of(first))
         await office.answers.failed(first.delivery_id, "")
         second = await taken(office, question)
         await office.answers.reply(second.delivery_id, "guide", {}, stream="start")
-        await office.answers._say_finally(standing, "guide", standing.stream, b"{}", "", is_end=True)
-        await office.answers.reply(second.delivery_id, "guide", {"message": "mine"}, stream="end")
-        frames = await office.logged(ALICE)
-        assert [frame["stream"] for frame in frames] == ["start", "error", "start", "end", "error"]
-        assert frames[-1]["message_id"] == frames[2]["message_id"]
-        assert (frames[-1]["error"]["code"], frames[-1]["retrying"]) == ("conflict", False)
+        await office.answers.askers.answer(FinalWord(id_of(first), first.route, "guide", "m", b'{"message":"1"}'))
+        await office.answers.reply(second.delivery_id, "guide", {"message": "2"}, stream="end")
+        start, answer, error = await office.logged(ALICE)
+        assert (start["stream"], answer["message_id"]) == ("start", "m")
+        assert (error["message_id"], error["error"]["code"]) == (start["message_id"], "conflict")
+        assert error["retrying"] is False
+        assert await depth(office) == 0
+
+    async def test_a_reclaimed_answer_in_parts_to_an_answered_question_is_ended_by_an_error(
+        self, office: Office
+    ) -> None:
+        question = await office.ask()
+        first = await taken(office, question)
+        await office.answers.failed(first.delivery_id, "")
+        second = await taken(office, question)
+        await office.answers.reply(second.delivery_id, "guide", {}, stream="start")
+        await office.answers.askers.answer(FinalWord(id_of(first), first.route, "guide", "m", b'{"message":"1"}'))
+        await office.answers.failed(second.delivery_id, "")
+        assert [frame.get("stream") for frame in await office.logged(ALICE)] == ["start", None, "error"]
         assert await depth(office) == 0
 
 
@@ -567,3 +712,11 @@ def text_of_parts(parts: list[dict[str, Any]]) -> str:
 
 def is_told(parts: list[dict[str, Any]], whole: str) -> bool:
     return text_of_parts(parts) == whole
+
+
+async def can_end(office: Office, delivery: Delivery) -> bool:
+    try:
+        await office.answers.reply(delivery.delivery_id, "guide", {}, stream="end")
+    except Unavailable:
+        return False
+    return True

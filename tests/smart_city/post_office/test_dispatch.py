@@ -40,9 +40,7 @@ class TestServing:
             await office.ask("1")
             assert text_of(await agent.next()) == "1"
 
-    async def test_a_question_on_another_instance_wakes_takers_here(
-        self, valkey: Valkey, tasks: Tasks
-    ) -> None:
+    async def test_a_question_on_another_instance_wakes_takers_here(self, valkey: Valkey, tasks: Tasks) -> None:
         async with (
             an_office(valkey, tasks, poll_seconds=30) as office,
             an_office(valkey, tasks, name="two") as two,
@@ -215,9 +213,7 @@ class TestGoneTakers:
 
 
 class TestReaping:
-    async def test_a_taker_that_hangs_loses_its_delivery_after_the_lease(
-        self, valkey: Valkey, tasks: Tasks
-    ) -> None:
+    async def test_a_taker_that_hangs_loses_its_delivery_after_the_lease(self, valkey: Valkey, tasks: Tasks) -> None:
         async with an_office(valkey, tasks, lease_seconds=0.1) as office:
             hanging = attached(office, "hanging", most=1)
             await office.ask()
@@ -236,9 +232,7 @@ class TestReaping:
             await office.answers.done([delivery.delivery_id])
             assert len(agent.given) == 1
 
-    async def test_the_deliveries_of_a_lost_instance_are_given_to_others(
-        self, valkey: Valkey, tasks: Tasks
-    ) -> None:
+    async def test_the_deliveries_of_a_lost_instance_are_given_to_others(self, valkey: Valkey, tasks: Tasks) -> None:
         async with an_office(valkey, tasks) as office:
             for n in range(200):
                 await office.ask(user=f"user{n}")
@@ -249,9 +243,7 @@ class TestReaping:
             await agent.next(200)
             assert {delivery.attempt for delivery in agent.given} == {2}
 
-    async def test_a_lost_instances_open_answers_get_one_error_each(
-        self, valkey: Valkey, tasks: Tasks
-    ) -> None:
+    async def test_a_lost_instances_open_answers_get_one_error_each(self, valkey: Valkey, tasks: Tasks) -> None:
         """Two instances notice it at the same moment."""
         async with an_office(valkey, tasks) as one, an_office(valkey, tasks, name="two") as two:
             await one.ask()
@@ -269,9 +261,7 @@ class TestReaping:
                 "end",
             ]
 
-    async def test_what_is_answered_already_is_acknowledged_and_not_delivered_again(
-        self, office: Office
-    ) -> None:
+    async def test_what_is_answered_already_is_acknowledged_and_not_delivered_again(self, office: Office) -> None:
         """The answer was logged, and its gateway died before it could say so to the inbox."""
         await office.ask("answered")
         first = (await office.inbox.take("guide", holders("lost#1|agent"))).deliveries[0][1]
@@ -282,9 +272,7 @@ class TestReaping:
         await until_async(lambda: has_depth(office, 0), "it is acknowledged")
         assert agent.given == []
 
-    async def test_what_nobody_takes_dies_of_age_and_the_asker_is_told(
-        self, valkey: Valkey, tasks: Tasks
-    ) -> None:
+    async def test_what_nobody_takes_dies_of_age_and_the_asker_is_told(self, valkey: Valkey, tasks: Tasks) -> None:
         async with an_office(valkey, tasks, age_seconds=0.2) as office:
             question = await office.ask()
             await until_async(lambda: is_dead(office), "it dies of age")
@@ -342,13 +330,28 @@ class TestValkeyAway:
                 delivery = await agent.next()
                 server.kill()
                 out_for_a_lease = asyncio.get_running_loop().time() + 0.4
-                await until(
-                    lambda: asyncio.get_running_loop().time() > out_for_a_lease, "the lease has ended"
-                )
+                await until(lambda: asyncio.get_running_loop().time() > out_for_a_lease, "the lease has ended")
                 server.start()
                 await until_async(lambda: can_answer(office, delivery.delivery_id), "the living answers")
                 assert len(await office.logged(ALICE)) == 1
                 assert len(agent.given) == 1
+            await valkey.close()
+
+    async def test_what_was_taken_for_nobody_while_valkey_hung_is_given_again_soon(self, tasks: Tasks) -> None:
+        """A take that timed out is carried out when the store wakes up, and its answer goes nowhere."""
+        with ValkeyServer(appendfsync="no") as server:
+            valkey = await Valkey.connect(server.url, timeout=0.2)
+            async with an_office(valkey, tasks) as office:
+                agent = attached(office)
+                await office.ask("first")
+                await agent.next()
+                server.hang()
+                office.dispatcher.has_room("guide")
+                told: list[object] = []
+                office.inbox.send(a_question("second", user="bob"), told.append)
+                await until(lambda: bool(told), "the question gets no answer")
+                asyncio.get_running_loop().call_later(0.3, server.resume)
+                assert text_of(await agent.next(2, seconds=5)) == "second"
             await valkey.close()
 
     async def test_closing_without_valkey_does_not_hang(self, tasks: Tasks) -> None:

@@ -13,7 +13,7 @@ from foundations.errors import Conflict, Overloaded, StaleDelivery, Unavailable,
 from foundations.supervision import Tasks
 from foundations.valkey.client import Valkey
 from smart_city.post_office.inbox import Delivery, Inbox, Queued
-from smart_city.post_office.questions import DeliveryId, Reclaimed
+from smart_city.post_office.questions import DeliveryId, Reclaimed, UnheardTake
 from tests.support.inboxes import a_question, an_inbox, holders, id_of, text_of, texts, until_async
 from tests.support.valkey import ValkeyServer
 from tests.support.waiting import until
@@ -48,9 +48,7 @@ class TestLanes:
         assert delivery.attempt == 1
         assert (delivery.body, delivery.route) == (question.body, question.route)
 
-    async def test_one_lane_has_one_delivery_in_flight_and_keeps_its_order(
-        self, valkey: Valkey, tasks: Tasks
-    ) -> None:
+    async def test_one_lane_has_one_delivery_in_flight_and_keeps_its_order(self, valkey: Valkey, tasks: Tasks) -> None:
         inbox = an_inbox(valkey, tasks)
         await ask(inbox, "1", "2", "3")
         for expected in ("1", "2", "3"):
@@ -70,17 +68,13 @@ class TestLanes:
             await finish(inbox, taken.deliveries[0][1])
         assert served == ["a1", "b1", "c1", "a2", "b2", "a3"]
 
-    async def test_conversations_of_one_user_are_lanes_of_their_own(
-        self, valkey: Valkey, tasks: Tasks
-    ) -> None:
+    async def test_conversations_of_one_user_are_lanes_of_their_own(self, valkey: Valkey, tasks: Tasks) -> None:
         inbox = an_inbox(valkey, tasks)
         await ask(inbox, "x", conversation="x")
         await ask(inbox, "y", conversation="y")
         assert texts(await inbox.take("guide", holders("one|a") * 5)) == ["x", "y"]
 
-    async def test_a_take_gives_one_message_to_each_holder_in_turn(
-        self, valkey: Valkey, tasks: Tasks
-    ) -> None:
+    async def test_a_take_gives_one_message_to_each_holder_in_turn(self, valkey: Valkey, tasks: Tasks) -> None:
         inbox = an_inbox(valkey, tasks)
         for user in ("alice", "bob", "carol"):
             await ask(inbox, user, user=user)
@@ -90,9 +84,7 @@ class TestLanes:
         ]  # fmt: skip
         assert not taken.has_more
 
-    async def test_a_take_stops_at_a_mebibyte_and_says_that_there_is_more(
-        self, valkey: Valkey, tasks: Tasks
-    ) -> None:
+    async def test_a_take_stops_at_a_mebibyte_and_says_that_there_is_more(self, valkey: Valkey, tasks: Tasks) -> None:
         inbox = an_inbox(valkey, tasks)
         for user in ("alice", "bob", "carol"):
             await inbox.send_now(a_question(user * 150_000, user=user))
@@ -110,9 +102,7 @@ class TestLanes:
 
 
 class TestBounds:
-    async def test_a_full_inbox_refuses_and_says_when_to_come_back(
-        self, valkey: Valkey, tasks: Tasks
-    ) -> None:
+    async def test_a_full_inbox_refuses_and_says_when_to_come_back(self, valkey: Valkey, tasks: Tasks) -> None:
         inbox = an_inbox(valkey, tasks, count=3)
         for user in ("alice", "bob", "carol"):
             await ask(inbox, "?", user=user)
@@ -210,9 +200,7 @@ class TestKeys:
 
 
 class TestRounds:
-    async def test_questions_of_one_turn_are_told_once_each_and_in_order(
-        self, valkey: Valkey, tasks: Tasks
-    ) -> None:
+    async def test_questions_of_one_turn_are_told_once_each_and_in_order(self, valkey: Valkey, tasks: Tasks) -> None:
         inbox = an_inbox(valkey, tasks)
         told: list[object] = []
         questions = [a_question(user=f"user{n}") for n in range(1200)]
@@ -300,9 +288,7 @@ class TestDeliveries:
         with pytest.raises(StaleDelivery):
             await inbox.deliveries.extend(id_of(delivery))
 
-    @pytest.mark.parametrize(
-        "text", ["", "guide", "guide/x", "guide/x/y", "a b/x/1", "guide/x/1/2", "guide/{}/1"]
-    )
+    @pytest.mark.parametrize("text", ["", "guide", "guide/x", "guide/x/y", "a b/x/1", "guide/x/1/2", "guide/{}/1"])
     def test_what_never_was_a_delivery_id_is_stale(self, text: str) -> None:
         with pytest.raises(StaleDelivery):
             DeliveryId.parse(text)
@@ -311,9 +297,7 @@ class TestDeliveries:
         with pytest.raises(StaleDelivery):
             await an_inbox(valkey, tasks).deliveries.extend(DeliveryId("pillar:nobody", "m", 1))
 
-    async def test_a_lease_that_lapsed_is_reclaimed_and_its_delivery_stale(
-        self, valkey: Valkey, tasks: Tasks
-    ) -> None:
+    async def test_a_lease_that_lapsed_is_reclaimed_and_its_delivery_stale(self, valkey: Valkey, tasks: Tasks) -> None:
         inbox = an_inbox(valkey, tasks)
         await ask(inbox, "1")
         delivery = (await inbox.take("guide", holders("one|a", lease_seconds=0.05))).deliveries[0][1]
@@ -380,9 +364,7 @@ class TestDeliveries:
         assert (status.dead_letters, status.depth) == (1, 1)
         assert text_of(await take_one(inbox)) == "good"
 
-    async def test_a_hand_back_that_is_no_try_does_not_wear_a_message_out(
-        self, valkey: Valkey, tasks: Tasks
-    ) -> None:
+    async def test_a_hand_back_that_is_no_try_does_not_wear_a_message_out(self, valkey: Valkey, tasks: Tasks) -> None:
         inbox = an_inbox(valkey, tasks, tries=2)
         await ask(inbox, "1")
         for attempt in range(1, 6):
@@ -411,9 +393,7 @@ class TestDeliveries:
         reclaimed = await inbox.deliveries.lost("guide", "two")
         assert {each.delivery for each in reclaimed} == {id_of(taken.deliveries[n][1]) for n in (0, 1)}
 
-    async def test_a_reaper_that_dies_is_reaped_and_comes_too_late(
-        self, valkey: Valkey, tasks: Tasks
-    ) -> None:
+    async def test_a_reaper_that_dies_is_reaped_and_comes_too_late(self, valkey: Valkey, tasks: Tasks) -> None:
         dying = an_inbox(valkey, tasks, reclaim_seconds=0.05)
         heir = an_inbox(valkey, tasks, instance_id="two", tries=1)
         await ask(dying, "1")
@@ -433,17 +413,13 @@ class TestDeliveries:
         await inbox.deliveries.conclude(reclaimed, is_done=True)
         assert text_of(await take_one(inbox)) == "2"
 
-    async def test_what_nobody_took_within_the_age_is_reclaimed_as_dead(
-        self, valkey: Valkey, tasks: Tasks
-    ) -> None:
+    async def test_what_nobody_took_within_the_age_is_reclaimed_as_dead(self, valkey: Valkey, tasks: Tasks) -> None:
         inbox = an_inbox(valkey, tasks, age_seconds=0.1)
         await ask(inbox, "old")
         reclaimed = await reaped(inbox)
         assert [(each.ending, each.why) for each in reclaimed] == [("dead", "expired")]
         await ask(inbox, "new")
-        assert texts(await inbox.take("guide", holders("one|a"))) == ["new"], (
-            "the lane does not wait for the end"
-        )
+        assert texts(await inbox.take("guide", holders("one|a"))) == ["new"], "the lane does not wait for the end"
         await inbox.deliveries.conclude(reclaimed[0])
         status = await inbox.status("guide")
         assert (status.depth, status.dead_letters) == (1, 1)
@@ -457,9 +433,7 @@ class TestDeliveries:
 
     async def test_dead_letters_are_bounded_and_keep_the_newest(self, valkey: Valkey, tasks: Tasks) -> None:
         inbox = an_inbox(valkey, tasks, tries=1)
-        inbox = Inbox(
-            valkey, tasks, replace(inbox.limits, dead_count=2), channels=inbox.channels, instance_id="one"
-        )
+        inbox = Inbox(valkey, tasks, replace(inbox.limits, dead_count=2), channels=inbox.channels, instance_id="one")
         for text in ("1", "2", "3"):
             await ask(inbox, text)
             await fail(inbox, await take_one(inbox))
@@ -471,19 +445,47 @@ class TestDeliveries:
 
     async def test_dead_letters_are_bounded_in_bytes(self, valkey: Valkey, tasks: Tasks) -> None:
         inbox = an_inbox(valkey, tasks, tries=1)
-        inbox = Inbox(
-            valkey, tasks, replace(inbox.limits, dead_bytes=3000), channels=inbox.channels, instance_id="one"
-        )
+        inbox = Inbox(valkey, tasks, replace(inbox.limits, dead_bytes=3000), channels=inbox.channels, instance_id="one")
         for text in ("x" * 1000, "y" * 1000, "z" * 9000):
             await ask(inbox, text)
             await fail(inbox, await take_one(inbox))
         assert (await inbox.status("guide")).dead_letters == 1, "one is kept, however large"
 
 
+class TestUnheardTakes:
+    async def test_what_a_take_brought_that_nobody_heard_of_is_given_again(self, valkey: Valkey, tasks: Tasks) -> None:
+        inbox = an_inbox(valkey, tasks)
+        await ask(inbox, "heard", user="alice")
+        heard = await take_one(inbox)
+        await ask(inbox, "unheard", user="bob")
+        unheard = await take_one(inbox)
+        (reclaimed,) = await inbox.deliveries.unheard("guide", await the_take_of(valkey, unheard))
+        assert (reclaimed.delivery, reclaimed.ending) == (id_of(unheard), "free")
+        await inbox.deliveries.check(id_of(heard))
+
+    async def test_a_take_that_comes_after_it_was_given_up_takes_nothing(self, tasks: Tasks) -> None:
+        with ValkeyServer(appendfsync="no") as server:
+            valkey = await Valkey.connect(server.url, timeout=0.2)
+            inbox = an_inbox(valkey, tasks)
+            await ask(inbox, "1")
+            server.hang()
+            with pytest.raises(UnheardTake) as given_up:
+                await inbox.take("guide", holders("one|a"))
+            server.resume()
+            for each in await inbox.deliveries.unheard("guide", given_up.value):
+                await inbox.deliveries.conclude(each)
+            assert text_of(await take_one(inbox)) == "1"
+            await valkey.close()
+
+
+async def the_take_of(valkey: Valkey, delivery: Delivery) -> UnheardTake:
+    key = valkey.key(f"inbox:{{guide}}:message:{delivery.message_id}")
+    taker, number = (await valkey.command("HGET", key, "take")).decode().split()
+    return UnheardTake("unheard", taker=taker, number=int(number), holders=frozenset({"one|a"}))
+
+
 class TestStatus:
-    async def test_it_tells_depth_bytes_and_how_long_the_oldest_has_waited(
-        self, valkey: Valkey, tasks: Tasks
-    ) -> None:
+    async def test_it_tells_depth_bytes_and_how_long_the_oldest_has_waited(self, valkey: Valkey, tasks: Tasks) -> None:
         inbox = an_inbox(valkey, tasks)
         empty = await inbox.status("guide")
         assert (empty.depth, empty.bytes, empty.oldest_age_seconds) == (0, 0, None)
@@ -497,9 +499,7 @@ class TestStatus:
         taken = await inbox.status("guide")
         assert (taken.depth, taken.oldest_age_seconds) == (1, None)
 
-    async def test_consumers_of_all_instances_are_counted_while_they_say_so(
-        self, valkey: Valkey, tasks: Tasks
-    ) -> None:
+    async def test_consumers_of_all_instances_are_counted_while_they_say_so(self, valkey: Valkey, tasks: Tasks) -> None:
         inbox = an_inbox(valkey, tasks)
         await inbox.count_consumers("guide", "one", 2, 30)
         await inbox.count_consumers("guide", "two", 3, 0.05)

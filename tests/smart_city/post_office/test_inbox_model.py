@@ -247,9 +247,7 @@ class InboxMachine(RuleBasedStateMachine):
 
     async def _keys(self) -> set[str]:
         prefix = self.valkey.key("inbox:{guide}:")
-        found = [
-            key async for key in self.valkey.client.scan_iter(match=_literally(prefix) + "*", count=10_000)
-        ]
+        found = [key async for key in self.valkey.client.scan_iter(match=_literally(prefix) + "*", count=10_000)]
         return {key.decode().removeprefix(prefix).partition(":")[0] for key in found}
 
 
