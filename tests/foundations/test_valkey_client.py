@@ -182,7 +182,7 @@ async def test_a_hung_store_is_unavailable_within_the_deadline() -> None:
                 began = time.monotonic()
                 asked = [valkey.command("INCR", "k") for _ in range(1000)]
                 answers = await asyncio.gather(*asked, return_exceptions=True)
-                assert time.monotonic() - began < 1.0
+                assert time.monotonic() - began < 2.5  # far below a deadline for each, on a slow machine, too
                 assert {type(answer) for answer in answers} == {Unavailable}
             server.resume()
             assert await valkey.command("ECHO", "x") == b"x"
