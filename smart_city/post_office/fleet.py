@@ -74,6 +74,7 @@ class Fleet:
         self._last_beat = 0.0
         self._open: dict[str, tuple[list[Any], asyncio.Event]] = {}
         self.member = member
+        self.is_away = False
         self.living: dict[str, Figures] = {}
         self.responders: dict[str, Responder] = {}
         self.lapsed: list[Callable[[str], None]] = []
@@ -91,16 +92,15 @@ class Fleet:
             await self._valkey.command(command, key, self.member)
 
     async def _keep(self) -> None:
-        is_away = False
         while True:
             await asyncio.sleep(self._lease / BEATS_A_LEASE)
             try:
                 await self._beat()
-                is_away = False
+                self.is_away = False
             except CityError as error:
-                if not is_away:
+                if not self.is_away:
                     _log.warning("this instance cannot tell the others that it lives: %s", error)
-                is_away = True
+                self.is_away = True
 
     async def _beat(self) -> None:
         """Renews the lease and looks for instances whose own has lapsed.

@@ -176,8 +176,8 @@ class Registry:
 
     async def listed(self, channels: Sequence[str]) -> None:
         """Writes channels into the key that says what is listened to here."""
-        await self._valkey.command("SADD", self._subscriptions, *channels)
-        await self._valkey.command("PEXPIRE", self._subscriptions, self._lease)
+        await self._valkey.command("SADD", self.subscriptions_key, *channels)
+        await self._valkey.command("PEXPIRE", self.subscriptions_key, self._lease)
 
     def count_out(self, channels: Iterable[str]) -> None:
         """Counts one connection less; channels that nobody listens to any more leave the key soon."""
@@ -194,7 +194,7 @@ class Registry:
         gone = [channel for channel in channels if channel not in self._channels]
         try:
             if gone:
-                await self._valkey.command("SREM", self._subscriptions, *gone)
+                await self._valkey.command("SREM", self.subscriptions_key, *gone)
         except CityError as error:
             _log.warning("%d channels stay listed until the lease ends: %s", len(gone), error)
 
@@ -204,7 +204,8 @@ class Registry:
         return dict(self._channels)
 
     @property
-    def _subscriptions(self) -> str:
+    def subscriptions_key(self) -> str:
+        """The set of channels that are listened to here: a fixed name, without the prefix."""
         return f"subscriptions:{self._instance_id}"
 
     # Renewal
@@ -272,7 +273,7 @@ class Registry:
         self._leaving += self._connections.values()
         self._connections.clear()
         await self._depart()
-        await self._valkey.command("DEL", self._subscriptions)
+        await self._valkey.command("DEL", self.subscriptions_key)
 
 
 class Leftovers:

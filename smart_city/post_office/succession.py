@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from datetime import UTC, datetime, timedelta
+from typing import Protocol
 
 import msgspec
 from msgspec import Raw, Struct
@@ -15,12 +16,19 @@ from msgspec import Raw, Struct
 from foundations.errors import CityError
 from foundations.supervision import Tasks
 from smart_city.post_office.channels import connection_log, user_log
-from smart_city.post_office.dispatch import Dispatcher
 from smart_city.post_office.log import ChannelLog, Entry
 from smart_city.post_office.registry import Leftovers
 from smart_city.vocabulary import Position
 
 _log = logging.getLogger(__name__)
+
+
+class Deliveries(Protocol):
+    """Who takes deliveries back: the dispatcher."""
+
+    def lapsed(self, instance_id: str) -> None:
+        """What the consumers of an instance have is taken from them."""
+        ...
 
 
 class _Answer(Struct):
@@ -40,20 +48,20 @@ class Succession:
         self,
         leftovers: Leftovers,
         log: ChannelLog,
-        dispatcher: Dispatcher,
+        deliveries: Deliveries,
         tasks: Tasks,
         *,
         unheard_seconds: float,
     ) -> None:
         self._leftovers = leftovers
         self._log = log
-        self._dispatcher = dispatcher
+        self._deliveries = deliveries
         self._tasks = tasks
         self._unheard = timedelta(seconds=unheard_seconds)
 
     def lapsed(self, member: str) -> None:
         """The lease of an instance has run out, and this instance was the one to notice."""
-        self._dispatcher.lapsed(member)
+        self._deliveries.lapsed(member)
         self._tasks.spawn(f"take over from {member}", self._take_over(member))
 
     async def _take_over(self, member: str) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+Value = TypeVar("Value")
 
 
 async def until(condition: Callable[[], bool], what: str, seconds: float = 5.0) -> None:
@@ -13,3 +16,12 @@ async def until(condition: Callable[[], bool], what: str, seconds: float = 5.0) 
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
         await asyncio.sleep(0.002)
+
+
+async def eventually(check: Callable[[], Awaitable[Value]], what: str, seconds: float = 5.0) -> Value:
+    """Asks until the answer is something true, and gives it; fails like `until`."""
+    deadline = time.monotonic() + seconds
+    while not (found := await check()):
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        await asyncio.sleep(0.002)
+    return found

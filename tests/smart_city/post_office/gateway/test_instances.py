@@ -5,27 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import AsyncExitStack
-from typing import Any
 
 from redis.asyncio import Redis
 
 from tests.support.platform import Platform, unique
-from tests.support.waiting import until
+from tests.support.waiting import eventually, until
 from tests.support.wire_client import WireClient
 
 ALL = {
     "guide": ["subscribe", "send", "history", "publish"],
     "pillar:*": ["subscribe", "send", "history", "publish"],
 }
-
-
-async def eventually(check: Any, what: str, seconds: float = 5.0) -> Any:
-    """Waits until an awaitable check gives something true."""
-    loop = asyncio.get_running_loop()
-    end = loop.time() + seconds
-    while not (found := await check()):
-        assert loop.time() < end, f"not within {seconds} s: {what}"
-    return found
 
 
 def redis_of(platform: Platform) -> Redis:
