@@ -1,13 +1,20 @@
-"""Values of the hub: a log as one instance hears it, and one subscriber's place in it."""
+"""Values of the hub: a log as one instance hears it, and one subscriber's place in it.
+
+They keep; what is heard, read and sent is `hub`'s and `joining`'s doing.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from foundations.errors import CityError
 from smart_city.post_office.bus import Delta
+from smart_city.post_office.channels import is_private
+from smart_city.post_office.gateway.recent import Recent
 from smart_city.post_office.log import Page, Stretch
 from smart_city.vocabulary import Position
 
@@ -56,13 +63,16 @@ class Snapshots:
 
 @dataclass(slots=True, eq=False)
 class Subscription:
-    """One subscriber's place in one log. A live one is exactly where its feed is."""
+    """One subscriber's place in one log: at ``position`` while it catches up, then where its feed is.
+
+    ``work`` is what is done for it in the background, and ends with it.
+    """
 
     subscriber: Subscriber
     channel: str
     position: Position
     snapshots: Snapshots | None = None
-    has_ended: bool = False
+    work: asyncio.Task[None] | None = None
 
 
 START = Position(0)
@@ -71,22 +81,48 @@ START = Position(0)
 
 @dataclass(slots=True, eq=False)
 class Feed:
-    """One log as this instance hears it. While ``reading``, what the bus says waits in ``buffer``."""
+    """One log as this instance hears it, for as long as somebody holds it.
+
+    While ``reading``, what is heard waits in ``buffer``; ``is_in_doubt`` says that something may have been missed since
+    the reading began. ``reader`` is the task that opens the feed, later the one that repairs it.
+    """
 
     channel: str
+    holders: int = 0
+    is_open: bool = False
+    opened_at: Position = START
     position: Position = START
     live: set[Subscription] = field(default_factory=set)
-    holders: int = 0
+    recent: Recent | None = None
     has_streams: bool = False
     reading: bool = True
     buffer: list[Stretch] = field(default_factory=list)
-    has_overrun: bool = False
-    opening: asyncio.Future[None] | None = None
+    is_in_doubt: bool = False
+    reader: asyncio.Task[CityError | None] = field(init=False)
 
+    @property
+    def may_have_streams(self) -> bool:
+        """Whether answers in parts may be open: each begins with a publication in a private log."""
+        return self.has_streams or (self.position != self.opened_at and is_private(self.channel))
 
-def matches(position: Position, newest: Position) -> bool:
-    """Whether nothing lies between the two; a bare offset is taken in the newest epoch."""
-    return position.offset == newest.offset and position.epoch in {"", newest.epoch}
+    def jump(self, position: Position) -> None:
+        """Goes where no frame leads."""
+        if position != self.position:
+            self.position = position
+            if self.recent is not None:
+                self.recent.restart(position)
+
+    @contextmanager
+    def remembered(self) -> Iterator[Recent]:
+        """Keeps what is sent, for whoever is catching up."""
+        recent = self.recent = self.recent or Recent(self.position)
+        recent.followers += 1
+        try:
+            yield recent
+        finally:
+            recent.followers -= 1
+            if not recent.followers:
+                self.recent = None
 
 
 def by_epoch(page: Page) -> Iterator[tuple[int, str, tuple[bytes, ...]]]:

@@ -1,14 +1,15 @@
 """The hub: which logs this instance hears, and how a publication reaches every subscriber once and in order.
 
-Every source of publications (a script's reply, the bus, a repair) goes through `accept`, which drops what it has
-and reads the log first when something is missing. Where a subscription begins is `joining`'s matter.
+Publications come from a script's reply, from the bus or from the log, in any order and any number of times: what a
+feed has is dropped, and where something is missing the log is read. Where a subscription begins is `joining`'s matter.
 """
 
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from foundations.errors import CityError, Unavailable
 from foundations.supervision import Tasks
@@ -16,18 +17,18 @@ from foundations.telemetry import Counters
 from foundations.valkey.subscriptions import Subscriptions
 from smart_city.post_office import bus
 from smart_city.post_office.bus import Delta, bus_channel
-from smart_city.post_office.gateway.feed import Feed, by_epoch, matches
+from smart_city.post_office.gateway.feed import Feed, by_epoch
 from smart_city.post_office.gateway.messages import encode, positioned, wire
+from smart_city.post_office.gateway.tails import Tails
 from smart_city.post_office.log import ChannelLog, Page, Stretch
 from smart_city.vocabulary import Position
 
 _log = logging.getLogger(__name__)
 
-BUFFERED = 256
+BUFFERED = 64
 """Stretches kept while a feed reads its log; beyond them the log is read once more instead."""
 OPENING_SECONDS = 2.0
 RETRY_SECONDS = 0.2
-TAILS_AT_ONCE = 500
 
 
 class Hub:
@@ -39,16 +40,11 @@ class Hub:
         self._tasks = tasks
         self._counters = counters
         self._feeds: dict[str, Feed] = {}
+        self._tails = Tails(log, tasks, self._feeds, self.repair)
 
     def start(self, tail_check_seconds: float) -> None:
         """Begins to compare every feed with its log now and then: the bus promises nothing."""
-
-        async def compare() -> None:
-            while True:
-                await asyncio.sleep(tail_check_seconds)
-                await self._check_tails(list(self._feeds))
-
-        self._tasks.start("compare feeds with their logs", compare)
+        self._tails.start(tail_check_seconds)
 
     # Listening
 
@@ -60,16 +56,13 @@ class Hub:
         Raises:
             Unavailable: the bus or the log is away, or did not answer in time.
         """
-        feed = self._feeds.get(channel)
-        if feed is None:
-            if not self._subscriptions.is_hearing:
-                raise _deaf()
-            feed = self._feeds[channel] = Feed(channel, opening=asyncio.get_running_loop().create_future())
-            self._tasks.spawn(f"open {channel}", self._start(feed, is_fresh=is_fresh))
+        feed = self._feeds.get(channel) or self._begin(channel, is_fresh=is_fresh)
         feed.holders += 1
-        if feed.opening is not None:
+        if not feed.is_open:
             try:
-                await asyncio.shield(feed.opening)
+                refusal = await asyncio.shield(feed.reader)
+                if refusal is not None:
+                    raise copy.copy(refusal)  # an error raised to many would grow with each traceback
             except BaseException:
                 self.close(feed)
                 raise
@@ -79,43 +72,60 @@ class Hub:
         """Gives one opening back; a feed that nobody holds is no longer heard."""
         feed.holders -= 1
         if feed.holders == 0:
+            feed.reader.cancel()
             self._forget(feed)
 
-    def is_heard(self, feed: Feed) -> bool:
-        """Whether the feed is still one of this hub's."""
-        return self._feeds.get(feed.channel) is feed
+    def _begin(self, channel: str, *, is_fresh: bool) -> Feed:
+        if not self._subscriptions.is_hearing:
+            raise _deaf()
+        feed = Feed(channel)
+        feed.reader = self._tasks.spawn(f"open {channel}", self._start(feed, is_fresh=is_fresh))
+        self._feeds[channel] = feed
+        return feed
 
     def _forget(self, feed: Feed) -> None:
-        if self.is_heard(feed):
+        if self._feeds.get(feed.channel) is feed:
             del self._feeds[feed.channel]
             self._subscriptions.leave(bus_channel(feed.channel))
 
-    async def _start(self, feed: Feed, *, is_fresh: bool) -> None:
-        opening = feed.opening
-        assert opening is not None  # noqa: S101  # a feed is made with it
+    async def _start(self, feed: Feed, *, is_fresh: bool) -> CityError | None:
+        """Hears first and reads then, so that nothing falls in between; returns why it could not."""
         try:
             async with asyncio.timeout(OPENING_SECONDS):
                 await self._subscriptions.listen(
                     bus_channel(feed.channel),
                     lambda payload: self._hear(feed, payload),
-                    lambda: self._heard_again(feed),
+                    lambda: self._confirmed(feed),
                 )
+                feed.is_in_doubt = False
                 if not is_fresh:
                     page = await self._log.read(feed.channel, None, create=True)
-                    feed.position, feed.has_streams = page.newest, bool(page.streams)
+                    feed.opened_at = feed.position = page.newest
+                    feed.has_streams = bool(page.streams)
         except (CityError, TimeoutError) as error:
             self._forget(feed)
-            opening.set_exception(error if isinstance(error, CityError) else _deaf())
-            opening.exception()  # marks it as seen: whoever waited may be gone
-            return
-        feed.opening = None
-        opening.set_result(None)
+            return error if isinstance(error, CityError) else _deaf()
+        feed.is_open = True
         self._resume(feed)
+        if feed.is_in_doubt:
+            self.repair(feed)
+        return None
+
+    def _confirmed(self, feed: Feed) -> None:
+        """The bus is heard; for the second time, if something may have been missed."""
+        if feed.reading:
+            feed.is_in_doubt = True
+        else:
+            self._tails.check([feed.channel])
+
+    def check_tails(self) -> None:
+        """Compares all feeds with their logs soon, and repairs those that are elsewhere."""
+        self._tails.check(list(self._feeds))
 
     # Publications
 
     def accept(self, stretch: Stretch) -> None:
-        """Takes a stretch of a log from any source and sends on what is new, in order."""
+        """Takes what this instance has appended itself, ahead of the bus."""
         feed = self._feeds.get(stretch.channel)
         if feed is not None:
             self._take(feed, stretch)
@@ -132,25 +142,25 @@ class Hub:
             if len(feed.buffer) < BUFFERED:
                 feed.buffer.append(stretch)
             else:
-                feed.has_overrun = True
+                feed.is_in_doubt = True
             return
         offset, epoch = feed.position
         if stretch.epoch == epoch and stretch.last <= offset:
             return
         continues = stretch.epoch == epoch or (not epoch and stretch.epoch_start == 1)
-        if not continues or stretch.entries is None or stretch.first > offset + 1:
-            self._repair_soon(feed)
-            feed.buffer.append(stretch)
-            return
-        self._send(feed, stretch.entries[offset + 1 - stretch.first :], offset + 1, stretch.epoch)
+        if continues and stretch.first <= offset + 1 and stretch.entries is not None:
+            self._send(feed, stretch.entries[offset + 1 - stretch.first :], offset + 1, stretch.epoch)
+        else:
+            self.repair(feed)
 
     def _send(self, feed: Feed, entries: Sequence[bytes], first: int, epoch: str) -> None:
         """Encodes each entry once and gives every live subscriber all of them in one piece."""
         frames = [positioned(entry, offset, epoch) for offset, entry in enumerate(entries, first)]
         data = frames[0] if len(frames) == 1 else b"".join(frames)
-        position = feed.position = Position(first + len(frames) - 1, epoch)
+        feed.position = Position(first + len(frames) - 1, epoch)
+        if feed.recent is not None:
+            feed.recent.add(first, epoch, frames)
         for subscription in feed.live:
-            subscription.position = position
             subscription.subscriber.send(data)
         self._counters.messages_sent += len(frames) * len(feed.live)
 
@@ -161,73 +171,52 @@ class Hub:
         for subscription in feed.live:
             if subscription.snapshots is None or subscription.snapshots.admits(delta):
                 subscription.subscriber.send(frame)
-        self._counters.messages_sent += len(feed.live)
+                self._counters.messages_sent += 1
 
     # Repair
 
     def repair(self, feed: Feed) -> None:
-        """Reads the log from where the feed is, unless that is under way."""
-        if not feed.reading:
-            self._repair_soon(feed)
-
-    def _repair_soon(self, feed: Feed) -> None:
-        feed.reading = True
-        self._tasks.spawn(f"repair {feed.channel}", self._repair(feed))
+        """Reads the log from where the feed is, or once more if that is under way."""
+        if feed.reading:
+            feed.is_in_doubt = True
+        else:
+            feed.reading = True
+            feed.reader = self._tasks.spawn(f"repair {feed.channel}", self._repair(feed))
 
     async def _repair(self, feed: Feed) -> None:
-        """Reads the log until nothing is missing, then takes what the bus said meanwhile."""
-        while self.is_heard(feed):
-            feed.has_overrun = False
+        """Reads the log until nothing is missing, then takes what was heard meanwhile."""
+        feed.is_in_doubt = True
+        while feed.is_in_doubt:
+            feed.is_in_doubt = False
+            feed.buffer.clear()  # what was heard before the log is read, is in it, or was lost with its store
             try:
                 page = await self._log.read(feed.channel, feed.position)
             except CityError as error:
                 _log.warning("the log of %s cannot be read, trying again: %s", feed.channel, error)
+                feed.is_in_doubt = True
                 await asyncio.sleep(RETRY_SECONDS)
-                continue
-            if page.recovered is False:
-                self._reset(feed, page)
-            for first, epoch, entries in by_epoch(page):
-                self._send(feed, entries, first, epoch)
-            if feed.position.offset >= page.newest.offset and not feed.has_overrun:
-                feed.position = page.newest
-                break
+            else:
+                self._follow(feed, page)
         self._resume(feed)
 
-    def _reset(self, feed: Feed, page: Page) -> None:
-        feed.position = page.newest
-        for subscription in feed.live:
-            subscription.position = page.newest
-            subscription.subscriber.send(reset_frame(feed.channel, page.newest, page.reason))
+    def _follow(self, feed: Feed, page: Page) -> None:
+        if page.recovered is False:
+            reset = reset_frame(feed.channel, page.newest, page.reason)
+            for subscription in feed.live:
+                subscription.subscriber.send(reset)
+        for first, epoch, entries in by_epoch(page):
+            self._send(feed, entries, first, epoch)
+        if not page.entries:
+            feed.jump(page.newest)
+        if feed.position != page.newest:
+            feed.is_in_doubt = True
 
     def _resume(self, feed: Feed) -> None:
-        """Ends the reading; what was buffered and lies above the position is taken now."""
+        """Ends the reading, and takes what was heard since it began."""
         feed.reading = False
-        buffered, feed.buffer = feed.buffer, []
-        for stretch in buffered:
-            if feed.reading or stretch.last > feed.position.offset:
-                self._take(feed, stretch)
-
-    def check_tails(self, channels: Iterable[str] | None = None) -> None:
-        """Compares feeds (all of them, unless told which) with their logs soon, and repairs those behind."""
-        wanted = list(self._feeds if channels is None else channels)
-        if wanted:
-            self._tasks.spawn("check tails", self._check_tails(wanted))
-
-    def _heard_again(self, feed: Feed) -> None:
-        if feed.opening is None:
-            self.check_tails([feed.channel])
-
-    async def _check_tails(self, channels: list[str]) -> None:
-        for start in range(0, len(channels), TAILS_AT_ONCE):
-            try:
-                newest = await self._log.newest(channels[start : start + TAILS_AT_ONCE])
-            except CityError as error:
-                _log.warning("channels cannot be compared with their logs: %s", error)
-                return
-            for channel, position in newest.items():
-                feed = self._feeds.get(channel)
-                if feed is not None and not matches(feed.position, position):
-                    self.repair(feed)
+        heard, feed.buffer = feed.buffer, []
+        for stretch in heard:
+            self._take(feed, stretch)
 
 
 def _deaf() -> Unavailable:
@@ -236,14 +225,5 @@ def _deaf() -> Unavailable:
 
 def reset_frame(channel: str, newest: Position, reason: str) -> bytes:
     """Says that continuity broke: what follows on the channel starts after this position."""
-    return wire(
-        encode(
-            {
-                "type": "reset",
-                "channel": channel,
-                "offset": newest.offset,
-                "epoch": newest.epoch,
-                "reason": reason,
-            }
-        )
-    )
+    frame = {"type": "reset", "channel": channel, "offset": newest.offset, "epoch": newest.epoch, "reason": reason}
+    return wire(encode(frame))

@@ -7,7 +7,10 @@ a replay waits for the client; a reader that is too slow for live frames is repo
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
+
+_log = logging.getLogger(__name__)
 
 
 class Round:
@@ -28,7 +31,10 @@ class Round:
     def _write(self) -> None:
         outboxes, self._outboxes = self._outboxes, []
         for outbox in outboxes:
-            outbox.write()
+            try:
+                outbox.write()
+            except Exception:  # a connection is supervised here: the others of this turn must be written to
+                _log.exception("a connection could not be written to")
 
 
 class Outbox:

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from foundations.errors import CityError, Internal, Overloaded
+from foundations.errors import CityError, Overloaded
 from smart_city.post_office.channels import is_private
 from smart_city.post_office.gateway.feed import Feed, Subscriber, Subscription
 from smart_city.post_office.gateway.joining import Joined, Joining
@@ -63,13 +63,16 @@ class Subscribing:
                         refused: Mapping[str, CityError]) -> None:  # fmt: skip
         """Subscribes to every channel that can be had and acknowledges all, the refused ones with their error."""
         outcomes: dict[str, Any] = {channel: _told(error) for channel, error in refused.items()}
-        prepared = await self._prepare(wanted, outcomes)
+        prepared: dict[str, Prepared] = {}
         try:
+            await self._prepare(self._affordable(wanted, outcomes), prepared, outcomes)
             await self._register(prepared, who)
         except CityError as error:
-            self._give_back(prepared)
             outcomes |= {channel: _told(error) for channel in prepared}
-            prepared = {}
+            self._give_back(prepared)
+        except BaseException:
+            self._give_back(prepared)
+            raise
         if self.has_ended:
             self._give_back(prepared)
             return
@@ -81,6 +84,33 @@ class Subscribing:
         self._subscriber.send(wire(encode(frame)))
         self.begin(taken)
 
+    def _affordable(
+        self, wanted: Mapping[str, Position | None], outcomes: dict[str, Any]
+    ) -> dict[str, Position | None]:
+        room = self._most - len(self._held)
+        affordable: dict[str, Position | None] = {}
+        for channel, since in wanted.items():
+            room -= channel not in self._held
+            if room < 0:
+                outcomes[channel] = _told(Overloaded(f"a connection may have {self._most} subscriptions"))
+            else:
+                affordable[channel] = since
+        return affordable
+
+    async def _prepare(self, wanted: Mapping[str, Position | None], prepared: dict[str, Prepared],
+                       outcomes: dict[str, Any]) -> None:  # fmt: skip
+        """Prepares all at once; when this is broken off, all that was prepared is in ``prepared``."""
+
+        async def prepare(channel: str, since: Position | None) -> None:
+            try:
+                prepared[channel] = await self._joining.prepare(channel, since)
+            except CityError as error:
+                outcomes[channel] = _told(error)
+
+        async with asyncio.TaskGroup() as group:
+            for channel, since in wanted.items():
+                group.create_task(prepare(channel, since))
+
     async def _register(self, prepared: Mapping[str, Prepared], who: Registered) -> None:
         """Writes what is new into the keys that operators see, before it is acknowledged."""
         new = [channel for channel in prepared if channel not in self._held and not is_private(channel)]
@@ -90,36 +120,14 @@ class Subscribing:
         self._registry.count_in(new)
         try:
             await asyncio.gather(self._registry.listed(new), self._registry.update(who))
-        except CityError:
+        except BaseException:
             self._registry.count_out(new)
+            self._registry.heard(who)  # it may stand there with them by now: it is written again
             raise
         finally:
             self._arriving.clear()
         if self.has_ended:
             self._registry.count_out(new)
-
-    async def _prepare(self, wanted: Mapping[str, Position | None], outcomes: dict[str, Any]) -> dict[str, Prepared]:
-        room = self._most - len(self._held)
-        affordable: dict[str, Position | None] = {}
-        for channel, since in wanted.items():
-            room -= channel not in self._held
-            if room < 0:
-                outcomes[channel] = _told(Overloaded(f"a connection may have {self._most} subscriptions"))
-            else:
-                affordable[channel] = since
-        found = await asyncio.gather(
-            *(self._joining.prepare(channel, since) for channel, since in affordable.items()),
-            return_exceptions=True,
-        )
-        prepared = {}
-        for channel, result in zip(affordable, found, strict=True):
-            if isinstance(result, CityError):
-                outcomes[channel] = _told(result)
-            elif isinstance(result, BaseException):
-                raise Internal("a subscription failed") from result
-            else:
-                prepared[channel] = result
-        return prepared
 
     def unsubscribe(self, channels: Iterable[str]) -> list[str]:
         """Ends subscriptions; returns those that there were."""
@@ -136,9 +144,10 @@ class Subscribing:
         self.has_ended = True
         self.unsubscribe(list(self._held))
 
-    def _give_back(self, prepared: Mapping[str, Prepared]) -> None:
+    def _give_back(self, prepared: dict[str, Prepared]) -> None:
         for feed, _ in prepared.values():
             self._joining.give_back(feed)
+        prepared.clear()
 
 
 def _told(error: CityError) -> dict[str, Any]:
