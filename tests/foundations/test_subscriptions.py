@@ -33,7 +33,7 @@ async def own_server(*, canary_seconds: float = 0.1) -> AsyncIterator[tuple[Valk
     """A bus on a server that the test may hang, kill and restart."""
     owner = Tasks("own")
     with ValkeyServer(appendonly="no") as server:
-        valkey = await Valkey.connect(server.url, timeout=0.3)
+        valkey = await Valkey.connect(server.url, timeout=0.5)
         bus = Subscriptions(valkey, owner, canary_seconds=canary_seconds)
         await bus.start()
         try:
