@@ -17,6 +17,7 @@ class PromptHttpProtocol(HttpToolsProtocol):
 
     head_seconds: ClassVar[float] = 10.0
     _head_deadline: asyncio.TimerHandle | None = None
+    _seen: bytes = b""
 
     @classmethod
     def within(cls, seconds: float) -> type[PromptHttpProtocol]:
@@ -26,6 +27,19 @@ class PromptHttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         super().connection_made(transport)
         self._expect_head()
+
+    def data_received(self, data: bytes) -> None:
+        """Hands what came behind an upgrade's head in the same piece to whoever serves the connection now.
+
+        No client should send so early (RFC 6455, 4.1), but nothing is to be lost in silence.
+        """
+        seen, self._seen = self._seen + data, (self._seen + data)[-3:]
+        super().data_received(data)
+        successor = self.transport.get_protocol()
+        if successor is not self and isinstance(successor, asyncio.Protocol):
+            early = seen.partition(b"\r\n\r\n")[2]
+            if early and not self.transport.is_closing():
+                successor.data_received(early)
 
     def on_message_begin(self) -> None:
         """The first bytes of a request are here."""

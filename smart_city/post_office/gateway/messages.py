@@ -22,7 +22,7 @@ Key = Annotated[str, Meta(min_length=1, max_length=64)]
 Channel = Annotated[str, Meta(max_length=160)]
 MessageId = Annotated[str, Meta(max_length=64)]
 DeliveryId = Annotated[str, Meta(max_length=256)]
-Conversation = Annotated[str, Meta(min_length=1, max_length=128)]
+Conversation = Annotated[str, Meta(max_length=128)]
 Intent = Literal["chat", "query", "command"]
 
 
@@ -144,6 +144,9 @@ class Ack(Struct, frozen=True, omit_defaults=True, tag_field="type", tag="ack", 
 
 class _Type(Struct):
     type: str = "message"
+
+
+class _Id(Struct):
     id: str | UnsetType = UNSET
 
 
@@ -156,6 +159,7 @@ class _Object(Struct):
 
 
 _type = msgspec.json.Decoder(_Type)
+_id = msgspec.json.Decoder(_Id)
 _decoders = {name: msgspec.json.Decoder(struct) for name, struct in CLIENT_FRAMES.items()}
 _conversation = msgspec.json.Decoder(_Conversation)
 _object = msgspec.json.Decoder(_Object)
@@ -177,17 +181,24 @@ def decode(text: bytes) -> ClientFrame:
     Raises:
         BadFrame: with `InvalidMessage` (not JSON, no object, a wrong or unknown field) or `UnknownType`.
     """
-    frame_id = ""
     try:
-        head = _type.decode(text)
-        frame_id = head.id if head.id is not UNSET and len(head.id) <= 128 else ""
-        decoder = _decoders.get(head.type)
+        kind = _type.decode(text).type
+        decoder = _decoders.get(kind)
         if decoder is None:
             known = ", ".join(CLIENT_FRAMES)
-            raise BadFrame(UnknownType(f"Unknown type {head.type[:64]!r}; known are {known}"), frame_id)
+            raise BadFrame(UnknownType(f"Unknown type {kind[:64]!r}; known are {known}"), _id_of(text))
         return decoder.decode(text)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
-        raise BadFrame(InvalidMessage(f"Invalid message format: {error}"), frame_id) from None
+        raise BadFrame(InvalidMessage(f"Invalid message format: {error}"), _id_of(text)) from None
+
+
+def _id_of(text: bytes) -> str:
+    """The id of a frame that is refused, if that much of it can be read."""
+    try:
+        found = _id.decode(text).id
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        return ""
+    return "" if found is UNSET or len(found) > 128 else found
 
 
 def conversation_of(payload: Raw) -> str:

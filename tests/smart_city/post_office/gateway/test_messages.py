@@ -82,7 +82,9 @@ def test_an_unknown_type_has_a_code_of_its_own_and_names_the_known_ones() -> Non
 
 def test_a_refused_frame_keeps_its_id_when_it_could_be_read() -> None:
     assert refused('{"payload": {}, "surplus": 1, "id": "f9"}').frame_id == "f9"
+    assert refused('{"type": 7, "id": "f9"}').frame_id == "f9"
     assert refused('{"payload": {}, "id": 9}').frame_id == ""
+    assert refused('{"type": 7, "id": "%s"}' % ("i" * 129)).frame_id == ""
 
 
 @pytest.mark.parametrize("payload", ["[]", '"text"', "1", "null"])
@@ -96,9 +98,9 @@ def test_a_payload_must_be_an_object(payload: str) -> None:
 def test_the_conversation_is_read_from_the_payload_and_must_be_a_short_string() -> None:
     assert conversation_of(msgspec.Raw(b'{"conversation_id": "c1", "x": [1]}')) == "c1"
     assert conversation_of(msgspec.Raw(b'{"x": 1}')) == ""
+    assert conversation_of(msgspec.Raw(b'{"conversation_id": ""}')) == ""
     for wrong in (
         b'{"conversation_id": 5}',
-        b'{"conversation_id": ""}',
         b'{"conversation_id": "%b"}' % (b"c" * 129),
     ):
         with pytest.raises(Exception) as caught:
