@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from websockets.datastructures import Headers
 from websockets.http11 import Request
@@ -36,23 +36,35 @@ class Admission:
             Overloaded: no room for one more.
             Unauthenticated: no token.
         """
-        parts = urlsplit(request.path)
-        if parts.path != PATH:
+        path, _, query = request.path.partition("?")
+        if path != PATH:
             raise NotFound(f"WebSockets are served at {PATH}")
-        origin = request.headers.get("Origin")
-        if origin is not None and not self._is_allowed(origin, request.headers):
+        origin = _only(request.headers, "Origin")
+        if origin and not self._is_allowed(origin, request.headers):
             raise OriginNotAllowed("this origin is not among SMART_CITY_ALLOWED_ORIGINS")
         if connections >= self.max_connections:
             raise Overloaded("this instance holds all the connections it may", retry_after=FULL_RETRY_AFTER)
-        token = _from_query(parts.query) or _from_headers(request.headers)
-        if not token and origin is not None:
+        token = _from_query(query) or _from_headers(request.headers)
+        if not token and origin:
             token = _from_cookie(request.headers)
         if not token:
             raise Unauthenticated("no session_token came with the handshake")
         return token
 
     def _is_allowed(self, origin: str, headers: Headers) -> bool:
-        return origin in self.allowed_origins or urlsplit(origin).netloc == headers.get("Host")
+        return origin in self.allowed_origins or origin.partition("://")[2] == _only(headers, "Host")
+
+
+def _only(headers: Headers, name: str) -> str:
+    """A header that may be there once, empty when it is not.
+
+    Raises:
+        OriginNotAllowed: it is there twice, so that nobody can say which one counts.
+    """
+    found = headers.get_all(name)
+    if len(found) > 1:
+        raise OriginNotAllowed(f"the handshake has the header {name} more than once")
+    return found[0] if found else ""
 
 
 def _from_query(query: str) -> str:
@@ -60,7 +72,7 @@ def _from_query(query: str) -> str:
 
 
 def _from_headers(headers: Headers) -> str:
-    scheme, _, token = headers.get("Authorization", "").partition(" ")
+    scheme, _, token = _only(headers, "Authorization").partition(" ")
     if scheme.lower() == "bearer" and token:
         return token.strip()
     for line in headers.get_all("Sec-WebSocket-Protocol"):

@@ -101,6 +101,10 @@ class Gateway:
         except CityError as error:
             self._refuse(socket, error)
             return
+        except Exception:  # a connection is supervised here: whatever a handshake says, it gets an answer
+            _log.exception("a handshake could not be read")
+            self._refuse(socket, Internal("something went wrong here"))
+            return
         self._arriving += 1
         self._desk.tasks.spawn("admit a connection", self._admit(socket, token))
 

@@ -135,7 +135,7 @@ class Socket(asyncio.Protocol):
 
     def close(self, code: int, reason: str = "") -> None:
         """Sends what is queued, then begins the closing handshake; a peer that does not end it is cut off."""
-        if self.is_closing or self._protocol.state is not State.OPEN:
+        if not self._is_open:
             return
         self._asked = (code, reason)
         self.outbox.write()
@@ -157,11 +157,15 @@ class Socket(asyncio.Protocol):
 
     def ping(self) -> None:
         """A protocol-level ping."""
-        if not self.is_closing and self._protocol.state is State.OPEN:
+        if self._is_open:
             self._protocol.send_ping(b"")
             self._answer()
 
     # Between the two
+
+    @property
+    def _is_open(self) -> bool:
+        return not self.is_closing and not self.transport.is_closing() and self._protocol.state is State.OPEN
 
     def _handshake(self, request: Request) -> None:
         response = self._protocol.accept(request)
@@ -202,10 +206,12 @@ class Socket(asyncio.Protocol):
     def _answer(self) -> None:
         """Writes what the protocol has to say, in order with what is queued."""
         for data in self._protocol.data_to_send():
+            if self.transport.is_closing():
+                break
             self.outbox.write()
             if data != SEND_EOF:
                 self.transport.write(data)
-            elif self.transport.can_write_eof() and not self.transport.is_closing():
+            elif self.transport.can_write_eof():
                 self.transport.write_eof()
         if self._protocol.close_expected() and not self.is_closing:
             self.is_closing = True

@@ -175,6 +175,39 @@ async def test_websockets_are_served_nowhere_else(city: Instance) -> None:
     assert code in {404, 1008}
 
 
+BROKEN = [
+    ["Origin: http://["],
+    ["Origin: http://[::1"],
+    ["Authorization: Bearer a", "Authorization: Bearer b"],
+    ["Origin: null", "Origin: null"],
+    ["Cookie: ;;;=;=", "Origin: http://127.0.0.1"],
+]
+
+
+@pytest.mark.parametrize("headers", BROKEN, ids=str)
+async def test_a_handshake_that_makes_no_sense_is_closed_with_a_code_and_leaves_nothing(
+    city: Instance, headers: list[str]
+) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", city.settings.port)
+    writer.write(
+        "\r\n".join(
+            [
+                "GET //[::1/ws HTTP/1.1" if headers == BROKEN[1] else "GET /ws HTTP/1.1", "Host: 127.0.0.1",
+                "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13",
+                "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", *headers, "", "",
+            ]
+        ).encode()
+    )  # fmt: skip
+    async with asyncio.timeout(5):
+        data = await reader.readuntil(b"\r\n\r\n")
+        closing = await reader.read(64) if b" 101 " in data else b""
+    writer.close()
+    code = int.from_bytes(closing[2:4], "big")
+    assert code in {1008, 4501, 4503} or b" 101 " not in data
+    async with city.connected(await city.session(unique("alice"))) as client:
+        await client.nothing_but_pong()
+
+
 async def test_frames_sent_before_the_welcome_are_answered_after_it(city: Instance) -> None:
     token = await city.session(unique("alice"))
     async with connect(f"{city.ws_url}?session_token={token}") as socket:
@@ -183,6 +216,21 @@ async def test_frames_sent_before_the_welcome_are_answered_after_it(city: Instan
         frames = [json.loads(await socket.recv()) for _ in range(21)]
     assert frames[0]["event"] == "welcome"
     assert [frame["id"] for frame in frames[1:]] == [f"p{number}" for number in range(20)]
+
+
+async def test_frames_in_the_piece_of_the_handshake_are_answered(city: Instance) -> None:
+    token = await city.session(unique("alice"))
+    reader, writer = await asyncio.open_connection("127.0.0.1", city.settings.port)
+    ping = b'{"type":"ping","id":"early"}'
+    writer.write(
+        f"GET /ws?session_token={token} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
+        + bytes([0x81, 0x80 | len(ping), 0, 0, 0, 0])
+        + ping
+    )
+    async with asyncio.timeout(5):
+        await reader.readuntil(b'"id":"early"')
+    writer.close()
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET /ws HTTP/1.1\r\n", b"GET /ws HTTP/1.1\r\nHost: here\r\nX-Slow: "])

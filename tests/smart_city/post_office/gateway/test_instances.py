@@ -184,6 +184,22 @@ async def test_a_stopped_instance_says_1012_and_another_recovers_the_rest(platfo
         assert (await alice.of("message"))["payload"] == {"n": 2}
 
 
+async def test_a_broken_handshake_before_a_drain_harms_nobody_else(platform: Platform) -> None:
+    async with AsyncExitStack() as stack:
+        async with platform.instance() as city:
+            alice = await stack.enter_async_context(city.connected(await city.session(unique("alice"))))
+            reader, writer = await asyncio.open_connection("127.0.0.1", city.settings.port)
+            writer.write(
+                b"GET /ws HTTP/1.1\r\nHost: here\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nOrigin: http://[\r\n"
+                b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+            )
+            async with asyncio.timeout(5):
+                await reader.readuntil(b"\r\n\r\n")
+            writer.close()
+            closing = asyncio.create_task(alice.close_code())
+        assert await closing == 1012
+
+
 async def test_the_store_comes_back_and_nobody_missed_anything(platform: Platform) -> None:
     city = await platform.start()
     async with city.connected(await city.session(unique("alice"), channels=ALL)) as alice:
