@@ -82,17 +82,18 @@ class Returns:
             return await self._inbox.deliveries.conclude(reclaimed, is_done=True)
         attempt = _Attempt.of(reclaimed, reclaimed.why)
         is_dying = reclaimed.ending == "dead"
-        is_answered = await self._askers.is_answered(attempt.route, attempt.delivery.message_id)
         if attempt.stream:
-            is_answered = await self._end_stream(attempt, is_answered=is_answered, is_dying=is_dying)
-        elif is_dying and not is_answered:
-            await self._say(attempt, new_message_id(), final_key(attempt.delivery.message_id))
+            is_answered = await self._end_stream(attempt, is_dying=is_dying)
+        else:
+            is_answered = await self._is_answered(attempt)
+            if is_dying and not is_answered:
+                await self._say(attempt, new_message_id(), final_key(attempt.delivery.message_id))
         self._counters.dead_letters += is_dying and not is_answered
         return await self._inbox.deliveries.conclude(reclaimed, is_done=is_answered)
 
     async def break_off(self, standing: Standing, why: str) -> bool:
         """Ends an open answer whose question goes on elsewhere; returns whether it proves answered instead."""
-        return await self._end_stream(_Attempt.of(standing, why), is_answered=False, is_dying=False)
+        return await self._end_stream(_Attempt.of(standing, why), is_dying=False)
 
     async def say_end(self, standing: Standing, ended: Ended) -> None:
         """Says the final word that was decided for an open answer."""
@@ -112,23 +113,31 @@ class Returns:
             return False
         return True
 
-    async def _end_stream(self, attempt: _Attempt, *, is_answered: bool, is_dying: bool) -> bool:
-        """Ends an answer in parts as it was decided, or breaks it off; returns whether the question is answered."""
+    async def _end_stream(self, attempt: _Attempt, *, is_dying: bool) -> bool:
+        """Ends an answer in parts as it was decided, or breaks it off; returns whether the question is answered.
+
+        The log is asked for the final word after it was decided, since an end that is logged is decided no more.
+        """
         log = attempt.route.channel or await self._log_of_start(attempt, is_dying=is_dying)
         if not log:
-            return is_answered
+            return await self._is_answered(attempt)
         outcome = await self._open_answers.fail(log, attempt.stream)
         if isinstance(outcome, Ended):
             await self._say_end(attempt, outcome)
+            await self._open_answers.forget(log, attempt.stream)
             return True
-        if is_answered:
+        if await self._is_answered(attempt):
             await self._supersede(attempt)
-        elif is_dying:
+            return True
+        if is_dying:
             final = final_key(attempt.delivery.message_id)
             await self._say(attempt, attempt.stream, final, text=outcome)
         elif not attempt.route.channel:
             await self._say(attempt, attempt.stream, error_key(attempt.delivery), retrying=True)
-        return is_answered
+        return False
+
+    async def _is_answered(self, attempt: _Attempt) -> bool:
+        return await self._askers.is_answered(attempt.route, attempt.delivery.message_id)
 
     async def _log_of_start(self, attempt: _Attempt, *, is_dying: bool) -> str:
         """The log in which the answer has begun; nothing when it never will.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import Any
 
 import pytest
@@ -15,7 +15,7 @@ import pytest
 from foundations.errors import CityError
 from foundations.supervision import Tasks
 from foundations.valkey.client import Valkey
-from smart_city.post_office.inbox import Delivery, InboxLimits
+from smart_city.post_office.inbox import Delivery, InboxLimits, Route
 from tests.support.inboxes import CHANNELS, until_async
 from tests.support.offices import Agent, Office
 
@@ -25,6 +25,8 @@ LIMITS = InboxLimits(
 )  # fmt: skip
 USERS = [f"user{n}" for n in range(12)]
 QUESTIONS = 150
+KEPT = {"meta", "keys", "writer", "dead", "consumers", "void"}
+"""What an inbox keeps when no question is in it; all but the first and the dead letters for a time only."""
 
 
 class Wild(Agent):
@@ -95,6 +97,7 @@ class Storm:
         self.chance = random.Random(seed)  # noqa: S311  # weather, not a secret
         self.offices: list[tuple[Office, Tasks, list[Wild]]] = []
         self.started = 0
+        self.lives = Counter[str]()
 
     async def open_office(self) -> None:
         self.started += 1
@@ -122,15 +125,21 @@ class Storm:
         for n in range(QUESTIONS):
             office = self.chance.choice(self.offices)[0]
             user = self.chance.choice(USERS)
-            question = await office.ask(user=user)
+            route = Route(connection_id=f"c{self.lives[user]}-{user}", user_id=user)
+            question = await office.ask(user=user, route=route)
             asked.append(question.message_id)
             if n % 10 == 5:
-                await office.disconnect(f"c-{self.chance.choice(USERS)}")
+                await self.reconnect(office, self.chance.choice(USERS))
             if n % 50 == 25:
                 await self.open_office()
                 await self.kill_office()
             await asyncio.sleep(self.chance.random() * 0.01)
         return asked
+
+    async def reconnect(self, office: Office, user: str) -> None:
+        """A connection ends; the user's next one has another id."""
+        await office.disconnect(f"c{self.lives[user]}-{user}")
+        self.lives[user] += 1
 
     async def calm(self) -> None:
         for _, _, agents in self.offices:
@@ -149,18 +158,16 @@ class Storm:
 
     async def frames(self) -> list[dict[str, Any]]:
         office = self.offices[0][0]
-        logs = [f"{kind}{user}" for user in USERS for kind in ("connection:c-", "user:")]
+        logs = [f"user:{user}" for user in USERS]
+        logs += [f"connection:c{n}-{user}" for user in USERS for n in range(self.lives[user] + 1)]
         return [frame for log in logs for frame in await office.logged(log)]
 
     async def left_behind(self) -> set[str]:
+        """Kinds of keys that belong to a question or to an answer shown as open; drafts expire by themselves."""
         prefix = self.valkey.key("")
-        keys = [key.decode() async for key in self.valkey.client.scan_iter(match=prefix + "*", count=10_000)]
-        kinds = {key.removeprefix(prefix).rpartition("}:")[2].partition(":")[0] for key in keys}
-        return (
-            kinds
-            - {"meta", "entries", "keys", "writer", "dead", "consumers", *USERS}
-            - {kind for kind in kinds if kind.startswith("owner")}
-        )
+        found = [key.decode() async for key in self.valkey.client.scan_iter(match=prefix + "*", count=10_000)]
+        inbox_keys = {key.rpartition("}:")[2].partition(":")[0] for key in found if ":inbox:" in key}
+        return inbox_keys - KEPT | {key for key in found if key.endswith(":streams")}
 
 
 @pytest.mark.parametrize("seed", range(4))
