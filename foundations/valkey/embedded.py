@@ -10,6 +10,7 @@ import asyncio
 import os
 import shutil
 import signal
+import stat
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
@@ -88,8 +89,7 @@ class EmbeddedServer:
     @classmethod
     async def _start(cls, home: Path, port: int, lock: int) -> EmbeddedServer:
         """The lock goes along into the new process and is free again when that has ended."""
-        _forget(home)
-        program, socket = find_server(), socket_path()
+        program, socket = find_server(), _same_socket(home) or socket_path()
         try:
             pid = launch(program, home=home, socket=socket, port=port, lock=lock)
         except NoServer:
@@ -235,6 +235,21 @@ def _forget(home: Path) -> None:
     if run_dir.name.startswith("smart-city-"):
         shutil.rmtree(run_dir, ignore_errors=True)
     record.remove(home)
+
+
+def _same_socket(home: Path) -> Path | None:
+    """The path of a server that has died here, so that whoever used it finds its successor there."""
+    if (left := _read(home)) is None:
+        return None
+    socket = Path(left.socket)
+    try:
+        run_dir = socket.parent.lstat()
+    except OSError:
+        return None
+    if run_dir.st_uid != os.getuid() or stat.S_IMODE(run_dir.st_mode) != 0o700:
+        return None
+    socket.unlink(missing_ok=True)
+    return socket
 
 
 def _last_words(home: Path) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,16 +18,22 @@ from tests.support.serving import Serving, wait_until
 from tests.support.wire_client import WireClient
 
 
-def call(serving: Serving, operation: str, **arguments: Any) -> dict[str, Any]:
-    """The result of an operation, called as the operator."""
-    service, _, name = operation.partition(".")
-    response = httpx2.post(
-        f"{serving.url}/soa/{service.replace('_', '-')}/{name}", json=arguments, timeout=10, trust_env=False,
-        headers={"Authorization": f"Bearer {serving.token}"},
-    )  # fmt: skip
+def call(serving: Serving, operation: str, *, patience: float = 0, **arguments: Any) -> dict[str, Any]:
+    """The result of an operation, called as the operator; tried for so many seconds while it is unavailable."""
+    until = time.monotonic() + patience
+    while (response := post(serving, operation, arguments)).status_code == 503 and time.monotonic() < until:
+        pass
     assert response.status_code == 200, response.text
     answer: dict[str, Any] = response.json()
     return answer
+
+
+def post(serving: Serving, operation: str, arguments: dict[str, Any]) -> httpx2.Response:
+    service, _, name = operation.partition(".")
+    return httpx2.post(
+        f"{serving.url}/soa/{service.replace('_', '-')}/{name}", json=arguments, timeout=10, trust_env=False,
+        headers={"Authorization": f"Bearer {serving.token}"},
+    )  # fmt: skip
 
 
 def ws(serving: Serving) -> str:
@@ -110,6 +117,26 @@ async def test_an_answer_logged_for_a_killed_gateways_client_reaches_its_user(tm
             await alice.subscribe("user:alice", offset=0)
             answer = await alice.of("chat_response", 20)
             assert (answer["in_reply_to"], answer["log"]) == (asked["message_id"], "user:alice")
+
+
+async def test_a_killed_valkey_comes_back_and_no_socket_closes(tmp_path: Path) -> None:
+    with Serving(tmp_path / "data", "--port", "0", "--no-demo") as city:
+        city.opened()
+        token = call(city, "traffic_cop.create_session", user_id="alice")["session_token"]
+        async with WireClient.connected(ws(city), token) as alice:
+            await alice.subscribe("guide")
+            call(city, "post_office.publish_to_agent_channel", channel="guide", message={"n": 1})
+            first = await alice.of("message")
+            valkey = city.valkey_pid
+            os.kill(valkey, signal.SIGKILL)
+            wait_until(lambda: city.valkey_pid not in {0, valkey}, "Valkey is back")
+
+            told = {"channel": "guide", "message": {"n": 2}, "key": "second"}
+            call(city, "post_office.publish_to_agent_channel", patience=10, **told)
+            second = await alice.of("message", 15)
+            assert (second["offset"], second["payload"]) == (2, {"n": 2})
+            assert second["epoch"] != first["epoch"]
+            await alice.nothing_but_pong()
 
 
 def test_ctrl_c_ends_all_that_was_started(tmp_path: Path) -> None:
