@@ -1,0 +1,30 @@
+"""One city for all tests of a file that leave nothing behind which another could notice."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+
+import pytest
+import pytest_asyncio
+
+from tests.support.platform import Instance, Platform
+from tests.support.valkey import ValkeyServer
+
+CHANNELS = 40
+_channels = itertools.cycle(range(CHANNELS))
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def town(valkey_server: ValkeyServer) -> AsyncIterator[Instance]:
+    """An instance that lives as long as a file's tests, with agent channels enough to give each its own."""
+    names = ["content", "insights", "operations", "business_outcomes", *(f"field{n}" for n in range(CHANNELS))]
+    async with AsyncExitStack() as stack:
+        yield await Platform(valkey_server, stack).start(pillars=",".join(names))
+
+
+@pytest.fixture
+def channel() -> str:
+    """An agent channel of the town that no other test of the file uses."""
+    return f"pillar:field{next(_channels)}"
