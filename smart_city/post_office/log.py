@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import partial
 
 from foundations.supervision import Tasks
-from foundations.valkey import Script, Valkey
+from foundations.valkey import Valkey
 from smart_city.post_office.log_calls import Outcome, Then, log_script, new_epoch, rounds_by_slot
 from smart_city.post_office.log_patience import Patience
 from smart_city.post_office.log_values import (
@@ -116,14 +116,11 @@ class ChannelLog:
             Unavailable: Valkey does not answer.
         """
         offset, epoch = ("", "") if since is None else since
-        chain_text, last, first_kept, reason, entries, streams = await self._run(
-            self._read,
-            [self._key(channel, part) for part in ("meta", "entries", "streams")],
-            [
-                new_epoch(), "create" if create else "", round(self._limits.of(channel).idle * 1000),
-                offset, epoch, limit, max_bytes,
-            ],
-        )  # fmt: skip
+        keys = [self._key(channel, part) for part in ("meta", "entries", "streams")]
+        idle = round(self._limits.of(channel).idle * 1000)
+        how = ["create" if create else "", idle, offset, epoch, limit, max_bytes]
+        answer = await self._patience.until_answered(lambda: self._valkey.run(self._read, keys, [new_epoch(), *how]))
+        chain_text, last, first_kept, reason, entries, streams = answer
         chain = _chain(chain_text.decode())
         is_good = since is not None and not reason
         return Page(
@@ -141,11 +138,9 @@ class ChannelLog:
         """
         found: dict[str, Position] = {}
         for group in rounds_by_slot(channels):
-            answer = await self._run(
-                self._newest,
-                [self._key(channel, "meta") for channel in group],
-                [round(self._limits.of(channel).idle * 1000) for channel in group],
-            )
+            keys = [self._key(channel, "meta") for channel in group]
+            idle = [round(self._limits.of(channel).idle * 1000) for channel in group]
+            answer = await self._patience.until_answered(partial(self._valkey.run, self._newest, keys, idle))
             for channel, offset, epoch in zip(group, answer[::2], answer[1::2], strict=True):
                 found[channel] = Position(offset, epoch.decode())
         return found
@@ -162,9 +157,6 @@ class ChannelLog:
     async def flush(self, timeout: float) -> int:  # noqa: ASYNC109  # nothing is raised
         """Waits until every sender is told, at most ``timeout`` seconds; returns how many are not."""
         return await self._writer.flush(timeout)
-
-    async def _run(self, script: Script, keys: Sequence[str], arguments: Sequence[str | int]) -> Any:
-        return await self._patience.until_answered(lambda: self._valkey.run(script, keys, arguments))
 
     def _key(self, channel: str, part: str) -> str:
         return self._valkey.key(f"log:{{{channel}}}:{part}")

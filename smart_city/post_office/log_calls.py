@@ -36,7 +36,15 @@ class AppendCall(NamedTuple):
 
     posts: Mapping[str, list[Post]]
     keys: list[str]
-    arguments: list[bytes | str | int]
+    what: list[bytes | str | int]
+
+    def arguments(self) -> list[bytes | str | int]:
+        """What to send this time: the very same, but for a new candidate epoch.
+
+        Readers may have heard of an epoch that began with this call and was lost in a failover; the call that is
+        sent again must not begin it a second time.
+        """
+        return [new_epoch(), *self.what]
 
 
 class _Aside(msgspec.Struct, array_like=True):
@@ -93,18 +101,18 @@ def append_call(
 ) -> AppendCall:
     """The call that appends these posts to their channels' logs."""
     keys: list[str] = []
-    arguments: list[bytes | str | int] = [writer, sequence, new_epoch(), round(limits.idempotency * 1000)]
+    what: list[bytes | str | int] = [writer, sequence, round(limits.idempotency * 1000)]
     for channel, mine in posts.items():
         log = f"{prefix}log:{{{channel}}}:"
         keys += (log + "meta", log + "entries", log + "keys", f"{prefix}owner:{{{channel}}}")
         is_plain = not any(post.needs_owner or post.entry.key for post in mine)
-        arguments += (limits.of(channel).terms, len(mine), "plain" if is_plain else "marked")
+        what += (limits.of(channel).terms, len(mine), "plain" if is_plain else "marked")
         if is_plain:
-            arguments += [post.entry.data for post in mine]
+            what += [post.entry.data for post in mine]
         else:
             for post in mine:
-                arguments += _marked(post)
-    return AppendCall(posts, keys, arguments)
+                what += _marked(post)
+    return AppendCall(posts, keys, what)
 
 
 def _marked(post: Post) -> tuple[bytes | str, ...]:
@@ -115,14 +123,14 @@ def _marked(post: Post) -> tuple[bytes | str, ...]:
 
 
 def log_script(name: Literal["append", "read", "newest"]) -> Script:
-    """One of the log's scripts, behind the opening that they share; the reading ones run in a full store, too."""
+    """One of the log's scripts, behind the opening that they share; readers run in a full store, too."""
     opening, script = Script.read(_PACKAGE, "chain"), Script.read(_PACKAGE, name)
     flags = "#!lua\n" if name == "append" else "#!lua flags=allow-oom\n"
     return Script.of(script.name, flags + opening.source + script.source)
 
 
 def new_epoch() -> str:
-    """A name for an epoch, should one begin: eight letters and digits, 40 random bits."""
+    """A name for an epoch, should one begin: eight letters and digits, 40 random bits. Good for one sending."""
     return base64.b32encode(secrets.token_bytes(5)).decode().lower()
 
 

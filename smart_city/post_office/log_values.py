@@ -116,9 +116,7 @@ class LogLimits:
     idempotency: float = 600
 
     @classmethod
-    def within(
-        cls, *, count: int, size: int, age: float, resume_window: float, idempotency: float = 600
-    ) -> LogLimits:
+    def within(cls, *, count: int, size: int, age: float, resume_window: float, idempotency: float = 600) -> LogLimits:
         """The limits that follow from the settings: a connection's own log lives for the resume window only.
 
         A log is remembered for two hours at least, longer than its writers' sequences.

@@ -153,9 +153,7 @@ class LogWriter:
 
     def _send(self, posts: dict[str, list[Post]]) -> None:
         sequence, prefix = next(self._sequences), self._valkey.prefix
-        call = append_call(
-            posts, writer=self._incarnation, sequence=sequence, prefix=prefix, limits=self._limits
-        )
+        call = append_call(posts, writer=self._incarnation, sequence=sequence, prefix=prefix, limits=self._limits)
         self._in_flight.add(sequence)
         try:
             task = self._tasks.spawn("append", self._deliver(sequence, call))
@@ -169,7 +167,7 @@ class LogWriter:
     async def _deliver(self, sequence: int, call: AppendCall) -> None:
         try:
             texts = await self._patience.until_answered(
-                lambda: self._valkey.run(self._script, call.keys, call.arguments)
+                lambda: self._valkey.run(self._script, call.keys, call.arguments())
             )
             answers = [read_answer(text) for text in texts]
         except Unavailable as error:

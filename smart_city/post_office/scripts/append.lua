@@ -1,7 +1,7 @@
 -- Appends to any number of logs of one slot: each log all or nothing, in order, and once however often it is sent.
 --
 -- KEYS  for each log: meta, entries, keys, and the ownership record that guarded entries need
--- ARGV  writer's incarnation, its sequence number, a candidate epoch, ms for which idempotency keys are kept;
+-- ARGV  a candidate epoch, writer's incarnation, its sequence number, ms for which idempotency keys are kept;
 --       for each log: "count bytes age idle" (ms), the number of entries, and "plain" or "marked"; then its entries.
 --       A plain entry is its data. A marked one is its mark, of the letters k (has a key: key, digest and message id
 --       follow) and o (needs the owner), and then its data.
@@ -13,9 +13,9 @@ local WRITERS_KEPT_MS = 3600000
 local BUS_BYTES = 65536
 
 local call, format = redis.call, string.format
-local writer = 'w:' .. ARGV[1]
-local sequence = tonumber(ARGV[2])
-local candidate = ARGV[3]
+local candidate = ARGV[1]
+local writer = 'w:' .. ARGV[2]
+local sequence = tonumber(ARGV[3])
 local keys_kept_ms = ARGV[4]
 local now = now_ms()
 local generation = generation_of_store()

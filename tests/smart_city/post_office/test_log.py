@@ -39,9 +39,7 @@ class TestOffsets:
         assert (await other.append_now("guide", second)).offset == 2
         assert (await log.read("guide", Position(0))).entries == (first.data, second.data)
 
-    async def test_an_answer_names_the_message_and_what_was_announced_is_what_was_written(
-        self, log: ALog
-    ) -> None:
+    async def test_an_answer_names_the_message_and_what_was_announced_is_what_was_written(self, log: ALog) -> None:
         entry = an_entry()
         appended = await log.append_now("guide", entry)
         assert appended == Appended(entry.message_id, 1, appended.epoch, duplicate=False)
@@ -114,9 +112,7 @@ class TestReading:
         await valkey.command("HSET", valkey.key("log:{guide}:streams"), "m1", b'{"part":3}')
         assert (await log.read("guide", None)).streams == (b'{"part":3}',)
 
-    async def test_a_log_whose_tail_was_deleted_by_hand_is_read_to_its_end(
-        self, log: ALog, valkey: Valkey
-    ) -> None:
+    async def test_a_log_whose_tail_was_deleted_by_hand_is_read_to_its_end(self, log: ALog, valkey: Valkey) -> None:
         data = await log.write("guide", an_entry(), an_entry())
         await valkey.command("XDEL", valkey.key("log:{guide}:entries"), "2-0")
         assert list((await log.read("guide", Position(0))).entries) == data[:1]
@@ -168,9 +164,7 @@ class TestIdempotency:
 
     async def test_a_repeat_in_the_same_round_is_one_too(self, log: ALog) -> None:
         sent = [an_entry(key="alice/k", digest=digest) for digest in ("d", "d", "other")]
-        outcomes = await asyncio.gather(
-            *(log.append_now("guide", entry) for entry in sent), return_exceptions=True
-        )
+        outcomes = await asyncio.gather(*(log.append_now("guide", entry) for entry in sent), return_exceptions=True)
         assert isinstance(outcomes[0], Appended)
         assert outcomes[1] == outcomes[0]._replace(duplicate=True)
         assert isinstance(outcomes[2], Conflict)
@@ -217,9 +211,7 @@ class TestRetention:
         page = await log.read("guide", Position(1))
         assert (page.first_kept, list(page.entries)) == (2, data[1:])
 
-    async def test_a_round_that_is_larger_than_the_limit_leaves_its_end(
-        self, valkey: Valkey, tasks: Tasks
-    ) -> None:
+    async def test_a_round_that_is_larger_than_the_limit_leaves_its_end(self, valkey: Valkey, tasks: Tasks) -> None:
         log = ALog(valkey, tasks, some_limits(count=3))
         appended = await asyncio.gather(*(log.append_now("guide", an_entry()) for _ in range(10)))
         assert [each.offset for each in appended] == list(range(1, 11))
@@ -250,9 +242,7 @@ class TestRetention:
         assert (await log.read("guide", Position(0, appended.epoch))).reason == "trimmed"
         assert (await log.append_now("guide", an_entry())).offset == 2
 
-    async def test_a_log_outlives_its_entries_and_a_connections_lives_shorter(
-        self, log: ALog, valkey: Valkey
-    ) -> None:
+    async def test_a_log_outlives_its_entries_and_a_connections_lives_shorter(self, log: ALog, valkey: Valkey) -> None:
         lives = {}
         for channel in ("guide", "connection:a"):
             await log.write(channel, an_entry())
@@ -263,9 +253,7 @@ class TestRetention:
         assert lives["connection:a", "meta"] < lives["guide", "meta"]
 
     @pytest.mark.parametrize("ask", ["read", "newest"])
-    async def test_asking_keeps_an_idle_log_from_being_forgotten(
-        self, log: ALog, valkey: Valkey, ask: str
-    ) -> None:
+    async def test_asking_keeps_an_idle_log_from_being_forgotten(self, log: ALog, valkey: Valkey, ask: str) -> None:
         await log.write("guide", an_entry())
         meta = valkey.key("log:{guide}:meta")
         await valkey.command("PEXPIRE", meta, 10_000)
@@ -290,9 +278,7 @@ class TestRetention:
         assert (await log.read("guide", lost)).reason == "unknown_epoch"
         assert (await log.read("guide", Position(0))).entries == (entry.data,)
 
-    async def test_joining_a_forgotten_log_leaves_nothing_of_the_old_one(
-        self, log: ALog, valkey: Valkey
-    ) -> None:
+    async def test_joining_a_forgotten_log_leaves_nothing_of_the_old_one(self, log: ALog, valkey: Valkey) -> None:
         await log.write("guide", an_entry(), an_entry())
         await valkey.command("DEL", valkey.key("log:{guide}:meta"))
         assert (await log.read("guide", Position(0))).entries == ()
@@ -347,9 +333,7 @@ class TestTheBus:
         heard: list[object] = []
         subscriptions = Subscriptions(valkey, tasks)
         await subscriptions.start()
-        await subscriptions.listen(
-            bus.bus_channel("guide"), lambda payload: heard.append(bus.parse("guide", payload))
-        )
+        await subscriptions.listen(bus.bus_channel("guide"), lambda payload: heard.append(bus.parse("guide", payload)))
         return heard
 
     async def test_it_says_what_the_writer_announces(self, log: ALog, heard: list[object]) -> None:

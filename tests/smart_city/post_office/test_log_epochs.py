@@ -9,8 +9,9 @@ import pytest
 
 from foundations.supervision import Tasks
 from foundations.valkey import Valkey
+from smart_city.post_office.log_calls import Post, append_call, log_script, read_answer
 from smart_city.vocabulary import Position
-from tests.support.logs import ALog, an_entry
+from tests.support.logs import ROOMY, ALog, an_entry
 from tests.support.valkey import ValkeyServer
 
 
@@ -65,9 +66,7 @@ class TestRestarts:
             positions.append(Position(appended.offset, appended.epoch))
             await promote(own)
         page = await log.read("guide", None)
-        assert [epoch for epoch, _ in page.chain] == [each.epoch for each in positions[3:]] + [
-            page.chain[-1][0]
-        ]
+        assert [epoch for epoch, _ in page.chain] == [each.epoch for each in positions[3:]] + [page.chain[-1][0]]
         for position in positions:
             expected = "unknown_epoch" if position.offset <= 3 else ""
             assert (await log.read("guide", position)).reason == expected
@@ -140,6 +139,21 @@ class TestFailover:
         await on_replica.append_now("guide", an_entry())
         page = await on_replica.read("guide", Position(lost.offset, lost.epoch))
         assert page.reason == "unknown_epoch"
+
+    async def test_a_call_that_is_sent_again_after_its_effect_was_lost_begins_another_epoch(
+        self, primary: Valkey, replica: Valkey, tasks: Tasks
+    ) -> None:
+        await ALog(primary, tasks).write("other", an_entry())
+        await replicated(primary)
+        await replica.command("REPLICAOF", "NO", "ONE")
+        posts = {"guide": [Post(an_entry(), lambda _: None, needs_owner=False)]}
+        call = append_call(posts, writer="w", sequence=1, prefix="", limits=ROOMY)
+        script = log_script("append")
+        lost, kept = [
+            read_answer((await valkey.run(script, call.keys, call.arguments()))[0]) for valkey in (primary, replica)
+        ]
+        assert (lost.f, kept.f) == (1, 1)
+        assert (await ALog(replica, tasks).read("guide", Position(1, lost.e))).reason == "unknown_epoch"
 
     async def test_a_promotion_that_lost_nothing_leaves_every_position_good(
         self, primary: Valkey, replica: Valkey, tasks: Tasks

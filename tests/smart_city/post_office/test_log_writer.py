@@ -124,9 +124,7 @@ class TestRounds:
         assert watched.calls == [(2, 3), (1, 1), (1, 1), (1, 1)]
         assert sorted(told.offsets) == [1, 1, 2, 3, 4, 5]
 
-    async def test_channels_beyond_one_call_travel_beside_it(
-        self, watched: WatchedValkey, tasks: Tasks
-    ) -> None:
+    async def test_channels_beyond_one_call_travel_beside_it(self, watched: WatchedValkey, tasks: Tasks) -> None:
         log, told = ALog(watched, tasks), Told()
         for number in range(600):
             post(log, f"user:{number}", some(2), told)
@@ -217,9 +215,7 @@ class TestTelling:
 
 
 class TestOutages:
-    async def test_a_restart_is_not_noticed(
-        self, server: ValkeyServer, own: WatchedValkey, tasks: Tasks
-    ) -> None:
+    async def test_a_restart_is_not_noticed(self, server: ValkeyServer, own: WatchedValkey, tasks: Tasks) -> None:
         log, told, sent = ALog(own, tasks), Told(), some(1)
         post(log, "guide", sent, told)
         restart = asyncio.create_task(asyncio.to_thread(server.restart))
@@ -314,9 +310,7 @@ class TestOutages:
         for number, entry in enumerate(sent):
             post(log, f"user:{number}", [entry], told)
         assert await log.flush(5) == 0
-        assert sorted(message_id for message_id, _ in told.outcomes) == sorted(
-            entry.message_id for entry in sent
-        )
+        assert sorted(message_id for message_id, _ in told.outcomes) == sorted(entry.message_id for entry in sent)
         assert len(told.errors) == 6000
 
     async def test_what_waits_is_bounded_by_number(
@@ -331,9 +325,7 @@ class TestOutages:
         server.resume()
         await log.write("guide", an_entry())
 
-    async def test_what_waits_is_bounded_by_bytes(
-        self, server: ValkeyServer, own: WatchedValkey, tasks: Tasks
-    ) -> None:
+    async def test_what_waits_is_bounded_by_bytes(self, server: ValkeyServer, own: WatchedValkey, tasks: Tasks) -> None:
         log, told = ALog(own, tasks, patience=Patience(seconds=0.3, bytes=2500)), Told()
         server.hang()
         post(log, "guide", some(4, size=1000), told)
