@@ -119,13 +119,13 @@ class Parts:
             raise StaleDelivery("this answer was broken off: its lease lapsed, or it was given back")
         await self._returns.say_end(standing, ended)
         self.drop(standing.delivery)
-        self._tasks.spawn("forgetting", self._quietly(self._open_answers.forget(given.log, standing.stream)))
+        self._tasks.spawn("forgetting", self._quietly(self._open_answers.forget, given))
 
     def abandon(self, delivery: DeliveryId) -> None:
         """The delivery is not good any more: whatever of its answer began here breaks off."""
         given = self.drop(delivery)
         if given is not None:
-            self._tasks.spawn("breaking off", self._quietly(self._open_answers.fail(given.log, given.stream)))
+            self._tasks.spawn("breaking off", self._quietly(self._open_answers.fail, given))
 
     def drop(self, delivery: DeliveryId) -> _Given | None:
         """Tells nothing more of an answer here; its end or its breaking off is somebody else's."""
@@ -139,10 +139,10 @@ class Parts:
         for delivery in list(self._given):
             self.drop(delivery)
 
-    async def _quietly(self, cleaning: Awaitable[object]) -> None:
+    async def _quietly(self, clean: Callable[[str, str], Awaitable[object]], given: _Given) -> None:
         """What is left lying is forgotten in time."""
         with suppress(CityError):
-            await cleaning
+            await clean(given.log, given.stream)
 
     async def _adopt(self, standing: Standing) -> _Given:
         """Goes on with an answer that began on another instance, or that was forgotten here."""
