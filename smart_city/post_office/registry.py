@@ -64,6 +64,8 @@ class Registry:
         self._owned_at = 0.0
         self._waiting: list[tuple[Registered, asyncio.Future[bool]]] = []
         self._leaving: list[Registered] = []
+        self._ended: set[str] = set()
+        """Connections that are gone, until the store has been told."""
         self._channels: dict[str, int] = {}
 
     def start(self) -> None:
@@ -97,6 +99,7 @@ class Registry:
 
     def remove(self, connection: Registered) -> None:
         """Takes a connection out, soon: it has closed, or was never admitted and may be half written."""
+        self._ended.add(connection.connection_id)
         self._stale.discard(connection.connection_id)
         self._connections.pop(connection.connection_id, None)
         if not self._leaving:
@@ -126,15 +129,22 @@ class Registry:
                     future.set_result(stands)
 
     async def _write(self, connections: Sequence[Registered]) -> list[bool]:
-        """Writes connections whole; those that found room own their logs."""
+        """Writes connections whole, and that they own their logs.
+
+        Both are sent in one turn, so that the end of a connection, which is sent later, also arrives later. One
+        that has ended meanwhile is not written at all.
+        """
+        living = [c for c in connections if c.connection_id not in self._ended]
+        if not living:
+            return [False] * len(connections)
         args: list[bytes | str | int] = [self._lease, self._most]
-        for connection in connections:
+        for connection in living:
             args += (connection.connection_id, self._described(connection))
-        outcomes = await self._valkey.run(self._register, [user_key(c.user_id) for c in connections], args)
-        standing = [c for c, stands in zip(connections, outcomes, strict=True) if stands]
-        if standing:
-            await self._claim(standing)
-        return [bool(stands) for stands in outcomes]
+        _, outcomes = await asyncio.gather(
+            self._claim(living), self._valkey.run(self._register, [user_key(c.user_id) for c in living], args)
+        )
+        standing = {c.connection_id for c, stands in zip(living, outcomes, strict=True) if stands}
+        return [connection.connection_id in standing for connection in connections]
 
     async def _claim(self, connections: Sequence[Registered]) -> None:
         await asyncio.gather(
@@ -147,17 +157,20 @@ class Registry:
         )
 
     async def _depart(self) -> None:
-        """Removes what has closed; what the store does not take now goes with its lease."""
+        """Removes what has closed; what the store does not take now is tried again with the next renewal."""
         leaving, self._leaving = self._leaving, []
-        try:
-            for chunk in _chunks(leaving):
+        for chunk in _chunks(leaving):
+            try:
                 await asyncio.gather(
                     *(self._valkey.command("HDEL", user_key(c.user_id), c.connection_id) for c in chunk),
                     *(self._valkey.command("DEL", self._valkey.key(owner_key(c.connection_id))) for c in chunk),
                     self._valkey.command("SREM", self._held, *(c.connection_id for c in chunk)),
                 )
-        except CityError as error:
-            _log.warning("%d closed connections stay registered until their lease ends: %s", len(leaving), error)
+            except CityError as error:
+                _log.warning("%d closed connections are still registered: %s", len(chunk), error)
+                self._leaving += chunk
+            else:
+                self._ended.difference_update(c.connection_id for c in chunk)
 
     def _described(self, connection: Registered) -> bytes:
         return msgspec.json.encode(
@@ -216,6 +229,8 @@ class Registry:
             await asyncio.sleep(self._lease / 1000 / RENEWALS_A_LEASE)
             try:
                 await self._renew_all()
+                if self._leaving:
+                    await self._depart()
                 is_away = False
             except CityError as error:
                 if not is_away:

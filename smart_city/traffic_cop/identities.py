@@ -45,8 +45,19 @@ class Identities:
         self._operator_digest = digest(operator_token) if operator_token else ""
         self._memory = Memory(seconds=cache_seconds, size=cache_size)
 
+    async def admit(self, token: str) -> Identity:
+        """Who opens a WebSocket with this: as `identify`, and the session behind a ticket, which is used up.
+
+        Raises:
+            Unauthenticated, Unavailable: as `identify`.
+        """
+        known = read_token(token)
+        if known is not None and known.kind == "tkt":
+            return await self._ask(known)
+        return await self.identify(token)
+
     async def identify(self, token: str) -> Identity:
-        """The caller behind a session token, a ticket (used up by it), a service token, or the operator's.
+        """The caller behind a session token, a service token, or the operator's.
 
         Raises:
             Unauthenticated: nobody: unknown, expired, revoked, used up, or no token at all.
@@ -57,6 +68,8 @@ class Identities:
         known = read_token(token)
         if known is None:
             raise Unauthenticated("this is not a token of this platform")
+        if known.kind == "tkt":
+            raise Unauthenticated("a ticket opens one WebSocket and nothing else")
         asked_at = time.monotonic()
         try:
             identity = await self._ask(known)
@@ -67,8 +80,7 @@ class Identities:
         except Unauthenticated:
             self._memory.drop(known.digest)
             raise
-        if known.kind != "tkt":
-            self._memory.remember(known.digest, identity, asked_at)
+        self._memory.remember(known.digest, identity, asked_at)
         return identity
 
     async def ticket_for(self, token: str) -> str:

@@ -112,7 +112,7 @@ class Gateway:
         try:
             async with asyncio.timeout(self._handshake_seconds):
                 began = monotonic()
-                identity = await self._desk.sessions.identify(token)
+                identity = await self._desk.sessions.admit(token)
                 connection = await self._welcome(socket, identity)
             if connection is not None and self._desk.sessions.revoked_since(identity, began):
                 socket.close(REVOKED, "the session or token was revoked")

@@ -66,7 +66,7 @@ class Socket(asyncio.Protocol):
         self._protocol = ServerProtocol(
             max_size=self._door.max_message_bytes, logger=quiet, select_subprotocol=_select_subprotocol
         )
-        self._fragments: list[bytes] = []
+        self._fragments: bytearray | None = None
         self._listener: Listener | None = None
         self._waiting: list[bytes] = []
         self._closing: asyncio.TimerHandle | None = None
@@ -176,13 +176,14 @@ class Socket(asyncio.Protocol):
 
     def _frame(self, frame: Frame) -> None:
         if frame.opcode is Opcode.TEXT or frame.opcode is Opcode.CONT:
-            if frame.fin and not self._fragments:
+            if frame.fin and self._fragments is None:
                 self._message(bytes(frame.data))
                 return
-            self._fragments.append(bytes(frame.data))
+            whole = self._fragments = self._fragments or bytearray()
+            whole += frame.data
             if frame.fin:
-                whole, self._fragments = b"".join(self._fragments), []
-                self._message(whole)
+                self._fragments = None
+                self._message(bytes(whole))
         elif frame.opcode is Opcode.BINARY:
             self._fail(CloseCode.UNSUPPORTED_DATA, "binary frames need the msgpack subprotocol")
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 
 import pytest
 
-from foundations.errors import NotFound, TooManyConnections
+from foundations.errors import NotFound, TooManyConnections, Unavailable
 from foundations.supervision import Tasks
 from foundations.valkey import Valkey
 from smart_city.post_office.registry import Leftovers, Registry, owner_key, user_key
 from tests.support.platform import unique
 from tests.support.somebody import Somebody
+from tests.support.valkey import ValkeyServer
 from tests.support.waiting import eventually
 
 Made = Callable[..., Registry]
@@ -131,3 +133,53 @@ async def test_what_a_dead_instance_left_behind_is_taken_out_once(make: Made, va
     assert await leftovers.of(member) == []
     with pytest.raises(NotFound):
         await registry.find(one.connection_id)
+
+
+async def test_a_connection_that_closes_while_it_is_written_leaves_nothing(make: Made, valkey: Valkey) -> None:
+    registry, alice = make(most_per_user=1000), unique("alice")
+    some = [Somebody(alice) for _ in range(200)]
+    for one in some:
+        await registry.add(one)
+    updates = [asyncio.create_task(registry.update(one)) for one in some]
+    for number, one in enumerate(some):
+        if number % 3 == 0:
+            await asyncio.sleep(0)
+        registry.remove(one)
+    await asyncio.gather(*updates)
+
+    async def gone() -> bool:
+        return not await valkey.command("EXISTS", user_key(alice))
+
+    await eventually(gone, "the connections are gone")
+    owners = [valkey.key(owner_key(one.connection_id)) for one in some]
+    assert await valkey.command("EXISTS", *owners) == 0
+
+
+async def test_what_closes_while_the_store_is_away_is_taken_out_on_its_return(
+    valkey_server: ValkeyServer, tasks: Tasks
+) -> None:
+    valkey = await Valkey.connect(valkey_server.url, prefix=unique("test"), timeout=0.2)
+    registry = Registry(
+        valkey, tasks, instance_id="here", member=unique("member"), lease_seconds=0.5, owner_seconds=60,
+        most_per_user=5,
+    )  # fmt: skip
+    registry.start()
+    one = Somebody(unique("alice"))
+    await registry.add(one)
+    valkey_server.kill()
+    try:
+        registry.remove(one)
+        with pytest.raises(Unavailable):
+            await valkey.command("PING")
+    finally:
+        valkey_server.start()
+
+    async def gone() -> bool:
+        try:
+            return not await valkey.command("EXISTS", valkey.key(owner_key(one.connection_id)))
+        except Unavailable:
+            return False
+
+    await eventually(gone, "the claim is gone", 10)
+    await tasks.close()
+    await valkey.close()

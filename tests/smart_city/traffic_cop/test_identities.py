@@ -23,7 +23,7 @@ from tests.support.waiting import until
 async def outcome(identities: Identities, token: str) -> str:
     """The subject behind a token, or the code of the refusal."""
     try:
-        return (await identities.identify(token)).subject
+        return (await identities.admit(token)).subject
     except (Unauthenticated, Unavailable) as refusal:
         return refusal.code
 
@@ -72,7 +72,8 @@ async def test_each_kind_of_token_opens_its_caller(
     service, _ = await service_tokens.create("content", ["post_office.publish"], None)
     assert await identities.identify(token) == session.identity()
     assert (await identities.identify(service)).subject == "~content"
-    assert await identities.identify(await identities.ticket_for(token)) == session.identity()
+    assert await identities.admit(token) == session.identity()
+    assert await identities.admit(await identities.ticket_for(token)) == session.identity()
 
 
 async def test_the_operators_token_opens_everything(identities: Identities) -> None:
@@ -113,6 +114,13 @@ async def test_a_revocation_holds_at_once_without_any_event(
 async def test_a_ticket_opens_once(identities: Identities, create: CreateSession) -> None:
     ticket = await identities.ticket_for((await create()).token)
     assert [await outcome(identities, ticket) for _ in range(2)] == ["alice", "unauthenticated"]
+
+
+async def test_a_ticket_is_no_token_for_calls(identities: Identities, create: CreateSession) -> None:
+    ticket = await identities.ticket_for((await create()).token)
+    with pytest.raises(Unauthenticated):
+        await identities.identify(ticket)
+    assert await outcome(identities, ticket) == "alice"
 
 
 async def test_only_a_sessions_token_is_exchanged_for_a_ticket(
