@@ -154,9 +154,9 @@ class Child:
             raise StartRefused(f"{self.name} cannot be started: {error}.") from error
 
     async def _tell(self, line: socket.socket) -> None:
-        """Sends the briefing as soon as there is one; the child may have ended before."""
+        """Sends the briefing as soon as there is one; the child, or what it was to get, may be gone by then."""
         briefing = await asyncio.shield(self._briefing)
-        with contextlib.suppress(ConnectionError):
+        with contextlib.suppress(OSError):
             briefing.send(line)
 
     async def _hear(self, line: socket.socket) -> None:

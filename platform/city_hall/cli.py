@@ -114,14 +114,16 @@ def _refused(error: Exception) -> Exception:
 
 
 def _announce(opened: Opened) -> None:
-    """Says where the console is, one command to try, and how to stop."""
-    console = Console(highlight=False, soft_wrap=True)  # a line is a line: commands are there to be copied
-    console.print(f"\n[b]Smart City is open[/b] [dim]after {opened.seconds:.1f} s[/dim]\n")
-    console.print(f"  [dim]Console[/dim]  [b cyan]{opened.url}/[/b cyan]")
-    console.print(f"  [dim]Try[/dim]      {escape(_example(opened.url, opened.settings))}")
-    console.print("  [dim]Stop[/dim]     Ctrl-C\n")
+    """Says where the console is, one command to try, and how to stop; in one piece, and without wrapping it."""
+    lines = [
+        f"\n[b]Smart City is open[/b] [dim]after {opened.seconds:.1f} s[/dim]\n",
+        f"  [dim]Console[/dim]  [b cyan]{escape(opened.url)}/[/b cyan]",
+        f"  [dim]Try[/dim]      {escape(_example(opened.url, opened.settings))}",
+        "  [dim]Stop[/dim]     Ctrl-C\n",
+    ]
     if not opened.has_guides:
-        console.print("  [dim]There are no demo agents; other agents may come.[/dim]\n")
+        lines.append("  [dim]There are no demo agents; others may come.[/dim]\n")
+    Console(highlight=False, soft_wrap=True).print("\n".join(lines))
 
 
 def _example(url: str, settings: Settings) -> str:

@@ -36,6 +36,14 @@ class Remote:
     token: str
     data_dir: Path
 
+    def __post_init__(self) -> None:
+        from city_client.addresses import Address
+
+        try:
+            Address.parse(self.url)
+        except ValueError as error:
+            raise complain(str(error), USAGE) from None
+
     def call(self, operation: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Calls ``service.operation``; exits if the platform refuses or does not answer."""
         from city_client import Operations
@@ -93,8 +101,6 @@ class Remote:
             return asyncio.run(conversation)
         except ClientError as error:
             raise self._worded(error) from None
-        except ValueError as error:  # an address that is none
-            raise complain(str(error), USAGE) from None
 
     def _worded(self, error: ClientError) -> typer.Exit:
         from city_client import Ended, Refused, Unreachable
