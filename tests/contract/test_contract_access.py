@@ -104,7 +104,7 @@ def path_of(operation: str) -> str:
     return f"/soa/{service.replace('_', '-')}/{name}"
 
 
-REALM_ARGUMENTS = {
+REALM_ARGUMENTS: dict[str, dict[str, Any]] = {
     "post_office.publish_to_agent_channel": {"channel": "guide", "message": {}},
     "post_office.send_to_agent": {"channel": "guide", "message": {}, "reply_to": "guide"},
     "post_office.subscribe_to_channel": {"channel": "guide", "mode": "inbox"},

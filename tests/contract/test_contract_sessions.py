@@ -65,16 +65,18 @@ async def test_a_session_lives_as_long_as_asked(town: Instance, ttl: int) -> Non
     assert ttl - 2 < seconds_until(session["expires_at"]) <= ttl + 1
 
 
+WRONG: tuple[tuple[str, tuple[Any, ...]], ...] = (
+    ("user_id", ("", "~bob", "~", "a b", "a/b", "a:b", "a*", "{a}", "é", "x" * 129, "a\n", 7, None, ["alice"])),
+    ("ttl_seconds", (0, -1, 1.5, "60", True)),
+    ("context", ("text", [], 7)),
+    ("channels", ("guide", ["guide"], 7)),
+    ("session_type", (7,)),
+    ("colour", ("red",)),
+)
+
+
 @in_town
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [("user_id", value) for value in ("", "~bob", "~", "a b", "a/b", "a:b", "a*", "{a}", "é", "x" * 129, "a\n")]
-    + [("user_id", value) for value in (7, None, ["alice"])]
-    + [("ttl_seconds", value) for value in (0, -1, 1.5, "60", True)]
-    + [("context", value) for value in ("text", [], 7)]
-    + [("channels", value) for value in ("guide", ["guide"], 7)]
-    + [("session_type", 7), ("colour", "red")],
-)  # fmt: skip
+@pytest.mark.parametrize(("field", "value"), [(field, value) for field, values in WRONG for value in values])
 async def test_what_no_session_can_have_is_named(town: Instance, field: str, value: Any) -> None:
     response = await town.call("traffic_cop.create_session", {"user_id": unique("alice"), field: value})
     assert fields(problem(response, 422, "invalid_argument")) == {field}
@@ -312,7 +314,7 @@ async def test_a_revoked_service_token_closes_its_sockets_and_opens_nothing(town
         await town.done("traffic_cop.revoke_service_token", {"token_id": made["token_id"]})
         await is_closed_within(first, 1)
         await second.nothing_but_pong()
-    arguments = {"channel": "guide", "message": {}}
+    arguments: Frame = {"channel": "guide", "message": {}}
     gone = await town.call("post_office.publish_to_agent_channel", arguments, **bearer(made["token"]))
     problem(gone, 401, "unauthenticated")
     await town.done("post_office.publish_to_agent_channel", arguments, **bearer(kept))
@@ -413,12 +415,14 @@ async def test_who_sends_too_much_is_told_when_to_come_back(platform: Platform) 
     user = unique("alice")
     token = await city.session(user)
     async with city.connected(token) as alice, city.connected(await city.session(unique("bob"))) as bob:
+        began = time.monotonic()
         for n in range(60):
             await alice.send(channel="guide", payload={"n": n}, id=str(n))
         answers = [await alice.next() for _ in range(60)]
+        credit = 10 + 5 * (time.monotonic() - began)
         assert [answer["id"] for answer in answers] == [str(n) for n in range(60)]
         refused = [answer for answer in answers if answer["type"] == "error"]
-        assert 30 <= len(refused) <= 50
+        assert 10 <= len(answers) - len(refused) <= credit + 5, "what was paid, and a slice more at most"
         for answer in refused:
             assert answer["code"] == "rate_limited"
             assert answer["retryable"] is True
@@ -434,9 +438,13 @@ async def test_who_sends_too_much_is_told_when_to_come_back(platform: Platform) 
 async def test_calls_have_a_limit_too_and_a_refusal_costs_nothing_but_itself(platform: Platform) -> None:
     city = await platform.start(calls_per_second=5, calls_burst=10)
     token = await city.service(unique("reports"), "post_office.observe")
-    responses = [await city.call("post_office.list_channels", **bearer(token)) for _ in range(40)]
+    began = time.monotonic()
+    responses = await asyncio.gather(
+        *(city.call("post_office.list_channels", {}, **bearer(token)) for _ in range(60)),
+    )
+    credit = 10 + 5 * (time.monotonic() - began)
     refused = [response for response in responses if response.status_code != 200]
-    assert 20 <= len(refused) <= 35
+    assert 10 <= len(responses) - len(refused) <= credit + 5, "what was paid, and a slice more at most"
     for response in refused:
         body = problem(response, 429, "rate_limited")
         assert body["retryable"] is True
