@@ -104,6 +104,7 @@ class Dispatcher:
         self._desks = {channel: _Desk(channel) for channel in inbox.channels}
         self._serving: list[asyncio.Task[None]] = []
         self._reaping: asyncio.Task[None] | None = None
+        self._homeward: set[asyncio.Task[None]] = set()
         self._owed: list[Callable[[], Awaitable[None]]] = []
         """What could not be brought home because Valkey was away."""
         self._is_away = False
@@ -127,8 +128,9 @@ class Dispatcher:
         self._reaping = self._tasks.start("reaper of the inboxes", self._reap_each_second)
 
     async def close(self) -> None:
-        """Takes nothing more and hands everything back, which counts as no try."""
+        """Takes nothing more and hands everything back, which counts as no try; answers tell no more parts."""
         self._is_closing = True
+        self._answers.close()
         places = [(desk, place) for desk in self._desks.values() for place in desk.places]
         for desk in self._desks.values():
             desk.places.clear()
@@ -138,7 +140,7 @@ class Dispatcher:
             self._reaping.cancel()
         with suppress(TimeoutError, CityError):
             async with asyncio.timeout(CLOSE_SECONDS):
-                await asyncio.gather(*self._serving)
+                await asyncio.gather(*self._serving, *self._homeward, return_exceptions=True)
                 for desk, place in places:
                     if not place.stays:
                         await self._hand_back(desk.channel, place, counts=False)
@@ -248,7 +250,9 @@ class Dispatcher:
     # Bringing home
 
     def _bring_home(self, action: Callable[[], Awaitable[None]]) -> None:
-        self._tasks.spawn("bringing deliveries home", self._now_or_later(action))
+        task = self._tasks.spawn("bringing deliveries home", self._now_or_later(action))
+        self._homeward.add(task)
+        task.add_done_callback(self._homeward.discard)
 
     async def _now_or_later(self, action: Callable[[], Awaitable[None]]) -> None:
         try:

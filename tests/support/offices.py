@@ -91,7 +91,6 @@ class Office:
 
     async def close(self) -> None:
         await self.dispatcher.close()
-        self.answers.close()
         await self.subscriptions.close()
 
     async def ask(self, text: str = "", **more: Any) -> Question:

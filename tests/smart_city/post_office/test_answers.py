@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Any
 
@@ -21,13 +21,16 @@ from foundations.errors import (
     UnknownChannel,
 )
 from foundations.supervision import Tasks
+from foundations.telemetry import Counters
 from foundations.valkey.client import Valkey
+from smart_city.post_office.answers import Answers
 from smart_city.post_office.askers import FinalWord, start_key
 from smart_city.post_office.inbox import Delivery, Question, Route
-from smart_city.post_office.log import Entry
+from smart_city.post_office.log import Appended, ChannelLog, Entry
 from smart_city.post_office.open_answers import End, OpenAnswers, Part
 from smart_city.post_office.questions import handed_on
-from tests.support.inboxes import holders, id_of, until_async
+from tests.support.inboxes import a_question, an_inbox, holders, id_of, until_async
+from tests.support.logs import ROOMY
 from tests.support.offices import Office, an_office
 from tests.support.valkey import ValkeyServer
 from tests.support.waiting import until
@@ -131,6 +134,7 @@ class TestAnswersAtOnce:
         assert await depth(office) == 0
 
 
+@pytest.mark.on_both_loops
 class TestAnswersInParts:
     async def test_start_deltas_and_end_under_one_message_id(self, office: Office) -> None:
         parts = await office.listen(ALICE)
@@ -394,6 +398,44 @@ class TestValkeyAway:
             await valkey.close()
 
 
+class WhenLogged(ChannelLog):
+    """A log in whose turn something happens to the store of the inboxes."""
+
+    happens: Callable[[], None]
+
+    async def append_now(self, channel: str, entry: Entry, *, owner: str = "") -> Appended:
+        appended = await super().append_now(channel, entry, owner=owner)
+        self.happens()
+        return appended
+
+
+class TestSettling:
+    async def test_an_answer_whose_delivery_cannot_be_settled_is_settled_later(
+        self, valkey: Valkey, tasks: Tasks
+    ) -> None:
+        """Log and inboxes lie on two stores here, so that one may hang between the answer and its settling."""
+        with ValkeyServer(appendfsync="no") as server:
+            other = await Valkey.connect(server.url, timeout=0.2)
+            inbox = an_inbox(other, tasks)
+            log = WhenLogged(valkey, tasks, ROOMY, lambda _: None)
+            log.happens = server.hang
+            answers = Answers(valkey, tasks, log, inbox, Counters(), gather_seconds=0.01, most_bytes=1000)
+            for user in ("alice", "bob"):
+                await inbox.send_now(a_question(user=user, route=Route(user_id=user)))
+            first, second = (each for _, each in (await inbox.take("guide", holders("one|a", "one|a"))).deliveries)
+            await answers.reply(first.delivery_id, "guide", {"message": "1"})
+            log.happens = lambda: None
+            server.resume()
+
+            async def is_settled(depth: int) -> bool:
+                return (await inbox.status("guide")).depth == depth
+
+            await until_async(partial(is_settled, 1), "the first is settled without being said again")
+            await answers.reply(second.delivery_id, "guide", {"message": "2"})
+            assert await is_settled(0)
+            await other.close()
+
+
 class TestForgetting:
     async def test_an_answer_nobody_goes_on_with_is_forgotten_here(self, valkey: Valkey, tasks: Tasks) -> None:
         async with an_office(valkey, tasks, lease_seconds=0.05, poll_seconds=30) as office:
@@ -632,6 +674,18 @@ class TestHandedOn:
         statuses = [await office.inbox.status(channel) for channel in ("guide", "pillar:content")]
         assert [status.depth for status in statuses] == [0, 0]
         assert sum(status.dead_letters for status in statuses) == 1
+
+    async def test_what_proves_answered_is_not_handed_on(self, office: Office) -> None:
+        """Another instance has decided that the open answer ends."""
+        delivery = await asked(office)
+        await office.answers.reply(delivery.delivery_id, "guide", {"message": "all"}, stream="start")
+        standing = await office.inbox.deliveries.check(id_of(delivery))
+        end = End(agent="guide", intent="", payload=Raw(b"{}"))
+        await OpenAnswers(office.valkey, office.tasks, most_bytes=1000).close(ALICE, standing.stream, Part(0), end)
+        with pytest.raises(StaleDelivery):
+            await office.answers.forward(delivery.delivery_id, "pillar:content")
+        assert [frame["stream"] for frame in await office.logged(ALICE)] == ["start", "end"]
+        assert (await depth(office), await depth(office, "pillar:content")) == (0, 0)
 
     async def test_an_unknown_inbox_is_refused_and_the_delivery_stays(self, office: Office) -> None:
         delivery = await asked(office)

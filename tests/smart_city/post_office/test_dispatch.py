@@ -27,6 +27,7 @@ async def office(valkey: Valkey, tasks: Tasks) -> AsyncIterator[Office]:
         yield started
 
 
+@pytest.mark.on_both_loops
 class TestServing:
     async def test_what_waits_is_delivered_to_whoever_comes(self, office: Office) -> None:
         await office.ask("waiting")
@@ -210,6 +211,21 @@ class TestGoneTakers:
             delivery = await heir.next(seconds=2)
             assert (text_of(delivery), delivery.attempt) == ("1", 2)
             await until_async(lambda: counts(two, 1), "only the heir is counted")
+
+    async def test_what_sockets_gave_back_right_before_closing_is_not_lost(self, valkey: Valkey, tasks: Tasks) -> None:
+        async with an_office(valkey, tasks, name="two", tries=1) as two:
+            closing = Tasks("closing")
+            async with an_office(valkey, closing, tries=1) as one:
+                agents = [attached(one, f"agent{n}", most=1) for n in range(5)]
+                for n in range(5):
+                    await one.ask(user=f"user{n}")
+                await until(lambda: all(agent.given for agent in agents), "each has one")
+                for agent in agents:
+                    one.dispatcher.detach("guide", agent, counts=False)
+            await closing.close()
+            heir = attached(two)
+            await heir.next(5, seconds=2)
+            assert {delivery.attempt for delivery in heir.given} == {2}
 
 
 class TestReaping:
