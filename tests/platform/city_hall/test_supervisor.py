@@ -222,6 +222,18 @@ class TestSharing:
             assert second.ended() == 0
             assert not is_alive(valkey)
 
+    def test_two_have_one_valkey_again_after_it_was_killed(self, data_dir: Path) -> None:
+        with Tiny(data_dir).opened() as first, Tiny(data_dir).opened() as second:
+            killed = first.valkey_pid
+            os.kill(killed, signal.SIGKILL)
+            wait_until(lambda: first.valkey_pid not in {0, killed}, "another Valkey runs", 20)
+
+            def is_shared() -> bool:
+                return bool(first.get()["valkey_url"] == second.get()["valkey_url"])
+
+            wait_until(is_shared, "both know it", 20)
+            assert redis.Redis.from_url(first.get()["valkey_url"]).ping()
+
     def test_two_that_start_at_once_have_one_valkey(self, data_dir: Path) -> None:
         with Tiny(data_dir) as first, Tiny(data_dir) as second:
             assert first.opened().get()["valkey_url"] == second.opened().get()["valkey_url"]
