@@ -109,8 +109,8 @@ class ChannelLog:
         """Judges a position and reads what came after it.
 
         Up to ``limit`` entries of ``max_bytes`` together are read, but always one. Without a position it only
-        says where the log is. ``create`` begins a log that is not there, so that the
-        position got has an epoch; without it such a log is at ``(0, "")``.
+        says where the log is. ``create`` begins a log that is not there, so that the position got has an epoch;
+        without it such a log is at ``(0, "")``, and so is always a connection's, which may never be written.
 
         Raises:
             Unavailable: Valkey does not answer.
@@ -118,7 +118,8 @@ class ChannelLog:
         offset, epoch = ("", "") if since is None else since
         keys = [self._key(channel, part) for part in ("meta", "entries", "streams")]
         idle = round(self._limits.of(channel).idle * 1000)
-        how = ["create" if create else "", idle, offset, epoch, limit, max_bytes]
+        is_creating = create and not channel.startswith("connection:")
+        how = ["create" if is_creating else "", idle, offset, epoch, limit, max_bytes]
         answer = await self._patience.until_answered(lambda: self._valkey.run(self._read, keys, [new_epoch(), *how]))
         chain_text, last, first_kept, reason, entries, streams = answer
         chain = _chain(chain_text.decode())

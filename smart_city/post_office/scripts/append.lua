@@ -26,20 +26,23 @@ local function next_argument()
   return ARGV[cursor]
 end
 
--- The entries' data, and for marked ones what their marks say, under the same indices.
-local function next_entries()
-  local count, is_plain = tonumber(next_argument()), next_argument() == 'plain'
-  local data, marks = {}, not is_plain and {} or nil
+local function next_plain(count)
+  local data = {}
+  for i = 1, count do data[i] = ARGV[cursor + i] end
+  cursor = cursor + count
+  return data
+end
+
+-- The entries' data, and what their marks say under the same indices.
+local function next_marked(count)
+  local data, marks = {}, {}
   for i = 1, count do
-    if not is_plain then
-      local letters = next_argument()
-      local mark = {needs_owner = string.find(letters, 'o', 1, true) ~= nil}
-      if string.find(letters, 'k', 1, true) then
-        mark.key, mark.digest, mark.message_id = next_argument(), next_argument(), next_argument()
-      end
-      marks[i] = mark
+    local letters = next_argument()
+    local mark = {needs_owner = string.find(letters, 'o', 1, true) ~= nil}
+    if string.find(letters, 'k', 1, true) then
+      mark.key, mark.digest, mark.message_id = next_argument(), next_argument(), next_argument()
     end
-    data[i] = next_argument()
+    marks[i], data[i] = mark, next_argument()
   end
   return data, marks
 end
@@ -246,8 +249,8 @@ end
 
 local answers = {}
 for i = 1, #KEYS, 4 do
-  local limits = limits_of(next_argument())
-  local data, marks = next_entries()
+  local limits, count = limits_of(next_argument()), tonumber(next_argument())
+  local data, marks = (next_argument() == 'plain' and next_plain or next_marked)(count)
   local is_done, answer = pcall(append, KEYS[i], KEYS[i + 1], KEYS[i + 2], KEYS[i + 3], limits, data, marks)
   if not is_done then
     answer = cjson.encode({v = 1, error = type(answer) == 'table' and answer.err or tostring(answer)})

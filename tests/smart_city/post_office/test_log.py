@@ -72,6 +72,10 @@ class TestUnwrittenLogs:
         assert (appended.offset, appended.epoch) == (1, page.newest.epoch)
         assert (await log.read("guide", page.newest)).recovered
 
+    async def test_joining_a_connections_log_leaves_it_unwritten(self, log: ALog, valkey: Valkey) -> None:
+        assert (await log.read("connection:a", None, create=True)).newest == Position(0, "")
+        assert await valkey.command("KEYS", valkey.key("*")) == []
+
     async def test_joining_twice_begins_it_once(self, log: ALog) -> None:
         first = await log.read("guide", None, create=True)
         assert await log.read("guide", None, create=True) == first

@@ -16,7 +16,7 @@ from foundations.valkey import Script, Valkey
 from foundations.valkey.client import Argument
 from smart_city.post_office.log import Appended, ChannelLog, Entry, Patience, Stretch
 from smart_city.vocabulary import Position
-from tests.support.logs import ROOMY, ALog, an_entry
+from tests.support.logs import ROOMY, ALog, an_entry, some_limits
 from tests.support.valkey import ValkeyServer
 from tests.support.waiting import until
 
@@ -100,9 +100,11 @@ def some(number: int, *, size: int = 0) -> list[Entry]:
 
 
 async def stored(log: ChannelLog, channel: str) -> list[bytes]:
-    return list((await log.read(channel, Position(0), max_bytes=64 * 1024 * 1024)).entries)
+    page = await log.read(channel, Position(0), limit=100_000, max_bytes=64 * 1024 * 1024)
+    return list(page.entries)
 
 
+@pytest.mark.on_both_loops
 class TestRounds:
     async def test_what_one_turn_of_the_loop_brings_travels_in_one_call(
         self, watched: WatchedValkey, tasks: Tasks
@@ -225,14 +227,15 @@ class TestTelling:
 
 
 class TestOutages:
+    @pytest.mark.on_both_loops
     async def test_a_restart_is_not_noticed(self, server: ValkeyServer, own: WatchedValkey, tasks: Tasks) -> None:
-        log, told, sent = ALog(own, tasks), Told(), some(1)
+        log, told, sent = ALog(own, tasks, some_limits(count=100_000)), Told(), some(1)
         post(log, "guide", sent, told)
         restart = asyncio.create_task(asyncio.to_thread(server.restart))
         while not restart.done():
             sent += some(1)
             post(log, "guide", sent[-1:], told)
-            await asyncio.sleep(0.0005)  # a steady stream, of which the restart catches some
+            await asyncio.sleep(0.002)  # a steady stream, of which the restart catches some
         assert await log.flush(10) == 0
         assert told.offsets == list(range(1, len(sent) + 1))
         assert await stored(log, "guide") == [entry.data for entry in sent]
@@ -374,6 +377,7 @@ class TestOutages:
         assert (await log.append_now("guide", an_entry())).offset == 2
 
 
+@pytest.mark.on_both_loops
 class TestEnding:
     async def test_flushing_waits_for_every_sender_and_says_how_many_are_left(
         self, server: ValkeyServer, own: WatchedValkey, tasks: Tasks
