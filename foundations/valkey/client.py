@@ -118,6 +118,11 @@ class Valkey:
         await self.command("PING")
         return time.perf_counter() - began
 
+    async def is_full(self) -> bool:
+        """Whether the store has reached its ``maxmemory`` and takes no more writes."""
+        most, used = _memory(await self.command("INFO", "memory"))
+        return 0 < most <= used
+
     async def close(self) -> None:
         """Closes every connection."""
         await self._pipe.close()
@@ -172,9 +177,14 @@ def _check(info: Mapping[str, Any]) -> None:
             f"The store evicts keys (its maxmemory-policy is {policy}) and would forget what it has "
             "acknowledged: set maxmemory-policy to noeviction."
         )
-    most, used = int(info.get("maxmemory", 0)), int(info.get("used_memory", 0))
+    most, used = _memory(info)
     if 0 < most <= used:
         raise WrongStore(f"The store is full ({used} of {most} bytes): raise its maxmemory, or set it to 0.")
+
+
+def _memory(info: Mapping[str, Any]) -> tuple[int, int]:
+    """How much memory the store may use, 0 for as much as there is, and how much it uses; in bytes."""
+    return int(info.get("maxmemory", 0)), int(info.get("used_memory", 0))
 
 
 def _numbers(version: str) -> tuple[int, int]:

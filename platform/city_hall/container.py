@@ -201,9 +201,13 @@ def _identities(settings: Settings, sessions: Sessions, service_tokens: ServiceT
 
 
 def _publishing(
-    log: ChannelLog, inbox: Inbox, channels: Channels, registry: Registry, fleet: Fleet, limits: Limits
-) -> Publishing:
-    return Publishing(log=log, inbox=inbox, channels=channels, registry=registry, fleet=fleet, limits=limits)
+    settings: Settings, log: ChannelLog, inbox: Inbox, channels: Channels, registry: Registry, fleet: Fleet,
+    limits: Limits,
+) -> Publishing:  # fmt: skip
+    return Publishing(
+        log=log, inbox=inbox, channels=channels, registry=registry, fleet=fleet, limits=limits,
+        max_message_bytes=settings.max_message_bytes,
+    )  # fmt: skip
 
 
 def _observing(
@@ -270,7 +274,7 @@ class City(containers.DeclarativeContainer):
     consumers = providers.Singleton(Consumers, valkey)
 
     # What the city may be asked
-    publishing = providers.Singleton(_publishing, log, inbox, channels, registry, fleet, limits)
+    publishing = providers.Singleton(_publishing, settings, log, inbox, channels, registry, fleet, limits)
     agents = providers.Singleton(_agents, consumers, log, hub, answers, dispatcher, channels)
     observing = providers.Singleton(_observing, settings, log, inbox, channels, registry, fleet, identities)
     catalogue = providers.Singleton(_catalogue, traffic_cop, publishing, agents, observing)

@@ -32,6 +32,10 @@ class Store(Protocol):
         """Seconds until it answered; raises a `CityError` when it is away."""
         ...
 
+    async def is_full(self) -> bool:
+        """Whether it takes no more writes; raises as `ping`."""
+        ...
+
 
 class Bus(Protocol):
     """What publications of other instances arrive by."""
@@ -108,6 +112,7 @@ class _Probe:
     at: float
     seconds: float = 0.0
     error: str = ""
+    is_full: bool = False
 
 
 class Health:
@@ -155,10 +160,11 @@ class Health:
             away = ServiceHealth(status="degraded", error="valkey is away")
             valkey = ServiceHealth(status="unhealthy", error=f"disconnected: {probe.error}")
             return {"valkey": valkey, "traffic_cop": away, "post_office": away}
-        slow = probe.seconds > _SLOW_SECONDS
+        hampered = probe.is_full or probe.seconds > _SLOW_SECONDS
         valkey = ServiceHealth(
-            status="degraded" if slow else "healthy", response_time_ms=round(probe.seconds * 1000, 2)
-        )
+            status="degraded" if hampered else "healthy", response_time_ms=round(probe.seconds * 1000, 2),
+            error="full: it has reached its maxmemory and takes no more writes" if probe.is_full else None,
+        )  # fmt: skip
         post_office = ServiceHealth(status="healthy")
         if not self._bus.is_hearing:
             post_office = ServiceHealth(status="degraded", error="the bus is not heard")
@@ -174,7 +180,7 @@ class Health:
 
     async def _ask(self) -> _Probe:
         try:
-            seconds = await self._store.ping()
+            seconds, is_full = await self._store.ping(), await self._store.is_full()
         except CityError as error:
             return _Probe(self._clock(), error=error.message)
-        return _Probe(self._clock(), seconds=seconds)
+        return _Probe(self._clock(), seconds=seconds, is_full=is_full)

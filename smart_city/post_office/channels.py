@@ -47,6 +47,16 @@ class Channels:
         """Whether the channel has an inbox."""
         return channel == "guide" or (channel.startswith("pillar:") and channel[7:] in self.pillars)
 
+    def check_inbox(self, channel: str) -> None:
+        """Lets channels pass that have an inbox.
+
+        Raises:
+            UnknownChannel: this one has none.
+        """
+        if not self.is_agent(channel):
+            known = ", ".join(self.agents)
+            raise UnknownChannel(f"{channel[:160]!r} is no agent channel; those are {known}")
+
     def check(self, who: Identity, right: Right, channel: str, *, connection_id: str = "") -> None:
         """Lets ``who`` do this on the channel, or says why not.
 

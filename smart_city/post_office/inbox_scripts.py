@@ -14,8 +14,8 @@ from foundations.valkey.scripts import Script
 
 PACKAGE = "smart_city.post_office"
 SCRIPTS = ("enqueue", "take", "settle", "reclaim", "conclude", "status", "consumers")
-DRAINING = frozenset({"take", "settle", "reclaim", "conclude"})
-"""Scripts that also run in a store that is full, since they are what empties it."""
+DRAINING = frozenset({"take", "settle", "reclaim", "conclude", "consumers"})
+"""Scripts that also run in a store that is full, since what empties it depends on them."""
 
 
 class InboxScripts:

@@ -211,6 +211,9 @@ class Surroundings:
             raise self.error
         return self.ping_seconds
 
+    async def is_full(self) -> bool:
+        return False
+
     async def connections_of(self, user_id: str) -> Sequence[Mapping[str, Any]]:
         return [{"connection_id": "c1", "user_id": user_id}]
 

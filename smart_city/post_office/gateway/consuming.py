@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec import UNSET, Raw
 
-from foundations.errors import Forbidden, InvalidMessage, UnknownChannel
+from foundations.errors import Forbidden, InvalidMessage, StaleDelivery
 from smart_city.post_office.answers import Answers
 from smart_city.post_office.channels import Channels
 from smart_city.post_office.dispatch import Dispatcher
@@ -120,9 +120,7 @@ class Consuming:
 
     def _consume(self, frame: messages.Consume) -> None:
         self.check()
-        if not self._channels.is_agent(frame.channel):
-            known = ", ".join(self._channels.agents)
-            raise UnknownChannel(f"{frame.channel[:160]!r} has no inbox; those that have are {known}")
+        self._channels.check_inbox(frame.channel)
         consumer = self._consumers.get(frame.channel)
         if consumer is None:
             consumer = Consumer(frame.channel, self._agent.connection_id, self._outbox, self._lease)
@@ -169,13 +167,15 @@ class Consuming:
         self._run(frame, work, [frame.delivery_id] if stream in {"", "end"} else [])
 
     def _run(self, frame: ClientFrame, work: Coroutine[Any, Any, None], settles: list[str]) -> None:
-        """Carries out one frame beside the others; what it settles makes room, however it ends."""
+        """Carries out one frame beside the others; what it settled, or found settled, makes room."""
 
         async def settle() -> None:
             try:
                 await work
-            finally:
+            except StaleDelivery:
                 self._release(settles)
+                raise
+            self._release(settles)
             self._agent.acknowledge(frame)
 
         self._agent.side_by_side(frame, settle())

@@ -114,9 +114,7 @@ class Agents:
         `forbidden` (another realm), `invalid_argument` (a position for an inbox).
         """
         acting = caller.acting_as(realm)
-        if not self._channels.is_agent(channel):
-            self._channels.kind(channel)
-            raise InvalidArgument(f"{channel} is no agent channel; those are {', '.join(self._channels.agents)}")
+        self._channels.check_inbox(channel)
         if mode == "inbox":
             if since is not None:
                 raise InvalidArgument("since belongs to mode log; an inbox hands out what waits")

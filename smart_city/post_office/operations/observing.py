@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Protocol
 
 from pydantic import ConfigDict, Field
 
-from foundations.errors import InvalidArgument, NotFound
+from foundations.errors import InvalidArgument, NotFound, Unauthenticated
 from foundations.operations import Result, operation
 from smart_city.post_office.channels import Channels
 from smart_city.post_office.fleet import Fleet
@@ -148,7 +148,7 @@ class Observing:
         caller.acting_as(realm)
         who = await self._tickets.identify(session_token) if not ticket else None
         if who is not None and not who.is_user:
-            raise InvalidArgument("session_token is not the token of a session")
+            raise Unauthenticated("this is not the token of a session")
         token = await self._tickets.ticket_for(session_token) if ticket else session_token
         return Endpoint(
             websocket_url=f"{self._websocket_url}?session_token={token}",
@@ -267,8 +267,8 @@ class Observing:
 
         Errors: `unknown_channel` (no agent channel of that name).
         """
-        if channel is not None and not self._channels.is_agent(channel):
-            raise InvalidArgument(f"{channel} has no inbox; agent channels are {', '.join(self._channels.agents)}")
+        if channel is not None:
+            self._channels.check_inbox(channel)
         wanted = self._channels.agents if channel is None else (channel,)
         return QueueStatus(channels={name: await self._standing(name) for name in wanted})
 

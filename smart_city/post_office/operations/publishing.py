@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Protocol
 import msgspec
 from pydantic import Field
 
-from foundations.errors import CityError, InvalidArgument, NotFound
+from foundations.errors import CityError, NotFound, TooLarge
 from foundations.operations import Arguments, Result, operation
 from foundations.telemetry import current_traceparent
 from smart_city.post_office.channels import Channels, connection_log, user_log
@@ -133,6 +133,7 @@ class Publishing:
         registry: Registry,
         fleet: Fleet,
         limits: Limits,
+        max_message_bytes: int,
     ) -> None:
         self._log = log
         self._inbox = inbox
@@ -140,6 +141,7 @@ class Publishing:
         self._registry = registry
         self._fleet = fleet
         self._limits = limits
+        self._max_message_bytes = max_message_bytes
 
     @operation(
         scope="post_office.publish",
@@ -156,8 +158,8 @@ class Publishing:
         """Publishes a message to all subscribers of an agent channel.
 
         It is logged before the call returns; agents' inboxes do not get it. Errors: `unknown_channel`,
-        `forbidden` (another realm), `conflict` (the key was used with another message), `rate_limited`,
-        `unavailable`.
+        `forbidden` (another realm), `too_large`, `conflict` (the key was used with another message),
+        `rate_limited`, `unavailable`.
         """
         self._check(caller, channel)
         await self._spend(caller, 1)
@@ -190,11 +192,10 @@ class Publishing:
         a user. Questions of one realm and conversation are answered in order. Errors: `unknown_channel`,
         `forbidden`, `conflict`, `overloaded` (the inbox is full), `rate_limited`, `unavailable`.
         """
-        if not self._channels.is_agent(channel):
-            raise InvalidArgument(f"{channel} is no agent channel; those are {', '.join(self._channels.agents)}")
+        self._channels.check_inbox(channel)
         acting = caller.acting_as(realm)
         await self._spend(caller, 1)
-        payload = msgspec.json.encode(message)
+        payload = self._encoded(message)
         message_id = new_message_id()
         body = agent_message(
             channel=channel, sender=Sender(kind="service", id=acting), payload=payload, message_id=message_id,
@@ -302,7 +303,7 @@ class Publishing:
         *,
         owner: str = "",
     ) -> Appended:
-        payload = msgspec.json.encode(message)
+        payload = self._encoded(message)
         message_id = new_message_id()
         data = publication(
             channel=channel, sender=Sender(kind="service", id=realm), payload=payload, message_id=message_id,
@@ -310,6 +311,12 @@ class Publishing:
         )  # fmt: skip
         digest = digest_of(channel, realm, payload) if key else ""
         return await self._log.append_now(channel, Entry(data, message_id, _key(caller, key), digest), owner=owner)
+
+    def _encoded(self, message: dict[str, Any]) -> bytes:
+        payload = msgspec.json.encode(message)
+        if len(payload) > self._max_message_bytes:
+            raise TooLarge(f"a message may have {self._max_message_bytes} bytes, and this one has {len(payload)}")
+        return payload
 
     def _check(self, caller: Identity, channel: str) -> None:
         self._channels.check(caller, "publish", channel)

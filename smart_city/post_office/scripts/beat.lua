@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- One heartbeat of an instance: renews its membership, tells its figures, and learns who lives and who lapsed.
 --
 -- KEYS  {instances}:leases (zset: member -> end of its lease in ms), {instances}:figures (hash: member -> JSON)

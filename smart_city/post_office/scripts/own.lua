@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Says who owns connections' logs: while the record lives, answers are appended there.
 --
 -- KEYS  `owner:{connection:ID}` of each connection

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Writes connections into their users' hashes, each whole or not at all.
 --
 -- KEYS  the hash `connections:USER` of each connection

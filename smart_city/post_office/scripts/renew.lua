@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Renews connections with their instance's lease.
 --
 -- KEYS  the hash `connections:USER` of each connection

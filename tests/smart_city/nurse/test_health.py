@@ -22,6 +22,7 @@ class World:
     connections: tuple[str, ...] = ("c1", "c2")
     now: float = 100.0
     pings: int = 0
+    full: bool = False
 
     async def ping(self) -> float:
         self.pings += 1
@@ -29,6 +30,9 @@ class World:
         if self.error:
             raise self.error
         return self.seconds
+
+    async def is_full(self) -> bool:
+        return self.full
 
     def health(self) -> Health:
         return Health(instance_id="i-1", store=self, bus=self, gateway=self, clock=lambda: self.now)
@@ -52,6 +56,15 @@ async def test_without_its_store_an_instance_is_degraded_and_stays_ready() -> No
     assert report.services["valkey"].error == "disconnected: connection refused"
     assert (gateway.status, gateway.http_status) == ("ready", 200)
     assert gateway.dependencies["post_office"] == "degraded"
+
+
+async def test_with_a_full_store_an_instance_is_degraded_and_says_why() -> None:
+    health = World(full=True).health()
+    report, gateway = await health.report(), await health.gateway()
+    assert (report.status, report.http_status) == ("degraded", 200)
+    assert report.services["valkey"].status == "degraded"
+    assert "full" in (report.services["valkey"].error or "")
+    assert gateway.status == "ready"
 
 
 async def test_an_instance_that_is_deaf_although_its_store_answers_is_not_ready() -> None:

@@ -87,7 +87,7 @@ def test_a_refused_frame_keeps_its_id_when_it_could_be_read() -> None:
     assert refused('{"type": 7, "id": "%s"}' % ("i" * 129)).frame_id == ""
 
 
-@pytest.mark.parametrize("payload", ["[]", '"text"', "1", "null"])
+@pytest.mark.parametrize("payload", ["[]", '"text"', "1", "null", '{"a": 1e999}'])
 def test_a_payload_must_be_an_object(payload: str) -> None:
     for check in (check_object, conversation_of):
         with pytest.raises(Exception) as caught:
