@@ -106,7 +106,7 @@ class Listener:
 
     @property
     def publications(self) -> list[dict[str, Any]]:
-        return [frame for frame in self.frames if "offset" in frame and "type" not in frame]
+        return [frame for frame in self.frames if "offset" in frame and frame.get("type") != "reset"]
 
     @property
     def offsets(self) -> list[int]:
