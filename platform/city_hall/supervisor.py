@@ -33,7 +33,6 @@ GUIDES_SECONDS = 2.0
 """What the demo agents get to end what they are saying."""
 MARGIN_SECONDS = 5.0
 """What a worker gets beyond its drain."""
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _log = logging.getLogger("smart_city.supervisor")
 
@@ -183,9 +182,14 @@ class Supervisor:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        """Ctrl-C, ``kill`` and a closed terminal end it in good order; ``nohup`` holds against the last."""
+        """Ctrl-C, ``kill`` and a closed terminal end it in good order; ``nohup`` holds against the last.
+
+        A shell starts its background jobs deaf to Ctrl-C; they are to hear ``kill -INT`` all the same.
+        """
         loop = asyncio.get_running_loop()
-        heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        heard = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            heard.append(signal.SIGHUP)
         for number in heard:
             loop.add_signal_handler(number, self._asked_to_stop)
         try:

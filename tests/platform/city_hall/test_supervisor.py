@@ -138,6 +138,15 @@ class TestEnding:
             assert not is_alive(worker)
             assert not is_alive(valkey)
 
+    def test_started_in_a_shells_background_it_hears_sigint_and_under_nohup_no_sighup(self, data_dir: Path) -> None:
+        deaf = ("sh", "-c", "trap '' INT HUP; exec \"$@\"", "sh", *TINY_SERVE)
+        with Serving(data_dir, command=deaf).opened() as city:
+            city.signal(signal.SIGHUP)
+            assert is_alive(city.get()["pid"])
+
+            city.signal(signal.SIGINT)
+            assert city.ended() == 0
+
     def test_a_signal_while_it_still_opens_ends_it_as_well(self, data_dir: Path) -> None:
         with Tiny(data_dir) as city:
             wait_until((data_dir / "operator-token").exists, "it has begun")
