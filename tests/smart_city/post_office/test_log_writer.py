@@ -298,12 +298,12 @@ class TestOutages:
         assert [type(each) for each in told.errors] == [Unavailable] * 5
         assert log.announced == []
         server.resume()
-        assert (await log.append_now("guide", an_entry())).offset in {1, 4}
+        assert (await ALog(own, tasks).append_now("guide", an_entry())).offset in {1, 4}
 
     async def test_what_was_given_up_is_never_logged_behind_what_came_later(
         self, server: ValkeyServer, own: WatchedValkey, tasks: Tasks
     ) -> None:
-        log, told = ALog(own, tasks, patience=Patience(seconds=0.3)), Told()
+        log, told = ALog(own, tasks, patience=Patience(seconds=1)), Told()
         await log.write("guide", an_entry())
         server.hang()
         given_up = some(1)
@@ -337,7 +337,7 @@ class TestOutages:
         assert await log.flush(5) == 0
         assert len(told.outcomes) == 14
         server.resume()
-        await log.write("guide", an_entry())
+        assert (await ALog(own, tasks).append_now("guide", an_entry())).offset in {1, 11}
 
     async def test_what_waits_is_bounded_by_bytes(self, server: ValkeyServer, own: WatchedValkey, tasks: Tasks) -> None:
         log, told = ALog(own, tasks, patience=Patience(seconds=0.3, bytes=2500)), Told()
@@ -350,7 +350,7 @@ class TestOutages:
     async def test_reading_waits_for_a_restart_but_not_for_ever(
         self, server: ValkeyServer, own: WatchedValkey, tasks: Tasks
     ) -> None:
-        log = ALog(own, tasks, patience=Patience(seconds=0.5))
+        log = ALog(own, tasks, patience=Patience(seconds=2))
         data = await log.write("guide", an_entry(key="k"))
         restart = asyncio.create_task(asyncio.to_thread(server.restart))
         while not restart.done():
@@ -358,11 +358,10 @@ class TestOutages:
             assert list((await log.read("guide", Position(0))).entries) == data
             assert await log.has_key("guide", "k")
         server.kill()
-        began = time.monotonic()
-        for question in (log.read("guide", None), log.newest(["guide"]), log.has_key("guide", "k")):
-            with pytest.raises(Unavailable):
-                await question
-        assert time.monotonic() - began < 5
+        questions = (log.read("guide", None), log.newest(["guide"]), log.has_key("guide", "k"))
+        async with asyncio.timeout(10):
+            answers = await asyncio.gather(*questions, return_exceptions=True)
+        assert [type(answer) for answer in answers] == [Unavailable] * 3
 
     async def test_a_full_store_is_overloaded_and_nothing_is_appended(
         self, server: ValkeyServer, own: WatchedValkey, tasks: Tasks
