@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import subprocess
@@ -162,40 +161,3 @@ async def test_both_workers_serve(city: Serving, request: pytest.FixtureRequest)
         if len(seen) == wanted:
             break
     assert len(seen) == wanted
-
-
-async def test_listen_goes_on_over_a_restart_without_a_gap(tmp_path: Path) -> None:
-    data_dir = tmp_path / "data"
-    with Serving(data_dir, "--port", "0", "--no-demo") as first:
-        first.opened()
-        port = first.url.rpartition(":")[2]
-        smart_city(first, "publish", "guide", '{"n": 0}')
-        listening = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "city_hall", "listen", "guide", "--since", "0", "--url", first.url,
-            "--data-dir", str(data_dir), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
-            env=os.environ | {"SMART_CITY_TOKEN": ""},
-        )  # fmt: skip
-        try:
-            assert await line_of(listening) == 0
-            first.process.kill()
-            first.process.wait()
-            with Serving(data_dir, "--port", port, "--no-demo") as second:
-                second.opened()
-                for number in (1, 2):
-                    smart_city(second, "publish", "guide", json.dumps({"n": number}))
-                    assert await line_of(listening) == number
-        finally:
-            listening.terminate()
-            await listening.wait()
-
-
-async def line_of(listening: asyncio.subprocess.Process) -> int:
-    """The number in the payload of the next line."""
-    assert listening.stdout is not None
-    async with asyncio.timeout(30):
-        line = await listening.stdout.readline()
-    published = json.loads(line)
-    assert published["channel"] == "guide"
-    assert published["offset"] == published["payload"]["n"] + 1
-    assert published["epoch"]
-    return int(published["payload"]["n"])

@@ -139,33 +139,6 @@ async def test_a_killed_valkey_comes_back_and_no_socket_closes(tmp_path: Path) -
             await alice.nothing_but_pong()
 
 
-def test_ctrl_c_ends_all_that_was_started(tmp_path: Path) -> None:
-    with Serving(tmp_path / "data", "--port", "0") as city:
-        city.opened()
-        valkey = city.valkey_pid
-        assert valkey
-        city.signal(signal.SIGINT)
-        assert city.ended() == 0
-        assert city.valkey_pid == 0
-
-
-def test_two_platforms_share_a_data_dir_and_the_last_one_stops_the_store(tmp_path: Path) -> None:
-    data_dir = tmp_path / "data"
-    with Serving(data_dir, "--port", "0", "--no-demo") as one, Serving(data_dir, "--port", "0", "--no-demo") as two:
-        one.opened()
-        two.opened()
-        call(one, "post_office.publish_to_agent_channel", channel="guide", message={"n": 1})
-        history = call(two, "post_office.get_channel_history", channel="guide")
-        assert [entry["payload"] for entry in history["publications"]] == [{"n": 1}]
-        one.signal(signal.SIGTERM)
-        assert one.ended() == 0
-        assert two.valkey_pid
-        call(two, "post_office.publish_to_agent_channel", channel="guide", message={"n": 2})
-        two.signal(signal.SIGTERM)
-        assert two.ended() == 0
-        assert two.valkey_pid == 0
-
-
 @asynccontextmanager
 async def agent_on(city: Serving, *, other_than: str) -> AsyncIterator[WireClient]:
     """A connection of the operator on another worker than the named one; the kernel chooses, so it is tried."""
