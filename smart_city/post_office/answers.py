@@ -156,7 +156,7 @@ class Answers:
             if standing.hops >= MOST_HOPS:
                 await self._take_back(delivery, "hops", "dead")
             else:
-                await self._hand_on(standing, channel)
+                await self._hand_on(delivery, channel)
 
     def close(self) -> None:
         """Tells no parts any more; what is open breaks off when its deliveries are handed back."""
@@ -183,13 +183,12 @@ class Answers:
 
         self._tasks.spawn("end of an answer too large", end())
 
-    async def _hand_on(self, standing: Standing, channel: str) -> None:
+    async def _hand_on(self, delivery: DeliveryId, channel: str) -> None:
         """Noted here first, so that whoever reclaims the delivery finishes what has begun."""
-        delivery = standing.delivery
-        if standing.stream and await self.returns.break_off(standing, "forwarded"):
+        leaving = await self._deliveries.leave(delivery, channel)
+        if leaving.stream and await self.returns.break_off(leaving):
             await self._settle(delivery)
             raise StaleDelivery(f"the delivery {delivery} is answered already")
-        leaving = await self._deliveries.leave(delivery, channel)
         try:
             await self._inbox.send_now(handed_on(leaving, channel))
         except (Overloaded, Conflict):

@@ -1,7 +1,7 @@
-"""Who takes questions here: consumers with room are served in turn, and what they leave is brought home.
+"""Who takes questions here: consumers with room are served in turn, as soon as there is something to take.
 
-One take is in flight for each channel. What may be taken is decided in `inbox`; how a delivery ends that
-nobody answered, in `returns`.
+One take is in flight for each channel. What may be taken is decided in `inbox`; what becomes of deliveries whose
+taker went is `reaper`'s work.
 """
 
 from __future__ import annotations
@@ -9,28 +9,27 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
-from foundations.errors import CityError, StaleDelivery
+from foundations.errors import CityError
 from foundations.supervision import Tasks
 from foundations.telemetry import Counters
 from foundations.valkey.subscriptions import Subscriptions
 from smart_city.post_office.answers import Answers
-from smart_city.post_office.deliveries import RECLAIMED_AT_ONCE, How
 from smart_city.post_office.inbox import Delivery, Holder, Inbox, Taken
 from smart_city.post_office.inbox_scripts import bus_channel
-from smart_city.post_office.questions import DeliveryId, Reclaimed, UnheardTake
+from smart_city.post_office.questions import DeliveryId, UnheardTake
+from smart_city.post_office.reaper import Reaper
 
 _log = logging.getLogger(__name__)
 
 POLL_SECONDS = 1.0
 """How often is reaped, and asked without a wake-up while somebody has room: wake-ups may be lost."""
 TAKEN_AT_ONCE = 128
-CONSUMERS_KNOWN_POLLS = 5
 CLOSE_SECONDS = 3.0
 
 
@@ -48,13 +47,14 @@ class Taker(Protocol):
 class _Place:
     """A taker at a desk. ``stays``: what it was given outlives it, and this instance.
 
-    ``promised``: deliveries that are its own unless they prove answered.
+    ``promised``: deliveries that will be its own unless they prove answered.
     """
 
     taker: Taker
     holder: Holder
     stays: bool
     promised: int = 0
+    is_attached: bool = True
 
     @property
     def room(self) -> int:
@@ -93,22 +93,18 @@ class Dispatcher:
         *, instance_id: str, instance_lease_seconds: float, poll_seconds: float = POLL_SECONDS,
     ) -> None:  # fmt: skip
         self._inbox = inbox
-        self._deliveries = inbox.deliveries
         self._answers = answers
         self._subscriptions = subscriptions
         self._tasks = tasks
         self._counters = counters
         self._instance = instance_id
-        self._instance_lease = instance_lease_seconds
         self._poll = poll_seconds
         self._desks = {channel: _Desk(channel) for channel in inbox.channels}
+        self._reaper = Reaper(
+            inbox, answers.returns, tasks, instance_id=instance_id, instance_lease_seconds=instance_lease_seconds,
+            poll_seconds=poll_seconds, consumers=self.consumers,
+        )  # fmt: skip
         self._serving: list[asyncio.Task[None]] = []
-        self._reaping: asyncio.Task[None] | None = None
-        self._homeward: set[asyncio.Task[None]] = set()
-        self._owed: list[Callable[[], Awaitable[None]]] = []
-        """What could not be brought home because Valkey was away."""
-        self._is_away = False
-        self._quiet_until = 0.0
         self._is_closing = False
 
     async def start(self) -> None:
@@ -125,27 +121,21 @@ class Dispatcher:
         self._serving = [
             self._tasks.start(f"desk of {desk.channel}", partial(self._serve, desk)) for desk in self._desks.values()
         ]
-        self._reaping = self._tasks.start("reaper of the inboxes", self._reap_each_second)
+        self._reaper.start()
 
     async def close(self) -> None:
         """Takes nothing more and hands everything back, which counts as no try; answers tell no more parts."""
         self._is_closing = True
         self._answers.close()
-        places = [(desk, place) for desk in self._desks.values() for place in desk.places]
         for desk in self._desks.values():
-            desk.places.clear()
-            desk.woken.set()
             self._subscriptions.leave(bus_channel(desk.channel))
-        if self._reaping is not None:
-            self._reaping.cancel()
-        with suppress(TimeoutError, CityError):
+            for place in list(desk.places):
+                self._detach(desk, place, counts=False)
+            desk.woken.set()
+        with suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_SECONDS):
-                await asyncio.gather(*self._serving, *self._homeward, return_exceptions=True)
-                for desk, place in places:
-                    if not place.stays:
-                        await self._hand_back(desk.channel, place, counts=False)
-                for channel in self._desks:
-                    await self._inbox.count_consumers(channel, self._instance, 0, 1)
+                await asyncio.gather(*self._serving, return_exceptions=True)
+                await self._reaper.close()
 
     def attach(self, channel: str, taker: Taker, *, lease_seconds: float | None = None, stays: bool = False) -> None:
         """Lets a taker be served. ``stays``: what it gets belongs to its name, not to this instance.
@@ -162,12 +152,16 @@ class Dispatcher:
     def detach(self, channel: str, taker: Taker, *, counts: bool = True) -> None:
         """Serves a taker no more; what it has goes back, as a failed try unless ``counts`` is false."""
         desk = self._desks[channel]
-        place = next((place for place in desk.places if place.taker is taker), None)
-        if place is None:
-            return
+        for place in desk.places:
+            if place.taker is taker:
+                return self._detach(desk, place, counts=counts)
+        return None
+
+    def _detach(self, desk: _Desk, place: _Place, *, counts: bool) -> None:
         desk.places.remove(place)
+        place.is_attached = False
         if not place.stays:
-            self._bring_home(partial(self._hand_back, channel, place, counts=counts))
+            self._reaper.hand_back(desk.channel, place.holder.name, counts=counts)
 
     def has_room(self, channel: str) -> None:
         """Somebody can take more."""
@@ -175,8 +169,7 @@ class Dispatcher:
 
     def lapsed(self, instance_id: str) -> None:
         """An instance is gone: what its consumers had is taken from them."""
-        for channel in self._desks:
-            self._bring_home(partial(self._reclaim_from, channel, instance_id))
+        self._reaper.take_from(instance_id)
 
     def consumers(self, channel: str) -> int:
         """How many takers the channel has here."""
@@ -204,7 +197,7 @@ class Dispatcher:
         try:
             taken = await self._inbox.take(desk.channel, [place.holder for place in plan])
         except UnheardTake as take:
-            self._bring_home(partial(self._return_unheard, desk.channel, take))
+            self._reaper.return_unheard(desk.channel, take)
             raise
         self._give(desk, plan, taken)
         if taken.has_more or len(taken.deliveries) == len(plan):
@@ -224,7 +217,7 @@ class Dispatcher:
         """Gives what was given before, unless it proves answered. If nobody knows, its lease will lapse."""
         try:
             if await self._answers.askers.is_answered(delivery.route, delivery.message_id):
-                await self._deliveries.done([DeliveryId.parse(delivery.delivery_id)])
+                await self._inbox.deliveries.done([DeliveryId.parse(delivery.delivery_id)])
                 return
         except CityError as error:
             _log.warning("whether %s is answered cannot be known yet: %s", delivery.delivery_id, error)
@@ -235,80 +228,15 @@ class Dispatcher:
         self._give_one(desk, place, delivery)
 
     def _give_one(self, desk: _Desk, place: _Place, delivery: Delivery) -> None:
-        how: How = "free"  # the taker left meanwhile, and never saw it
-        if place in desk.places:
-            try:
-                place.taker.deliver(delivery)
-            except Exception:
-                _log.exception("%s could not take %s", place.holder.name, delivery.delivery_id)
-                how = "try"
-            else:
-                self._counters.deliveries += 1
-                return
-        self._bring_home(partial(self._return, delivery, how))
-
-    # Bringing home
-
-    def _bring_home(self, action: Callable[[], Awaitable[None]]) -> None:
-        task = self._tasks.spawn("bringing deliveries home", self._now_or_later(action))
-        self._homeward.add(task)
-        task.add_done_callback(self._homeward.discard)
-
-    async def _now_or_later(self, action: Callable[[], Awaitable[None]]) -> None:
+        if not place.is_attached:  # it left meanwhile, and never saw it
+            return self._reaper.return_one(delivery, "free")
         try:
-            await action()
-        except CityError as error:
-            _log.warning("deliveries cannot be brought home yet: %s", error)
-            self._owed.append(action)
-
-    async def _return(self, delivery: Delivery, how: How) -> None:
-        with suppress(StaleDelivery):
-            delivery_id = DeliveryId.parse(delivery.delivery_id)
-            await self._answers.returns.end(await self._deliveries.take_back(delivery_id, "closed", how))
-
-    async def _hand_back(self, channel: str, place: _Place, *, counts: bool) -> None:
-        await self._end_all(partial(self._deliveries.hand_back, channel, place.holder.name, counts=counts))
-
-    async def _reclaim_from(self, channel: str, instance_id: str) -> None:
-        await self._end_all(partial(self._deliveries.lost, channel, instance_id))
-
-    async def _return_unheard(self, channel: str, take: UnheardTake) -> None:
-        await self._end_all(partial(self._deliveries.unheard, channel, take))
-
-    async def _end_all(self, reclaim: Callable[[], Awaitable[Sequence[Reclaimed]]]) -> None:
-        """Reclaims in rounds until nothing is left."""
-        while True:
-            reclaimed = await reclaim()
-            await self._answers.returns.end_all(reclaimed)
-            if len(reclaimed) < RECLAIMED_AT_ONCE:
-                return
-
-    # Reaping
-
-    async def _reap_each_second(self) -> None:
-        while True:
-            await asyncio.sleep(self._poll)
-            try:
-                await self._reap()
-            except CityError as error:
-                if not self._is_away:
-                    _log.warning("the inboxes cannot be looked after: %s", error)
-                self._is_away = True
-
-    async def _reap(self) -> None:
-        """Brings home what is owed and what lapsed; after Valkey was away the living come first."""
-        known = self._poll * CONSUMERS_KNOWN_POLLS
-        for desk in self._desks.values():
-            await self._inbox.count_consumers(desk.channel, self._instance, len(desk.places), known)
-        now = asyncio.get_running_loop().time()
-        if self._is_away:
-            self._is_away, self._quiet_until = False, now + self._instance_lease
-        owed, self._owed = self._owed, []
-        for action in owed:
-            self._bring_home(action)
-        if now >= self._quiet_until:
-            for channel in self._desks:
-                await self._end_all(partial(self._deliveries.lapsed, channel))
+            place.taker.deliver(delivery)
+        except Exception:
+            _log.exception("%s could not take %s", place.holder.name, delivery.delivery_id)
+            return self._reaper.return_one(delivery, "try")
+        self._counters.deliveries += 1
+        return None
 
 
 def _ignoring(action: Callable[[], None], _: bytes) -> None:

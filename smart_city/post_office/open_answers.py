@@ -71,9 +71,13 @@ class OpenAnswers:
         self._script = Script.read("smart_city.post_office", "stream")
         self._rounds: Rounds[_Item, list[Any]] = Rounds("open answers", tasks, self._send, _tell)
 
-    async def open(self, log: str, message_id: str, head: bytes, text: bytes, *, is_hidden: bool) -> None:
-        """Begins an answer; joiners get the frame ``head`` with the text so far, unless it is hidden."""
-        await self._act("open", log, message_id, "hidden" if is_hidden else "", head, text)
+    async def open(self, log: str, message_id: str, head: bytes, text: bytes, *, is_hidden: bool) -> bool:
+        """Begins an answer, unless it was decided that it breaks off; returns whether it did.
+
+        Joiners get the frame ``head`` with the text so far, unless the answer is hidden.
+        """
+        number, *_ = await self._act("open", log, message_id, "hidden" if is_hidden else "", head, text)
+        return bool(number >= 0)
 
     async def append(self, log: str, message_id: str, part: Part) -> int | None:
         """Adds a part and tells it to those who listen, once; returns the newest part, nothing if ended.

@@ -25,6 +25,7 @@ from smart_city.post_office.open_answers import End, OpenAnswers, Part
 from smart_city.post_office.questions import DeliveryId, Standing
 from smart_city.post_office.returns import Returns
 
+BROKEN_OFF = "this answer was broken off: its lease lapsed, or it was given back"
 IDLE_LEASES = 3
 """An answer is forgotten here after so many leases without a word; Valkey knows it all the same."""
 
@@ -81,7 +82,8 @@ class Parts:
         log = told.log if told else route.channel or delivery.channel
         text = frames.escaped(frames.text_of(payload) or "")
         head = frames.snapshot_head(about, log, stream)
-        await self._open_answers.open(log, stream, head, text, is_hidden=told is None)
+        if not await self._open_answers.open(log, stream, head, text, is_hidden=told is None):
+            raise StaleDelivery(BROKEN_OFF)
         self._give(delivery, about, log, stream, newest_part=0)
 
     async def add(self, delivery: DeliveryId, payload: bytes) -> None:
@@ -116,7 +118,7 @@ class Parts:
         given = self._given.get(standing.delivery) or await self._adopt(standing)
         ended = await given.gathering.finish(End(agent=agent, intent=intent, payload=Raw(payload)))
         if ended is None:
-            raise StaleDelivery("this answer was broken off: its lease lapsed, or it was given back")
+            raise StaleDelivery(BROKEN_OFF)
         await self._returns.say_end(standing, ended)
         self.drop(standing.delivery)
         self._tasks.spawn("forgetting", self._quietly(self._open_answers.forget, given))

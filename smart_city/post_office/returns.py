@@ -78,9 +78,12 @@ class Returns:
         Raises:
             CityError: a store did not answer; the delivery will be reaped again.
         """
-        if reclaimed.to and await self._has_arrived(reclaimed):
-            return await self._inbox.deliveries.conclude(reclaimed, is_done=True)
         attempt = _Attempt.of(reclaimed, reclaimed.why)
+        if reclaimed.to:
+            is_answered = bool(reclaimed.stream) and await self.break_off(reclaimed)
+            if is_answered or await self._has_arrived(reclaimed):
+                return await self._inbox.deliveries.conclude(reclaimed, is_done=True)
+            attempt = attempt._replace(stream="")
         is_dying = reclaimed.ending == "dead"
         if attempt.stream:
             is_answered = await self._end_stream(attempt, is_dying=is_dying)
@@ -91,9 +94,9 @@ class Returns:
         self._counters.dead_letters += is_dying and not is_answered
         return await self._inbox.deliveries.conclude(reclaimed, is_done=is_answered)
 
-    async def break_off(self, standing: Standing, why: str) -> bool:
-        """Ends an open answer whose question goes on elsewhere; returns whether it proves answered instead."""
-        return await self._end_stream(_Attempt.of(standing, why), is_dying=False)
+    async def break_off(self, leaving: Standing | Reclaimed) -> bool:
+        """Ends the open answer to a question that is handed on; returns whether it proves answered instead."""
+        return await self._end_stream(_Attempt.of(leaving, "forwarded"), is_dying=False)
 
     async def say_end(self, standing: Standing, ended: Ended) -> None:
         """Says the final word that was decided for an open answer."""

@@ -6,9 +6,9 @@
 --   extend lease            more time
 --   done                    dealt with; not while an answer in parts is open
 --   close                   dealt with, and so is any answer in parts; or it has arrived elsewhere
---   leave  channel          it goes to another inbox: from now on only `leave` (to the same), `close` and `stay`
---                           are heard; an answer in parts was ended before
---   stay                    it did not go
+--   leave  channel          it goes to another inbox, an answer in parts will be ended first: from now on only `leave`
+--                           (to the same), `close` and `stay` are heard
+--   stay                    it did not go; an answer in parts was ended
 --
 -- Answers for each: {stale}, or {ok} followed for check, open and leave by what is known of it, or {open} followed by
 -- the same when an open answer is in the way. A delivery is good while it is held, its serial is the last one, and
@@ -62,7 +62,6 @@ end
 
 function verbs.leave(id, m, channel)
   call('HSET', message_key(id), 'to', channel)
-  call('HDEL', message_key(id), 'stream', 'agent')
   m.body = call('HGET', message_key(id), 'body')
   return say('ok', m)
 end
@@ -72,7 +71,7 @@ verbs.close = settle
 local when_leaving = {close = settle}
 
 function when_leaving.stay(id)
-  call('HDEL', message_key(id), 'to')
+  call('HDEL', message_key(id), 'to', 'stream', 'agent')
   return {'ok'}
 end
 

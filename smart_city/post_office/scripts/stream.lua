@@ -2,14 +2,15 @@
 --
 -- KEYS  for each item `log:{CHANNEL}`: the bus channel of a log, and how its keys begin:
 --         :streams  hash  message id -> frame; what joiners are sent
---         :drafts   hash  the same for answers that are shown to nobody, or no more; ID/end -> how one shall end
+--         :drafts   hash  the same for answers that are shown to nobody, or no more; ID/end -> how one shall end,
+--                         or '-' when it was decided that it breaks off
 -- ARGV  life of a forgotten answer (ms), most bytes of an answer, then SIX for each item:
 --       verb, message id, part, a frame up to its text, text (escaped as in JSON), end
 --
 --   open    the answer begins; the frame is the joiners'; part is 'hidden' if there shall be none
 --   append  text is added and published in a frame of its own as this part; sent again, it is known
 --   close   as append when there is text; then it is decided that and how the answer shall end, and no joiner sees it
---   fail    it is decided that the answer breaks off; unless it was decided that it shall end
+--   fail    it is decided that the answer breaks off, also if it is yet to begin; unless it shall end
 --   forget  its end is logged and settled
 --
 -- Answers for each {part}, for close and fail {part, whole text, end ('' when it breaks off)}.
@@ -39,9 +40,12 @@ local function find(log, id)
   return call('HGET', log .. ':drafts', id), false
 end
 
+local function ending_of(log, id) return call('HGET', log .. ':drafts', id .. '/end') end
+
 local verbs = {}
 
 function verbs.open(log, id, hidden, head, text)
+  if ending_of(log, id) then return {-1} end
   keep(log .. (hidden == '' and ':streams' or ':drafts'), id, head .. text .. tail(0))
   return {0}
 end
@@ -73,21 +77,20 @@ function verbs.append(log, id, part, head, text) return add(log, id, part, head,
 function verbs.close(log, id, part, head, text, ending)
   local answer = add(log, id, part, head, text, ending)
   if answer[1] < 0 then return answer end
-  answer[3] = call('HGET', log .. ':drafts', id .. '/end')
-  if not answer[3] then
-    keep(log .. ':drafts', id .. '/end', ending)
-    answer[3] = ending
-  end
+  answer[3] = ending_of(log, id) or ending
+  keep(log .. ':drafts', id .. '/end', answer[3])
   return answer
 end
 
 function verbs.fail(log, id)
-  local frame = find(log, id)
+  local frame, ending = find(log, id), ending_of(log, id)
+  if not ending or not frame then
+    verbs.forget(log, id)
+    keep(log .. ':drafts', id .. '/end', '-')
+  end
   if not frame then return {-1} end
   local _, text, part = parse(frame)
-  local ending = call('HGET', log .. ':drafts', id .. '/end') or ''
-  if ending == '' then verbs.forget(log, id) end
-  return {part, text, ending}
+  return {part, text, ending or ''}
 end
 
 local answers = {}

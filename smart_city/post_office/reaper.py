@@ -1,0 +1,134 @@
+"""Brings home what nobody will answer: deliveries of takers that went, leases that lapsed, questions that grew old.
+
+What Valkey did not take is tried again. How a delivery ends that came home is decided in `returns`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from functools import partial
+
+from foundations.errors import CityError, StaleDelivery
+from foundations.supervision import Tasks
+from smart_city.post_office.deliveries import RECLAIMED_AT_ONCE, How
+from smart_city.post_office.inbox import Delivery, Inbox
+from smart_city.post_office.questions import DeliveryId, Reclaimed, UnheardTake
+from smart_city.post_office.returns import Returns
+
+_log = logging.getLogger(__name__)
+
+CONSUMERS_KNOWN_POLLS = 5
+
+Action = Callable[[], Awaitable[None]]
+
+
+class Reaper:
+    """One instance's share of the reaping; ``consumers`` tells how many takers a channel has here."""
+
+    def __init__(
+        self, inbox: Inbox, returns: Returns, tasks: Tasks, *, instance_id: str, instance_lease_seconds: float,
+        poll_seconds: float, consumers: Callable[[str], int],
+    ) -> None:  # fmt: skip
+        self._inbox = inbox
+        self._deliveries = inbox.deliveries
+        self._returns = returns
+        self._tasks = tasks
+        self._instance = instance_id
+        self._instance_lease = instance_lease_seconds
+        self._poll = poll_seconds
+        self._consumers = consumers
+        self._reaping: asyncio.Task[None] | None = None
+        self._homeward: set[asyncio.Task[None]] = set()
+        self._owed: list[Action] = []
+        """What could not be brought home because Valkey was away."""
+        self._is_away = False
+        self._quiet_until = 0.0
+
+    def start(self) -> None:
+        """Begins to reap."""
+        self._reaping = self._tasks.start("reaper of the inboxes", self._reap_each_second)
+
+    async def close(self) -> None:
+        """Reaps no more, and waits for what is on its way home."""
+        if self._reaping is not None:
+            self._reaping.cancel()
+        with suppress(CityError):
+            for channel in self._inbox.channels:
+                await self._inbox.count_consumers(channel, self._instance, 0, self._poll)
+        await asyncio.gather(*self._homeward, return_exceptions=True)
+
+    def hand_back(self, channel: str, holder: str, *, counts: bool) -> None:
+        """A taker is gone: what it had is taken from it, as a failed try unless ``counts`` is false."""
+        self._bring_home(partial(self._end_all, partial(self._deliveries.hand_back, channel, holder, counts=counts)))
+
+    def take_from(self, instance_id: str) -> None:
+        """An instance is gone: what its consumers had is taken from them."""
+        for channel in self._inbox.channels:
+            self._bring_home(partial(self._end_all, partial(self._deliveries.lost, channel, instance_id)))
+
+    def return_unheard(self, channel: str, take: UnheardTake) -> None:
+        """A take got no answer: what it may have brought goes back."""
+        self._bring_home(partial(self._end_all, partial(self._deliveries.unheard, channel, take)))
+
+    def return_one(self, delivery: Delivery, how: How) -> None:
+        """A delivery found nobody to take it."""
+        self._bring_home(partial(self._return, DeliveryId.parse(delivery.delivery_id), how))
+
+    # Bringing home
+
+    def _bring_home(self, action: Action) -> None:
+        task = self._tasks.spawn("bringing deliveries home", self._now_or_later(action))
+        self._homeward.add(task)
+        task.add_done_callback(self._homeward.discard)
+
+    async def _now_or_later(self, action: Action) -> None:
+        try:
+            await action()
+        except CityError as error:
+            _log.warning("deliveries cannot be brought home yet: %s", error)
+            self._owed.append(action)
+
+    async def _return(self, delivery: DeliveryId, how: How) -> None:
+        with suppress(StaleDelivery):
+            await self._returns.end(await self._deliveries.take_back(delivery, "closed", how))
+
+    async def _end_all(self, reclaim: Callable[[], Awaitable[Sequence[Reclaimed]]]) -> None:
+        """Reclaims in rounds until nothing is left."""
+        while True:
+            reclaimed = await reclaim()
+            if reclaimed:
+                first = reclaimed[0]
+                _log.info("%d of %s come back (%s)", len(reclaimed), first.delivery.channel, first.why)
+            await self._returns.end_all(reclaimed)
+            if len(reclaimed) < RECLAIMED_AT_ONCE:
+                return
+
+    # Reaping
+
+    async def _reap_each_second(self) -> None:
+        while True:
+            await asyncio.sleep(self._poll)
+            try:
+                await self._reap()
+            except CityError as error:
+                if not self._is_away:
+                    _log.warning("the inboxes cannot be looked after: %s", error)
+                self._is_away = True
+
+    async def _reap(self) -> None:
+        """Brings home what is owed and what lapsed; after Valkey was away the living come first."""
+        known = self._poll * CONSUMERS_KNOWN_POLLS
+        for channel in self._inbox.channels:
+            await self._inbox.count_consumers(channel, self._instance, self._consumers(channel), known)
+        now = asyncio.get_running_loop().time()
+        if self._is_away:
+            self._is_away, self._quiet_until = False, now + self._instance_lease
+        owed, self._owed = self._owed, []
+        for action in owed:
+            self._bring_home(action)
+        if now >= self._quiet_until:
+            for channel in self._inbox.channels:
+                await self._end_all(partial(self._deliveries.lapsed, channel))
