@@ -12,7 +12,7 @@ import pytest_asyncio
 from tests.support.platform import Instance, Platform
 from tests.support.valkey import ValkeyServer
 
-CHANNELS = 40
+CHANNELS = 128
 _channels = itertools.cycle(range(CHANNELS))
 
 

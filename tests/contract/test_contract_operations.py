@@ -93,7 +93,8 @@ class TestPublishing:
         ("arguments", "field"),
         [({}, "items"), ({"items": {}}, "items"), ({"items": [7]}, "items"),
          ({"items": [{"channel": "guide"}]}, "items"),
-         ({"items": [{"channel": "guide", "message": {}, "x": 1}]}, "items"), ({"items": [{"channel": "guide", "message": {}}], "x": 1}, "x")],
+         ({"items": [{"channel": "guide", "message": {}, "x": 1}]}, "items"),
+         ({"items": [{"channel": "guide", "message": {}}], "x": 1}, "x")],
         ids=str,
     )  # fmt: skip
     async def test_a_batch_that_breaks_the_declaration_publishes_nothing(
