@@ -61,9 +61,7 @@ class ChatResponse(Struct, frozen=True, tag_field="type", tag="chat_response", k
     part: int | UnsetType = UNSET
 
 
-def whole(
-    about: About, log: str, message_id: str, payload: bytes, *, intent: str = "", is_end: bool = False
-) -> bytes:
+def whole(about: About, log: str, message_id: str, payload: bytes, *, intent: str = "", is_end: bool = False) -> bytes:
     """An answer, at once or as the end of one in parts."""
     return _frame(
         about,
@@ -77,18 +75,12 @@ def whole(
 
 def start(about: About, log: str, message_id: str, payload: bytes, *, intent: str = "") -> bytes:
     """The beginning of an answer in parts."""
-    return _frame(
-        about, log, message_id, payload=Raw(payload), intent=intent or UNSET, stream="start", part=0
-    )
+    return _frame(about, log, message_id, payload=Raw(payload), intent=intent or UNSET, stream="start", part=0)
 
 
-def error(
-    about: About, log: str, message_id: str, failure: Failure, payload: bytes, *, retrying: bool
-) -> bytes:
+def error(about: About, log: str, message_id: str, failure: Failure, payload: bytes, *, retrying: bool) -> bytes:
     """The end of an answer that did not come, or not to its end."""
-    return _frame(
-        about, log, message_id, payload=Raw(payload), stream="error", error=failure, retrying=retrying
-    )
+    return _frame(about, log, message_id, payload=Raw(payload), stream="error", error=failure, retrying=retrying)
 
 
 def delta_head(about: About, log: str, message_id: str) -> bytes:
@@ -131,7 +123,12 @@ def text_of(payload: bytes) -> str | None:
         InvalidMessage: the payload is no JSON object.
     """
     found = fields_of(payload).get("message")
-    return _text.decode(found) if found is not None and bytes(found).startswith(b'"') else None
+    if found is None or not bytes(found).startswith(b'"'):
+        return None
+    try:
+        return _text.decode(found)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise InvalidMessage(f"Invalid message format: message: {error}") from None
 
 
 def with_text(payload: bytes, text: str) -> bytes:

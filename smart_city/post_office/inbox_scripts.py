@@ -47,6 +47,6 @@ def groups_of(size: int, flat: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
 
 def _behind_what_is_shared(name: str) -> Script:
     """Valkey wants a script's flags in its first line."""
-    flags = "#!lua flags=allow-oom\n" if name in DRAINING else ""
+    flags = "" if name in FILLING else "#!lua flags=allow-oom\n"
     shared, own = Script.read(PACKAGE, "inbox"), Script.read(PACKAGE, name)
     return Script.of(own.name, flags + shared.source + own.source)

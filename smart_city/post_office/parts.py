@@ -57,9 +57,6 @@ class Parts:
         self._on_too_large = on_too_large
         self._given: dict[DeliveryId, _Given] = {}
 
-    def __contains__(self, delivery: DeliveryId) -> bool:
-        return delivery in self._given
-
     def __len__(self) -> int:
         return len(self._given)
 

@@ -1,5 +1,5 @@
--- How an inbox stands: depth, bytes, dead letters, consumers of all instances, and for how long (ms) the question that
--- was asked first among the waiting ones has waited (-1: none waits).
+-- How an inbox stands: depth, bytes, dead letters, consumers of all instances, and for how long (ms) has waited what
+-- waits longest (-1: nothing waits).
 
 local depth, bytes = unpack(call('HMGET', inbox .. ':meta', 'depth', 'bytes'))
 local consumers = 0

@@ -236,6 +236,12 @@ class TestAnswersInParts:
         with pytest.raises(InvalidMessage):
             await office.answers.reply(delivery.delivery_id, "guide", payload, stream="delta")
 
+    async def test_a_delta_whose_text_is_no_utf_8_is_refused(self, office: Office) -> None:
+        delivery = await asked(office)
+        await office.answers.reply(delivery.delivery_id, "guide", {}, stream="start")
+        with pytest.raises(InvalidMessage):
+            await office.answers.reply(delivery.delivery_id, "guide", b'{"message":"\xff"}', stream="delta")
+
     async def test_frames_sent_at_once_are_carried_out_in_their_order(self, office: Office) -> None:
         delivery = await asked(office)
         reply = office.answers.reply

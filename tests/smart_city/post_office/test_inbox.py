@@ -151,6 +151,7 @@ class TestBounds:
                     await ask(inbox, "x" * 400_000, user=f"user{n}")
             depth = (await inbox.status("guide")).depth
             assert depth > 1
+            await inbox.count_consumers("guide", "one", 1, 30)
             for expected in range(depth - 1, -1, -1):
                 await finish(inbox, await take_one(inbox))
                 assert (await inbox.status("guide")).depth == expected
