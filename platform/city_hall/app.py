@@ -5,6 +5,7 @@ It only composes; the parts are built in `container`, opened and closed by `life
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -22,7 +23,7 @@ from city_hall.surfaces.console import console_router
 from city_hall.surfaces.docs import bind_docs
 from city_hall.surfaces.health import bind_health, bind_metrics, bind_upgrade_notice
 from city_hall.surfaces.http import bind_operations
-from city_hall.surfaces.mcp import McpSurface, bind_mcp
+from city_hall.surfaces.later import Later, Surface, bind_mcp
 from city_hall.surfaces.openapi import bind_openapi
 from city_hall.surfaces.problems import bind_problems
 from foundations.settings import Settings
@@ -40,9 +41,12 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with opened(settings) as city:
-            mcp = _bind(app, city, settings)
-            async with mcp.run():
+            mcp = city.tasks().spawn("MCP", _bind(app, city, settings).run())
+            try:
                 yield
+            finally:
+                mcp.cancel()
+                await asyncio.wait({mcp}, timeout=settings.drain_seconds)
 
     app = FastAPI(
         title="Smart City", version=VERSION, lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None,
@@ -58,7 +62,7 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-def _bind(app: FastAPI, city: City, settings: Settings) -> McpSurface:
+def _bind(app: FastAPI, city: City, settings: Settings) -> Later:
     catalogue, invocation = city.catalogue(), city.invocation()
     identify = city.identities().identify
     gateway = app.state.gateway = city.gateway()
@@ -70,10 +74,16 @@ def _bind(app: FastAPI, city: City, settings: Settings) -> McpSurface:
     bind_docs(app, catalogue, identify, settings)
     bind_openapi(app)
     app.include_router(console_router(settings, city.front_desk()))
-    surface = McpSurface(catalogue, identify, invocation, settings, VERSION)
-    bind_mcp(app, surface)
+
+    def load_mcp() -> Surface:
+        from city_hall.surfaces.mcp import McpSurface
+
+        return McpSurface(catalogue, identify, invocation, settings, VERSION)
+
+    mcp = Later(load_mcp)
+    bind_mcp(app, mcp)
     gateway.start()
-    return surface
+    return mcp
 
 
 class CitySocket(Socket):

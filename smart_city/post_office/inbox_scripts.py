@@ -14,8 +14,8 @@ from foundations.valkey.scripts import Script
 
 PACKAGE = "smart_city.post_office"
 SCRIPTS = ("enqueue", "take", "settle", "reclaim", "conclude", "status", "consumers")
-DRAINING = frozenset({"take", "settle", "reclaim", "conclude", "consumers"})
-"""Scripts that also run in a store that is full, since what empties it depends on them."""
+FILLING = frozenset({"enqueue"})
+"""Scripts that do not run in a store that is full; all others are needed to empty it, or to see that it is."""
 
 
 class InboxScripts:

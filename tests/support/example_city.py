@@ -18,7 +18,8 @@ from city_hall.surfaces.connections import bind_connections
 from city_hall.surfaces.docs import bind_docs
 from city_hall.surfaces.health import bind_health, bind_metrics, bind_upgrade_notice
 from city_hall.surfaces.http import bind_operations
-from city_hall.surfaces.mcp import McpSurface, bind_mcp
+from city_hall.surfaces.later import bind_mcp
+from city_hall.surfaces.mcp import McpSurface
 from city_hall.surfaces.openapi import bind_openapi
 from city_hall.surfaces.problems import bind_problems
 from foundations.errors import ERRORS, CityError, RateLimited, Unauthenticated, Unavailable

@@ -12,7 +12,6 @@ from importlib import resources
 from typing import Any
 
 import mcp_types
-from fastapi import FastAPI
 from mcp.server import Server, ServerRequestContext
 from mcp.server.caching import CacheHint
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
@@ -20,7 +19,6 @@ from mcp.server.transport_security import TransportSecuritySettings
 from mcp.shared.exceptions import MCPError
 from pydantic_core import to_json
 from starlette.requests import Request
-from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
 from city_hall.surfaces.callers import Door, Identify
@@ -30,7 +28,6 @@ from foundations.errors import ERRORS, CityError, NotFound
 from foundations.invocation import Invocation, encode
 from foundations.settings import Settings
 
-PATH = "/mcp"
 _LIST_FRESH_MS = 60_000
 """How long a client may keep the list of tools: it changes only with a release."""
 _REFUSAL: dict[str, Any] = {
@@ -56,7 +53,7 @@ _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 
 class McpSurface:
-    """The MCP server and the ASGI application at `PATH`; `run` is entered once, before the first request."""
+    """The MCP server and the ASGI application at `later.MCP_PATH`; `run` is entered once, before the first request."""
 
     def __init__(
         self,
@@ -130,14 +127,6 @@ class McpSurface:
         except CityError as error:
             return _answer(_refused(error), is_error=True)
         return _answer({"success": True, **encode(result)})
-
-
-def bind_mcp(app: FastAPI, surface: McpSurface) -> None:
-    """Gives ``app`` the address of the MCP server; entering ``surface.run()`` is the lifespan's.
-
-    Without sessions there is nothing to stream by GET and nothing to end by DELETE: both are answered 405.
-    """
-    app.router.routes.append(Route(PATH, endpoint=surface, methods=["POST"], include_in_schema=False))
 
 
 def _instructions() -> str:
