@@ -5,10 +5,12 @@ It rewrites URLs only. A token found in one is taken out of it, so that no URL t
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 SOCKET_PATH = "/ws"
+_LOOPBACK = re.compile(r"127(\.[0-9]{1,3}){3}")
 SCHEMES = {"http": False, "ws": False, "https": True, "wss": True}
 
 
@@ -39,6 +41,12 @@ class Address:
     def with_token(self, token: str) -> Address:
         """The same place, for another token."""
         return replace(self, token=token)
+
+    @property
+    def is_on_this_machine(self) -> bool:
+        """Whether it is a loopback address, to which no proxy leads."""
+        name = (urlsplit(f"//{self.host}").hostname or "").removesuffix(".")
+        return name in {"localhost", "::1"} or _LOOPBACK.fullmatch(name) is not None
 
     @property
     def http(self) -> str:

@@ -34,6 +34,7 @@ class Operations:
             base_url=address.http,
             headers=headers,
             timeout=seconds,
+            trust_env=not address.is_on_this_machine,  # the variables of a proxy are for others
             verify=address.is_secure,  # loading the certificates takes 80 ms, and plain HTTP needs none
         )
 

@@ -55,6 +55,7 @@ async def _connected(settings: Settings) -> Valkey:
     """The store; one that is just being started is waited for."""
     loop = asyncio.get_running_loop()
     give_up = loop.time() + STORE_PATIENCE_SECONDS
+    is_waiting = False
     while True:
         try:
             return await Valkey.connect(
@@ -65,7 +66,9 @@ async def _connected(settings: Settings) -> Valkey:
         except Unavailable as error:
             if loop.time() > give_up:
                 raise
-            _log.warning("waiting for the store: %s", error)
+            if not is_waiting:
+                _log.warning("waiting up to %.0f s for the store: %s", STORE_PATIENCE_SECONDS, error)
+            is_waiting = True
             await asyncio.sleep(0.2)
 
 

@@ -37,3 +37,13 @@ def test_a_token_is_taken_out_of_the_url_and_never_shown() -> None:
 def test_what_is_no_address_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="address"):
         Address.parse(url)
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:8000", "http://localhost", "ws://[::1]:9/ws", "http://127.8.8.8"])
+def test_an_address_on_this_machine_is_known_as_one(url: str) -> None:
+    assert Address.parse(url).is_on_this_machine
+
+
+@pytest.mark.parametrize("url", ["http://example", "https://127.example", "http://localhost.example"])
+def test_an_address_elsewhere_is_none(url: str) -> None:
+    assert not Address.parse(url).is_on_this_machine
