@@ -26,9 +26,7 @@ def an_inbox(
     valkey: Valkey, tasks: Tasks, limits: InboxLimits = LIMITS, *, instance_id: str = "one", **changed: float
 ) -> Inbox:
     """An inbox as one instance uses it; further names change its limits."""
-    changes = {
-        name: int(value) if name in {"count", "bytes", "tries"} else value for name, value in changed.items()
-    }
+    changes = {name: int(value) if name in {"count", "bytes", "tries"} else value for name, value in changed.items()}
     return Inbox(valkey, tasks, replace(limits, **changes), channels=CHANNELS, instance_id=instance_id)  # type: ignore[arg-type]
 
 

@@ -253,6 +253,17 @@ class TestAnswersInParts:
         end = (await office.logged(ALICE))[-1]
         assert end["payload"]["message"] == "".join(f"{n} " for n in range(20))
 
+    async def test_done_sent_at_once_with_an_answer_in_parts_comes_after_it(self, office: Office) -> None:
+        delivery = await asked(office)
+        reply = office.answers.reply
+        await asyncio.gather(
+            reply(delivery.delivery_id, "guide", {}, stream="start"),
+            reply(delivery.delivery_id, "guide", {"message": "all"}, stream="delta"),
+            office.answers.done([delivery.delivery_id]),
+        )
+        end = (await office.logged(ALICE))[-1]
+        assert (end["stream"], end["payload"]) == ("end", {"message": "all"})
+
     async def test_an_answer_that_grows_too_long_ends_with_an_error(self, valkey: Valkey, tasks: Tasks) -> None:
         async with an_office(valkey, tasks, most_bytes=1000) as office:
             delivery = await asked(office)
@@ -419,19 +430,19 @@ class TestSettling:
     async def test_an_answer_whose_delivery_cannot_be_settled_is_settled_later(
         self, valkey: Valkey, tasks: Tasks
     ) -> None:
-        """Log and inboxes lie on two stores here, so that one may hang between the answer and its settling."""
+        """Log and inboxes lie on two stores here, so that one may die between the answer and its settling."""
         with ValkeyServer(appendfsync="no") as server:
             other = await Valkey.connect(server.url, timeout=0.2)
             inbox = an_inbox(other, tasks)
             log = WhenLogged(valkey, tasks, ROOMY, lambda _: None)
-            log.happens = server.hang
+            log.happens = server.kill
             answers = Answers(valkey, tasks, log, inbox, Counters(), gather_seconds=0.01, most_bytes=1000)
             for user in ("alice", "bob"):
                 await inbox.send_now(a_question(user=user, route=Route(user_id=user)))
             first, second = (each for _, each in (await inbox.take("guide", holders("one|a", "one|a"))).deliveries)
             await answers.reply(first.delivery_id, "guide", {"message": "1"})
             log.happens = lambda: None
-            server.resume()
+            server.start()
 
             async def is_settled(depth: int) -> bool:
                 return (await inbox.status("guide")).depth == depth
