@@ -24,11 +24,11 @@ from foundations.telemetry import Counters, Exposition
 from foundations.valkey import Subscriptions, Valkey
 from smart_city.nurse.health import Health
 from smart_city.post_office.answers import Answers
-from smart_city.post_office.bus import Announcer
 from smart_city.post_office.channels import Channels
 from smart_city.post_office.consumers import Consumers
-from smart_city.post_office.dispatch import Dispatcher
 from smart_city.post_office.fleet import Figures, Fleet
+from smart_city.post_office.fleet.registry import Leftovers, Registry
+from smart_city.post_office.fleet.succession import Succession
 from smart_city.post_office.gateway.admission import Admission
 from smart_city.post_office.gateway.credentials import Credentials
 from smart_city.post_office.gateway.desk import Desk
@@ -37,10 +37,10 @@ from smart_city.post_office.gateway.heartbeats import Heartbeats
 from smart_city.post_office.gateway.hub import Hub
 from smart_city.post_office.gateway.joining import Joining
 from smart_city.post_office.inbox import Inbox, InboxLimits
+from smart_city.post_office.inbox.dispatch import Dispatcher
 from smart_city.post_office.log import ChannelLog, LogLimits
+from smart_city.post_office.log.bus import Announcer
 from smart_city.post_office.operations import Agents, Observing, Publishing
-from smart_city.post_office.registry import Leftovers, Registry
-from smart_city.post_office.succession import Succession
 from smart_city.traffic_cop.identities import Identities
 from smart_city.traffic_cop.limits import Limits, Rate
 from smart_city.traffic_cop.operations import TrafficCop

@@ -17,11 +17,11 @@ from foundations.supervision import Tasks
 from foundations.telemetry import Counters
 from foundations.valkey.client import Valkey
 from foundations.valkey.subscriptions import Subscriptions
-from smart_city.post_office.bus import Announcer, bus_channel
 from smart_city.post_office.gateway.feed import Feed, Subscription
 from smart_city.post_office.gateway.hub import Hub
 from smart_city.post_office.gateway.joining import Joined, Joining
 from smart_city.post_office.log import ChannelLog, LogLimits, Page, Stretch
+from smart_city.post_office.log.bus import Announcer, bus_channel
 from smart_city.vocabulary import Position
 from tests.support.logs import ROOMY, an_entry
 

@@ -12,8 +12,9 @@ from dataclasses import replace
 from foundations.supervision import Tasks
 from foundations.valkey.client import Valkey
 from smart_city.post_office.envelopes import new_message_id
-from smart_city.post_office.inbox import Delivery, Holder, Inbox, InboxLimits, Question, Route, Taken
-from smart_city.post_office.questions import DeliveryId
+from smart_city.post_office.inbox import Delivery, Holder, Inbox, InboxLimits, Question, Route
+from smart_city.post_office.inbox.questions import DeliveryId
+from smart_city.post_office.inbox.store import Taken
 
 LIMITS = InboxLimits(first_wait_seconds=0.2, longest_wait_seconds=1.0)
 """As in production, but a second failed try waits 0.2 s and the next 0.4 s."""

@@ -12,11 +12,10 @@ from foundations.supervision import Tasks
 from foundations.telemetry import Counters
 from foundations.valkey.client import Valkey
 from foundations.valkey.subscriptions import Subscriptions
-from smart_city.post_office import bus
 from smart_city.post_office.answers import Answers
-from smart_city.post_office.dispatch import Dispatcher
 from smart_city.post_office.inbox import Delivery, Inbox, InboxLimits, Question
-from smart_city.post_office.log import ChannelLog, Stretch
+from smart_city.post_office.inbox.dispatch import Dispatcher
+from smart_city.post_office.log import ChannelLog, Stretch, bus
 from smart_city.vocabulary import Position
 from tests.support.inboxes import CHANNELS, LIMITS, a_question, text_of
 from tests.support.logs import ROOMY

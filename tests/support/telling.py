@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from smart_city.post_office import answer_frames as frames
-from smart_city.post_office.answer_frames import About
+from smart_city.post_office.answers import frames
+from smart_city.post_office.answers.frames import About
+from smart_city.post_office.answers.open_answers import OpenAnswers, Part
 from smart_city.post_office.envelopes import new_message_id
 from smart_city.post_office.log import Entry
-from smart_city.post_office.open_answers import OpenAnswers, Part
 from tests.support.hubs import Instance
 
 ABOUT = About("guide", "guide", "question", "")

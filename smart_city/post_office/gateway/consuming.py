@@ -15,10 +15,10 @@ from msgspec import UNSET, Raw
 from foundations.errors import Forbidden, InvalidMessage, StaleDelivery
 from smart_city.post_office.answers import Answers
 from smart_city.post_office.channels import Channels
-from smart_city.post_office.dispatch import Dispatcher
 from smart_city.post_office.gateway import messages
 from smart_city.post_office.gateway.messages import ClientFrame, check_object, encode, wire
-from smart_city.post_office.questions import Delivery
+from smart_city.post_office.inbox.dispatch import Dispatcher
+from smart_city.post_office.inbox.questions import Delivery
 from smart_city.vocabulary import Identity
 
 if TYPE_CHECKING:

@@ -10,11 +10,11 @@ from foundations.supervision import Tasks
 from foundations.telemetry import Counters
 from smart_city.post_office.answers import Answers
 from smart_city.post_office.channels import Channels
-from smart_city.post_office.dispatch import Dispatcher
+from smart_city.post_office.fleet.registry import Registry
 from smart_city.post_office.gateway.joining import Joining
 from smart_city.post_office.inbox import Inbox
+from smart_city.post_office.inbox.dispatch import Dispatcher
 from smart_city.post_office.log import ChannelLog
-from smart_city.post_office.registry import Registry
 from smart_city.vocabulary import Identity
 
 

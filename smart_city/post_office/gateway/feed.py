@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from foundations.errors import CityError
-from smart_city.post_office.bus import Delta
 from smart_city.post_office.channels import is_private
 from smart_city.post_office.gateway.recent import Recent
 from smart_city.post_office.log import Page, Stretch
+from smart_city.post_office.log.bus import Delta
 from smart_city.vocabulary import Position
 
 

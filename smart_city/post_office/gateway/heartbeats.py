@@ -10,9 +10,9 @@ import itertools
 
 from foundations.supervision import Tasks
 from smart_city.post_office.envelopes import timestamp
+from smart_city.post_office.fleet.registry import Registry
 from smart_city.post_office.gateway.connection import Connection
 from smart_city.post_office.gateway.messages import HEARTBEAT
-from smart_city.post_office.registry import Registry
 
 SILENT = 4008
 MISSED = 2

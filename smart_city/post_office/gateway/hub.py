@@ -15,12 +15,11 @@ from foundations.errors import CityError, Unavailable
 from foundations.supervision import Tasks
 from foundations.telemetry import Counters
 from foundations.valkey.subscriptions import Subscriptions
-from smart_city.post_office import bus
-from smart_city.post_office.bus import Delta, bus_channel
 from smart_city.post_office.gateway.feed import Feed, by_epoch
 from smart_city.post_office.gateway.messages import encode, positioned, wire
 from smart_city.post_office.gateway.tails import Tails
-from smart_city.post_office.log import ChannelLog, Page, Stretch
+from smart_city.post_office.log import ChannelLog, Page, Stretch, bus
+from smart_city.post_office.log.bus import Delta, bus_channel
 from smart_city.vocabulary import Position
 
 _log = logging.getLogger(__name__)

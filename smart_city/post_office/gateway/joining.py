@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from foundations.errors import CityError
 from foundations.supervision import Tasks
 from foundations.telemetry import Counters
-from smart_city.post_office.bus import Delta
 from smart_city.post_office.gateway.feed import Feed, Snapshots, Subscriber, Subscription, by_epoch
 from smart_city.post_office.gateway.hub import RETRY_SECONDS, Hub, reset_frame
 from smart_city.post_office.gateway.messages import positioned, wire
 from smart_city.post_office.log import ChannelLog, Page
+from smart_city.post_office.log.bus import Delta
 from smart_city.vocabulary import Position
 
 _log = logging.getLogger(__name__)

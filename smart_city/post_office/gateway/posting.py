@@ -16,8 +16,8 @@ from smart_city.post_office.envelopes import Sender, agent_message, digest_of, n
 from smart_city.post_office.gateway import messages
 from smart_city.post_office.gateway.desk import Bucket, Desk
 from smart_city.post_office.gateway.messages import Ack, ClientFrame, check_object, conversation_of, encode, wire
+from smart_city.post_office.inbox.questions import Question, Queued, Route
 from smart_city.post_office.log import Appended, Entry
-from smart_city.post_office.questions import Question, Queued, Route
 from smart_city.vocabulary import Identity, Right
 
 Waiting = Coroutine[Any, Any, None] | None

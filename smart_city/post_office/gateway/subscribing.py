@@ -11,11 +11,11 @@ from typing import Any
 
 from foundations.errors import CityError, Overloaded
 from smart_city.post_office.channels import is_private
+from smart_city.post_office.fleet.registry import Registered, Registry
 from smart_city.post_office.gateway.feed import Feed, Subscriber, Subscription
 from smart_city.post_office.gateway.joining import Joined, Joining
 from smart_city.post_office.gateway.messages import encode, wire
 from smart_city.post_office.log import Page
-from smart_city.post_office.registry import Registered, Registry
 from smart_city.vocabulary import Position
 
 Prepared = tuple[Feed, Page | None]

@@ -17,13 +17,13 @@ from foundations.operations import Result, operation
 from smart_city.post_office.answers import Answers
 from smart_city.post_office.channels import Channels
 from smart_city.post_office.consumers import Consumer, Consumers, Mode
-from smart_city.post_office.dispatch import Dispatcher
 from smart_city.post_office.gateway.feed import Subscription
 from smart_city.post_office.gateway.hub import Hub
+from smart_city.post_office.inbox.dispatch import Dispatcher
+from smart_city.post_office.inbox.questions import Delivery
 from smart_city.post_office.log import ChannelLog, Page
 from smart_city.post_office.operations.publishing import RealmArgument
 from smart_city.post_office.publications import end_of, publications_of
-from smart_city.post_office.questions import Delivery
 from smart_city.vocabulary import ChannelName, Identity, JsonObject, Position, PositionText
 
 LONGEST_WAIT_MS = 30_000

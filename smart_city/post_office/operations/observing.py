@@ -10,11 +10,11 @@ from foundations.errors import InvalidArgument, NotFound, Unauthenticated
 from foundations.operations import Result, operation
 from smart_city.post_office.channels import Channels
 from smart_city.post_office.fleet import Fleet
+from smart_city.post_office.fleet.registry import Registry
 from smart_city.post_office.inbox import Inbox
 from smart_city.post_office.log import ChannelLog
 from smart_city.post_office.operations.publishing import ConnectionIdArgument, RealmArgument
 from smart_city.post_office.publications import end_of, publications_of
-from smart_city.post_office.registry import Registry
 from smart_city.vocabulary import ChannelName, Identity, JsonObject, Position, PositionText, UserId
 
 DISCONNECTED = 1000

@@ -14,10 +14,10 @@ from foundations.telemetry import current_traceparent
 from smart_city.post_office.channels import Channels, connection_log, user_log
 from smart_city.post_office.envelopes import Sender, agent_message, digest_of, new_message_id, publication
 from smart_city.post_office.fleet import Fleet
+from smart_city.post_office.fleet.registry import Registry
 from smart_city.post_office.inbox import Inbox
+from smart_city.post_office.inbox.questions import Question, Route
 from smart_city.post_office.log import Appended, ChannelLog, Entry, Gone
-from smart_city.post_office.questions import Question, Route
-from smart_city.post_office.registry import Registry
 from smart_city.vocabulary import (
     ChannelName,
     ConversationId,

@@ -24,11 +24,11 @@ from foundations.supervision import Tasks
 from foundations.telemetry import Counters
 from foundations.valkey.client import Valkey
 from smart_city.post_office.answers import Answers
-from smart_city.post_office.askers import FinalWord, start_key
+from smart_city.post_office.answers.askers import FinalWord, start_key
+from smart_city.post_office.answers.open_answers import End, OpenAnswers, Part
 from smart_city.post_office.inbox import Delivery, Question, Route
+from smart_city.post_office.inbox.questions import handed_on
 from smart_city.post_office.log import Appended, ChannelLog, Entry
-from smart_city.post_office.open_answers import End, OpenAnswers, Part
-from smart_city.post_office.questions import handed_on
 from tests.support.inboxes import a_question, an_inbox, holders, id_of, until_async
 from tests.support.logs import ROOMY
 from tests.support.offices import Office, an_office

@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from smart_city.post_office.bus import Announcer, Delta, bus_channel, parse
 from smart_city.post_office.log import Stretch
+from smart_city.post_office.log.bus import Announcer, Delta, bus_channel, parse
 
 
 def test_a_stretch_is_cut_by_its_sizes() -> None:

@@ -10,8 +10,8 @@ import pytest
 from foundations.errors import StaleDelivery, Unavailable
 from foundations.supervision import Tasks
 from foundations.valkey.client import Valkey
-from smart_city.post_office.askers import final_key
-from smart_city.post_office.dispatch import Dispatcher
+from smart_city.post_office.answers.askers import final_key
+from smart_city.post_office.inbox.dispatch import Dispatcher
 from smart_city.post_office.log import Entry
 from tests.support.inboxes import a_question, holders, id_of, text_of, until_async
 from tests.support.offices import Agent, Office, an_office, attached

@@ -13,7 +13,7 @@ from foundations.errors import Conflict, Overloaded, StaleDelivery, Unavailable,
 from foundations.supervision import Tasks
 from foundations.valkey.client import Valkey
 from smart_city.post_office.inbox import Delivery, Inbox, Queued
-from smart_city.post_office.questions import DeliveryId, Reclaimed, UnheardTake
+from smart_city.post_office.inbox.questions import DeliveryId, Reclaimed, UnheardTake
 from tests.support.inboxes import a_question, an_inbox, holders, id_of, text_of, texts, until_async
 from tests.support.valkey import ValkeyServer
 from tests.support.waiting import until

@@ -24,10 +24,10 @@ from hypothesis.stateful import (
 from foundations.errors import Overloaded
 from foundations.supervision import Tasks
 from foundations.valkey.client import Valkey
-from smart_city.post_office.deliveries import How
 from smart_city.post_office.envelopes import new_message_id
 from smart_city.post_office.inbox import Delivery, Inbox, InboxLimits, Question, Queued
-from smart_city.post_office.questions import DeliveryId, Reclaimed
+from smart_city.post_office.inbox.deliveries import How
+from smart_city.post_office.inbox.questions import DeliveryId, Reclaimed
 from tests.support.inboxes import a_question, an_inbox, holders, id_of
 from tests.support.valkey import ValkeyServer
 

@@ -9,8 +9,7 @@ import pytest
 from foundations.errors import Conflict
 from foundations.supervision import Tasks
 from foundations.valkey import Subscriptions, Valkey
-from smart_city.post_office import bus
-from smart_city.post_office.log import Appended, Gone, LogLimits, Page, Retention, Stretch
+from smart_city.post_office.log import Appended, Gone, LogLimits, Page, Retention, Stretch, bus
 from smart_city.vocabulary import Position
 from tests.support.logs import ALog, an_entry, short_lived, some_limits
 from tests.support.waiting import until

@@ -9,7 +9,7 @@ import pytest
 
 from foundations.supervision import Tasks
 from foundations.valkey import Valkey
-from smart_city.post_office.log_calls import Post, append_call, log_script, read_answer
+from smart_city.post_office.log.calls import Post, append_call, log_script, read_answer
 from smart_city.vocabulary import Position
 from tests.support.logs import ROOMY, ALog, an_entry
 from tests.support.valkey import ValkeyServer

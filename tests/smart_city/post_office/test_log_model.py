@@ -29,7 +29,7 @@ from hypothesis.stateful import (
 from foundations.supervision import Tasks
 from foundations.valkey import Valkey
 from smart_city.post_office.log import ChannelLog, Entry, LogLimits, Page
-from smart_city.post_office.log_calls import Answer, AppendCall, Post, append_call, log_script, read_answer
+from smart_city.post_office.log.calls import Answer, AppendCall, Post, append_call, log_script, read_answer
 from smart_city.vocabulary import Position
 from tests.support.valkey import ValkeyServer
 

@@ -11,7 +11,7 @@ import pytest
 from foundations.errors import NotFound, TooManyConnections, Unavailable
 from foundations.supervision import Tasks
 from foundations.valkey import Valkey
-from smart_city.post_office.registry import Leftovers, Registry, owner_key, user_key
+from smart_city.post_office.fleet.registry import Leftovers, Registry, owner_key, user_key
 from tests.support.platform import unique
 from tests.support.somebody import Somebody
 from tests.support.valkey import ValkeyServer

@@ -7,9 +7,9 @@ import json
 from foundations.supervision import Tasks
 from foundations.valkey import Valkey
 from smart_city.post_office.envelopes import new_message_id, timestamp
+from smart_city.post_office.fleet.registry import Leftovers, Registry
+from smart_city.post_office.fleet.succession import Succession
 from smart_city.post_office.log import ChannelLog, Entry, LogLimits
-from smart_city.post_office.registry import Leftovers, Registry
-from smart_city.post_office.succession import Succession
 from smart_city.vocabulary import Position
 from tests.support.platform import unique
 from tests.support.somebody import Somebody

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from smart_city.post_office.bus import Delta
 from smart_city.post_office.gateway.feed import Feed, Snapshots, by_epoch
 from smart_city.post_office.log import Page
+from smart_city.post_office.log.bus import Delta
 from smart_city.vocabulary import Position
 
 

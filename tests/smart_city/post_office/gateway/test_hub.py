@@ -11,10 +11,10 @@ import pytest
 from foundations.errors import Unavailable
 from foundations.supervision import Tasks
 from foundations.valkey.client import Valkey
-from smart_city.post_office.bus import bus_channel
 from smart_city.post_office.gateway import hub as hub_module
 from smart_city.post_office.gateway.hub import BUFFERED
 from smart_city.post_office.log import LogLimits, Stretch
+from smart_city.post_office.log.bus import bus_channel
 from smart_city.vocabulary import Position
 from tests.support.hubs import Fate, Instance, Listener, instances
 from tests.support.lives import begin_new_life, copy_of

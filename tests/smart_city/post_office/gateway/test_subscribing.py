@@ -11,8 +11,8 @@ import pytest
 
 from foundations.errors import CityError, Forbidden, Unavailable
 from foundations.valkey.client import Valkey
+from smart_city.post_office.fleet.registry import Registry
 from smart_city.post_office.gateway.subscribing import Subscribing
-from smart_city.post_office.registry import Registry
 from smart_city.vocabulary import Position
 from tests.support.hubs import Instance, Listener, instances
 from tests.support.waiting import eventually, until

@@ -68,7 +68,7 @@ class OpenAnswers:
     def __init__(self, valkey: Valkey, tasks: Tasks, *, most_bytes: int) -> None:
         self._valkey = valkey
         self._most_bytes = most_bytes
-        self._script = Script.read("smart_city.post_office", "stream")
+        self._script = Script.read("smart_city.post_office.answers", "stream")
         self._rounds: Rounds[_Item, list[Any]] = Rounds("open answers", tasks, self._send, _tell)
 
     async def open(self, log: str, message_id: str, head: bytes, text: bytes, *, is_hidden: bool) -> bool:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from foundations.errors import CityError, Internal, Unavailable
 from foundations.supervision import Tasks
 from foundations.valkey import Valkey
-from smart_city.post_office.log_calls import (
+from smart_city.post_office.log.calls import (
     Answer,
     AppendCall,
     Outcome,
@@ -29,8 +29,8 @@ from smart_city.post_office.log_calls import (
     read_answer,
     rounds_by_slot,
 )
-from smart_city.post_office.log_patience import Patience
-from smart_city.post_office.log_values import Appended, Entry, LogLimits, Stretch
+from smart_city.post_office.log.patience import Patience
+from smart_city.post_office.log.values import Appended, Entry, LogLimits, Stretch
 
 _log = logging.getLogger(__name__)
 

@@ -20,10 +20,10 @@ from foundations.supervision import Tasks
 from foundations.telemetry import Counters
 from foundations.valkey.subscriptions import Subscriptions
 from smart_city.post_office.answers import Answers
-from smart_city.post_office.inbox import Delivery, Holder, Inbox, Taken
-from smart_city.post_office.inbox_scripts import bus_channel
-from smart_city.post_office.questions import DeliveryId, UnheardTake
-from smart_city.post_office.reaper import Reaper
+from smart_city.post_office.inbox.calls import bus_channel
+from smart_city.post_office.inbox.questions import Delivery, DeliveryId, Holder, UnheardTake
+from smart_city.post_office.inbox.reaper import Reaper
+from smart_city.post_office.inbox.store import Inbox, Taken
 
 _log = logging.getLogger(__name__)
 

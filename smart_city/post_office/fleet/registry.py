@@ -20,7 +20,7 @@ from foundations.valkey.scripts import Script
 from smart_city.post_office.channels import connection_log
 
 _log = logging.getLogger(__name__)
-_PACKAGE = "smart_city.post_office"
+_PACKAGE = "smart_city.post_office.fleet"
 AT_ONCE = 500
 """Connections in one script call."""
 RENEWALS_A_LEASE = 2.5

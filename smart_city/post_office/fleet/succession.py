@@ -16,8 +16,8 @@ from msgspec import Raw, Struct
 from foundations.errors import CityError
 from foundations.supervision import Tasks
 from smart_city.post_office.channels import connection_log, user_log
+from smart_city.post_office.fleet.registry import Leftovers
 from smart_city.post_office.log import ChannelLog, Entry
-from smart_city.post_office.registry import Leftovers
 from smart_city.vocabulary import Position
 
 _log = logging.getLogger(__name__)

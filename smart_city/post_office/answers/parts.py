@@ -15,15 +15,15 @@ from msgspec import Raw
 
 from foundations.errors import CityError, Conflict, InvalidMessage, StaleDelivery, TooLarge
 from foundations.supervision import Tasks
-from smart_city.post_office import answer_frames as frames
-from smart_city.post_office.answer_frames import About
-from smart_city.post_office.askers import Askers, about_delivery, start_key
+from smart_city.post_office.answers import frames
+from smart_city.post_office.answers.askers import Askers, about_delivery, start_key
+from smart_city.post_office.answers.frames import About
+from smart_city.post_office.answers.gathering import Gathering
+from smart_city.post_office.answers.open_answers import End, OpenAnswers, Part
+from smart_city.post_office.answers.returns import Returns
 from smart_city.post_office.envelopes import new_message_id
-from smart_city.post_office.gathering import Gathering
 from smart_city.post_office.inbox import Inbox
-from smart_city.post_office.open_answers import End, OpenAnswers, Part
-from smart_city.post_office.questions import DeliveryId, Standing
-from smart_city.post_office.returns import Returns
+from smart_city.post_office.inbox.questions import DeliveryId, Standing
 
 BROKEN_OFF = "this answer was broken off: its lease lapsed, or it was given back"
 IDLE_LEASES = 3

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple, Protocol
 
-from smart_city.post_office import answer_frames as frames
-from smart_city.post_office.answer_frames import About
+from smart_city.post_office.answers import frames
+from smart_city.post_office.answers.frames import About
+from smart_city.post_office.inbox.questions import DeliveryId, Route
 from smart_city.post_office.log import Appended, Entry, Gone
-from smart_city.post_office.questions import DeliveryId, Route
 
 
 class Log(Protocol):

@@ -18,9 +18,9 @@ import msgspec
 from foundations.errors import CityError, Conflict, Overloaded, Unavailable, UnknownChannel
 from foundations.supervision import Tasks
 from foundations.valkey.client import Valkey
-from smart_city.post_office.deliveries import Deliveries
-from smart_city.post_office.inbox_scripts import InboxScripts, groups_of, milliseconds
-from smart_city.post_office.questions import (
+from smart_city.post_office.inbox.calls import InboxScripts, groups_of, milliseconds
+from smart_city.post_office.inbox.deliveries import Deliveries
+from smart_city.post_office.inbox.questions import (
     Delivery,
     DeliveryId,
     Holder,
@@ -32,18 +32,6 @@ from smart_city.post_office.questions import (
     UnheardTake,
 )
 from smart_city.post_office.rounds import Rounds, resolve
-
-__all__ = [
-    "Delivery",
-    "Holder",
-    "Inbox",
-    "InboxLimits",
-    "InboxStatus",
-    "Question",
-    "Queued",
-    "Route",
-    "Taken",
-]
 
 _route = msgspec.json.Decoder(Route)
 _encode = msgspec.json.Encoder().encode

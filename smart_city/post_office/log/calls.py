@@ -15,9 +15,9 @@ import msgspec
 
 from foundations.errors import Conflict
 from foundations.valkey import Script
-from smart_city.post_office.log_values import Appended, Entry, Gone, LogLimits, Stretch
+from smart_city.post_office.log.values import Appended, Entry, Gone, LogLimits, Stretch
 
-_PACKAGE = "smart_city.post_office"
+_PACKAGE = "smart_city.post_office.log"
 
 Outcome = Appended | Exception
 Then = Callable[[Outcome], None]

@@ -12,7 +12,7 @@ from typing import Any
 from foundations.valkey.client import Argument, Valkey
 from foundations.valkey.scripts import Script
 
-PACKAGE = "smart_city.post_office"
+PACKAGE = "smart_city.post_office.inbox"
 SCRIPTS = ("enqueue", "take", "settle", "reclaim", "conclude", "status", "consumers")
 FILLING = frozenset({"enqueue"})
 """Scripts that do not run in a store that is full; all others are needed to empty it, or to see that it is."""

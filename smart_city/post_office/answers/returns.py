@@ -14,9 +14,8 @@ from typing import NamedTuple
 
 from foundations.errors import CityError, Conflict, Overloaded, UnknownChannel
 from foundations.telemetry import Counters
-from smart_city.post_office import answer_frames as frames
-from smart_city.post_office.answer_frames import Failure
-from smart_city.post_office.askers import (
+from smart_city.post_office.answers import frames
+from smart_city.post_office.answers.askers import (
     Askers,
     FinalWord,
     Told,
@@ -25,10 +24,11 @@ from smart_city.post_office.askers import (
     final_key,
     start_key,
 )
+from smart_city.post_office.answers.frames import Failure
+from smart_city.post_office.answers.open_answers import Ended, OpenAnswers
 from smart_city.post_office.envelopes import new_message_id
 from smart_city.post_office.inbox import Inbox
-from smart_city.post_office.open_answers import Ended, OpenAnswers
-from smart_city.post_office.questions import DeliveryId, Reclaimed, Route, Standing, handed_on
+from smart_city.post_office.inbox.questions import DeliveryId, Reclaimed, Route, Standing, handed_on
 
 _log = logging.getLogger(__name__)
 

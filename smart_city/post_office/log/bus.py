@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import msgspec
 from msgspec import Struct
 
-from smart_city.post_office.log import Stretch
+from smart_city.post_office.log.values import Stretch
 
 
 class _Header(Struct):

@@ -68,7 +68,7 @@ class Fleet:
         self._tasks = tasks
         self._lease = lease_seconds
         self._figures = figures
-        self._script = Script.read("smart_city.post_office", "beat")
+        self._script = Script.read("smart_city.post_office.fleet", "beat")
         self._keys = [valkey.key("{instances}:leases"), valkey.key("{instances}:figures")]
         self._quiet_until = 0.0
         self._last_beat = 0.0

@@ -11,9 +11,9 @@ from collections.abc import Callable
 
 from foundations.errors import CityError, Overloaded, StaleDelivery, TooLarge, Unavailable
 from foundations.supervision import Tasks
-from smart_city.post_office import answer_frames as frames
-from smart_city.post_office.answer_frames import About
-from smart_city.post_office.open_answers import End, Ended, OpenAnswers, Part
+from smart_city.post_office.answers import frames
+from smart_city.post_office.answers.frames import About
+from smart_city.post_office.answers.open_answers import End, Ended, OpenAnswers, Part
 
 WAITING_BYTES = 1024 * 1024
 """Of one answer, while Valkey does not take it."""

@@ -20,15 +20,15 @@ from foundations.errors import CityError, Conflict, Overloaded, StaleDelivery, T
 from foundations.supervision import Tasks
 from foundations.telemetry import Counters
 from foundations.valkey.client import Valkey
-from smart_city.post_office import answer_frames as frames
-from smart_city.post_office.askers import Askers, FinalWord, Log
-from smart_city.post_office.deliveries import How
+from smart_city.post_office.answers import frames
+from smart_city.post_office.answers.askers import Askers, FinalWord, Log
+from smart_city.post_office.answers.open_answers import OpenAnswers
+from smart_city.post_office.answers.parts import Parts
+from smart_city.post_office.answers.returns import Returns
 from smart_city.post_office.envelopes import new_message_id
 from smart_city.post_office.inbox import Inbox
-from smart_city.post_office.open_answers import OpenAnswers
-from smart_city.post_office.parts import Parts
-from smart_city.post_office.questions import MOST_HOPS, DeliveryId, Standing, handed_on
-from smart_city.post_office.returns import Returns
+from smart_city.post_office.inbox.deliveries import How
+from smart_city.post_office.inbox.questions import MOST_HOPS, DeliveryId, Standing, handed_on
 
 _log = logging.getLogger(__name__)
 

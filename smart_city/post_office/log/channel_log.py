@@ -14,34 +14,18 @@ from functools import partial
 
 from foundations.supervision import Tasks
 from foundations.valkey import Valkey
-from smart_city.post_office.log_calls import Outcome, Then, log_script, new_epoch, rounds_by_slot
-from smart_city.post_office.log_patience import Patience
-from smart_city.post_office.log_values import (
+from smart_city.post_office.log.calls import Outcome, Then, log_script, new_epoch, rounds_by_slot
+from smart_city.post_office.log.patience import Patience
+from smart_city.post_office.log.values import (
     Appended,
     Entry,
-    Gone,
     LogLimits,
     Page,
-    Reason,
-    Retention,
     Stretch,
     epoch_of,
 )
-from smart_city.post_office.log_writer import LogWriter
+from smart_city.post_office.log.writer import LogWriter
 from smart_city.vocabulary import Position
-
-__all__ = [
-    "Appended",
-    "ChannelLog",
-    "Entry",
-    "Gone",
-    "LogLimits",
-    "Page",
-    "Patience",
-    "Reason",
-    "Retention",
-    "Stretch",
-]
 
 PAGE_BYTES = 1024 * 1024
 

@@ -14,8 +14,16 @@ import msgspec
 
 from foundations.errors import CityError, StaleDelivery
 from foundations.supervision import Tasks
-from smart_city.post_office.inbox_scripts import InboxScripts, groups_of, milliseconds
-from smart_city.post_office.questions import DeliveryId, Ending, InboxLimits, Reclaimed, Route, Standing, UnheardTake
+from smart_city.post_office.inbox.calls import InboxScripts, groups_of, milliseconds
+from smart_city.post_office.inbox.questions import (
+    DeliveryId,
+    Ending,
+    InboxLimits,
+    Reclaimed,
+    Route,
+    Standing,
+    UnheardTake,
+)
 from smart_city.post_office.rounds import Rounds, resolve
 
 _route = msgspec.json.Decoder(Route)

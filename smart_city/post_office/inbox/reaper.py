@@ -13,10 +13,10 @@ from functools import partial
 
 from foundations.errors import CityError, StaleDelivery
 from foundations.supervision import Tasks
-from smart_city.post_office.deliveries import RECLAIMED_AT_ONCE, How
-from smart_city.post_office.inbox import Delivery, Inbox
-from smart_city.post_office.questions import DeliveryId, Reclaimed, UnheardTake
-from smart_city.post_office.returns import Returns
+from smart_city.post_office.answers.returns import Returns
+from smart_city.post_office.inbox.deliveries import RECLAIMED_AT_ONCE, How
+from smart_city.post_office.inbox.questions import Delivery, DeliveryId, Reclaimed, UnheardTake
+from smart_city.post_office.inbox.store import Inbox
 
 _log = logging.getLogger(__name__)
 
