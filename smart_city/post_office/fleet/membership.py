@@ -135,7 +135,11 @@ class Fleet:
     # Asking
 
     async def ask(self, ask: str, about: Mapping[str, Any]) -> list[Any]:
-        """Asks every living instance, this one too; whoever has not answered within a second is left out."""
+        """Asks every living instance, this one too; whoever has not answered within a second is left out.
+
+        Who lives is looked up first: one that joined a moment ago is asked as well.
+        """
+        await self._beat()
         question = _Question(id=secrets.token_hex(8), asker=self.member, ask=ask, about=dict(about))
         answers: list[Any] = []
         complete = asyncio.Event()
