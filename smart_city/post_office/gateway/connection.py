@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from msgspec import UNSET
@@ -19,7 +20,7 @@ from foundations.errors import CityError, DeadlineExceeded, Forbidden, Internal
 from smart_city.post_office.envelopes import timestamp
 from smart_city.post_office.gateway import messages
 from smart_city.post_office.gateway.consuming import Consuming
-from smart_city.post_office.gateway.desk import Desk
+from smart_city.post_office.gateway.desk import Bucket, Desk
 from smart_city.post_office.gateway.messages import Ack, BadFrame, ClientFrame, encode, error_frame, wire
 from smart_city.post_office.gateway.posting import Posting
 from smart_city.post_office.gateway.socket import Socket
@@ -28,7 +29,9 @@ from smart_city.vocabulary import Identity, Position, Right
 
 _log = logging.getLogger(__name__)
 
-Handler = Callable[[Any], Coroutine[Any, Any, None] | None]
+Waiting = Coroutine[Any, Any, None] | None
+"""What a frame has to wait for, if it could not be carried out at once."""
+Handler = Callable[[Any], Waiting]
 
 
 class Connection:
@@ -107,19 +110,31 @@ class Connection:
             self.send(wire(encode(Ack(id=frame.id))))
 
     def _handle(self, text: bytes) -> None:
+        """Handles a frame at once if there is credit for it here; refused frames cost credit, too."""
         try:
             frame = messages.decode(text)
+            act: Callable[[], Waiting] = partial(self._act, frame)
         except BadFrame as bad:
-            self.refuse(bad.error, bad.frame_id)
-            return
+            frame = ClientFrame(id=bad.frame_id or UNSET)
+            act = partial(self.refuse, bad.error, bad.frame_id)
+        bucket = self._desk.limits.bucket(self.identity.subject, "messages")
         try:
-            waiting = self._handlers[type(frame)](frame)
+            waiting = act() if bucket.spend() else self._act_with_credit(bucket, act)
         except Exception as error:  # a connection is supervised here: one bad frame must not end it
             self.failed(frame, error)
             return
         if waiting is not None:
             self._is_busy = True
             self._desk.tasks.spawn(f"frame of {self.connection_id}", self._finish(frame, waiting))
+
+    def _act(self, frame: ClientFrame) -> Waiting:
+        return self._handlers[type(frame)](frame)
+
+    async def _act_with_credit(self, bucket: Bucket, act: Callable[[], Waiting]) -> None:
+        await bucket.refill()
+        waiting = act()
+        if waiting is not None:
+            await waiting
 
     async def _finish(self, frame: ClientFrame, waiting: Coroutine[Any, Any, None]) -> None:
         """Carries out a frame that has to wait, then the ones behind it."""

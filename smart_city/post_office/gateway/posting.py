@@ -1,11 +1,11 @@
 """What a client sends: questions into inboxes, publications onto channels, each acknowledged once it is safe.
 
-Rights are the connection's to check; when and with what else an item travels is decided by the inbox and the log.
+Rights and credit are the connection's to check; what an item travels with is decided by the inbox and the log.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from time import perf_counter as now
 from typing import Any, Protocol
@@ -14,13 +14,11 @@ from msgspec import UNSET, UnsetType
 
 from smart_city.post_office.envelopes import Sender, agent_message, digest_of, new_message_id, publication
 from smart_city.post_office.gateway import messages
-from smart_city.post_office.gateway.desk import Bucket, Desk
+from smart_city.post_office.gateway.desk import Desk
 from smart_city.post_office.gateway.messages import Ack, ClientFrame, check_object, conversation_of, encode, wire
 from smart_city.post_office.inbox.questions import Question, Queued, Route
 from smart_city.post_office.log import Appended, Entry
 from smart_city.vocabulary import Identity, Right
-
-Waiting = Coroutine[Any, Any, None] | None
 
 
 class Client(Protocol):
@@ -47,31 +45,18 @@ class Posting:
     def __init__(self, desk: Desk, client: Client) -> None:
         self._desk = desk
         self._client = client
-        self.handlers: Mapping[type[ClientFrame], Callable[[Any], Waiting]] = {
+        self.handlers: Mapping[type[ClientFrame], Callable[[Any], None]] = {
             messages.Message: self._message, messages.Publish: self._publish,
         }  # fmt: skip
 
-    def _message(self, frame: messages.Message) -> Waiting:
+    def _message(self, frame: messages.Message) -> None:
         self._client.allow("send", frame.channel)
-        conversation_id = conversation_of(frame.payload)
-        return self._spend(partial(self._ask, frame, conversation_id))
+        self._ask(frame, conversation_of(frame.payload))
 
-    def _publish(self, frame: messages.Publish) -> Waiting:
+    def _publish(self, frame: messages.Publish) -> None:
         self._client.allow("publish", frame.channel)
         check_object(frame.payload)
-        return self._spend(partial(self._append, frame))
-
-    def _spend(self, then: Callable[[], None]) -> Waiting:
-        """Goes on at once while there is credit here, else waits for some."""
-        bucket = self._desk.limits.bucket(self._client.identity.subject, "messages")
-        if bucket.spend():
-            then()
-            return None
-        return self._refilled(bucket, then)
-
-    async def _refilled(self, bucket: Bucket, then: Callable[[], None]) -> None:
-        await bucket.refill()
-        then()
+        self._append(frame)
 
     def _ask(self, frame: messages.Message, conversation_id: str) -> None:
         who = self._client.identity

@@ -21,6 +21,10 @@ from websockets.typing import Subprotocol
 from smart_city.post_office.gateway.messages import SUBPROTOCOL
 from smart_city.post_office.gateway.outbox import Outbox, Round
 
+SLICE_BYTES = 8 * 1024
+FRAMES_A_TURN = 256
+"""A peer's share of one turn of the loop; the smallest frames fill a slice with a thousand."""
+
 quiet = logging.getLogger("smart_city.post_office.gateway.frames")
 
 
@@ -71,8 +75,12 @@ class Socket(asyncio.Protocol):
         self._waiting: list[bytes] = []
         self._closing: asyncio.TimerHandle | None = None
         self._asked: tuple[int, str] | None = None
+        self._unread = bytearray()
+        self._reading: asyncio.Handle | None = None
+        self._frames_in_turn = 0
         self._has_failed = False
         self._is_paused = False
+        self._is_held = False
         self.is_closing = False
 
     # The transport's side
@@ -91,8 +99,42 @@ class Socket(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._listener is not None:
             self._listener.heard()
+        self._unread += data
+        if not self._is_paused and self._reading is None:
+            self._read()
+
+    def _read(self) -> None:
+        """Reads what has arrived in slices, so that one peer's thousands of frames do not fill a turn of the loop.
+
+        The event loop hands over all that a peer has sent, up to megabytes; the other peers, timers and writes
+        have their turn between two slices. While the listener takes nothing more, nothing is read.
+        """
+        self._reading = None
+        while self._unread and not self._is_paused:
+            if self._frames_in_turn >= FRAMES_A_TURN:
+                self._frames_in_turn = 0
+                self._hold(True)
+                self._reading = asyncio.get_running_loop().call_soon(self._read)
+                return
+            piece = bytes(self._unread[:SLICE_BYTES])
+            del self._unread[:SLICE_BYTES]
+            self._feed(piece)
+        self._frames_in_turn = 0
+        self._hold(self._is_paused)
+
+    def _hold(self, is_held: bool) -> None:
+        """Stops or starts the transport's reading, unless it is so already."""
+        if is_held != self._is_held and not self.transport.is_closing():
+            self._is_held = is_held
+            if is_held:
+                self.transport.pause_reading()
+            else:
+                self.transport.resume_reading()
+
+    def _feed(self, data: bytes) -> None:
         self._protocol.receive_data(data)
         for event in self._protocol.events_received():
+            self._frames_in_turn += 1
             if isinstance(event, Request):
                 self._handshake(event)
             elif isinstance(event, Frame) and not (self.is_closing or self._has_failed):
@@ -106,8 +148,10 @@ class Socket(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_closing = True
         self._open_sockets.discard(self)
-        if self._closing is not None:
-            self._closing.cancel()
+        self._unread.clear()
+        for scheduled in (self._closing, self._reading):
+            if scheduled is not None:
+                scheduled.cancel()
         self.outbox.shut()
         if self._listener is not None:
             code, reason = self._outcome()
@@ -144,16 +188,15 @@ class Socket(asyncio.Protocol):
 
     def pause_reading(self) -> None:
         """Takes nothing more from the peer until `resume_reading`."""
-        if not self._is_paused and not self.transport.is_closing():
-            self._is_paused = True
-            self.transport.pause_reading()
+        self._is_paused = True
+        self._hold(True)
 
     def resume_reading(self) -> None:
-        """Takes from the peer again."""
+        """Takes from the peer again, beginning with what is here already."""
         if self._is_paused:
             self._is_paused = False
-            if not self.transport.is_closing():
-                self.transport.resume_reading()
+            if self._reading is None:
+                self._reading = asyncio.get_running_loop().call_soon(self._read)
 
     def ping(self) -> None:
         """A protocol-level ping."""

@@ -386,3 +386,27 @@ async def test_a_services_socket_needs_a_scope_for_each_thing(city: Instance) ->
     async with city.connected(OPERATOR_TOKEN) as operator:
         ack = await operator.ask(type="publish", channel="guide", payload={})
         assert ack["status"] == "published"
+
+
+async def test_a_flood_of_tiny_frames_holds_nobody_else_up(city: Instance) -> None:
+    flooder, victim = await city.session(unique("mallory")), await city.session(unique("alice"))
+    nothing = bytes([0x81, 0x81, 0, 0, 0, 0]) + b"{"
+    async with city.connected(victim) as alice, city.connected(flooder) as mallory:
+        mallory.socket.transport.write(nothing * 200_000)
+        slowest = 0.0
+        loop = asyncio.get_running_loop()
+        for _ in range(50):
+            began = loop.time()
+            assert (await alice.ask(type="ping"))["type"] == "pong"
+            slowest = max(slowest, loop.time() - began)
+        assert slowest < 1
+        mallory.socket.transport.abort()
+
+
+async def test_frames_that_cost_nothing_do_not_exist(platform: Platform) -> None:
+    city = await platform.start(user_messages_per_second=5, user_messages_burst=5)
+    async with city.connected(await city.session(unique("alice"))) as alice:
+        answers = [await alice.ask(type="ping") for _ in range(8)]
+        assert {"pong", "error"} == {answer["type"] for answer in answers}
+        await alice.socket.send("nonsense")
+        assert (await alice.of("error"))["code"] == "rate_limited"
