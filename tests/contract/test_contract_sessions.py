@@ -420,7 +420,7 @@ async def test_who_sends_too_much_is_told_when_to_come_back(platform: Platform) 
             await alice.send(channel="guide", payload={"n": n}, id=str(n))
         answers = [await alice.next() for _ in range(60)]
         credit = 10 + 5 * (time.monotonic() - began)
-        assert [answer["id"] for answer in answers] == [str(n) for n in range(60)]
+        assert sorted(int(answer["id"]) for answer in answers) == list(range(60))
         refused = [answer for answer in answers if answer["type"] == "error"]
         assert 10 <= len(answers) - len(refused) <= credit + 5, "what was paid, and a slice more at most"
         for answer in refused:
