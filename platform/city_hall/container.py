@@ -6,6 +6,7 @@ does not fit a Protocol is found by the type checker and not at night.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 import socket
@@ -157,14 +158,13 @@ def _succession(
 
 
 def _agents(
-    consumers: Consumers,
-    log: ChannelLog,
-    hub: Hub,
-    answers: Answers,
-    dispatcher: Dispatcher,
-    channels: Channels,
-) -> Agents:
-    return Agents(consumers=consumers, log=log, hub=hub, answers=answers, dispatcher=dispatcher, channels=channels)
+    consumers: Consumers, log: ChannelLog, hub: Hub, answers: Answers, dispatcher: Dispatcher, channels: Channels,
+    draining: asyncio.Event,
+) -> Agents:  # fmt: skip
+    return Agents(
+        consumers=consumers, log=log, hub=hub, answers=answers, dispatcher=dispatcher, channels=channels,
+        draining=draining,
+    )  # fmt: skip
 
 
 def _desk(
@@ -180,10 +180,13 @@ def _desk(
     )  # fmt: skip
 
 
-def _gateway(settings: Settings, desk: Desk, hub: Hub, credentials: Credentials, heartbeats: Heartbeats) -> Gateway:
+def _gateway(
+    settings: Settings, desk: Desk, hub: Hub, credentials: Credentials, heartbeats: Heartbeats,
+    draining: asyncio.Event,
+) -> Gateway:  # fmt: skip
     admission = Admission(settings.allowed_origins, settings.max_connections)
     return Gateway(
-        desk, hub, admission, credentials, heartbeats, instance_id=settings.instance_id,
+        desk, hub, admission, credentials, heartbeats, draining=draining, instance_id=settings.instance_id,
         max_unsent_bytes=settings.max_unsent_bytes, handshake_seconds=settings.handshake_seconds,
         close_seconds=settings.close_seconds,
     )  # fmt: skip
@@ -270,12 +273,13 @@ class City(containers.DeclarativeContainer):
     )  # fmt: skip
     credentials = providers.Singleton(Credentials, identities, tasks)
     heartbeats = providers.Singleton(_heartbeats, settings, registry, tasks)
-    gateway = providers.Singleton(_gateway, settings, desk, hub, credentials, heartbeats)
+    draining = providers.Singleton(asyncio.Event)
+    gateway = providers.Singleton(_gateway, settings, desk, hub, credentials, heartbeats, draining)
     consumers = providers.Singleton(Consumers, valkey)
 
     # What the city may be asked
     publishing = providers.Singleton(_publishing, settings, log, inbox, channels, registry, fleet, limits)
-    agents = providers.Singleton(_agents, consumers, log, hub, answers, dispatcher, channels)
+    agents = providers.Singleton(_agents, consumers, log, hub, answers, dispatcher, channels, draining)
     observing = providers.Singleton(_observing, settings, log, inbox, channels, registry, fleet, identities)
     catalogue = providers.Singleton(_catalogue, traffic_cop, publishing, agents, observing)
     invocation = providers.Singleton(Invocation, limits, counters)

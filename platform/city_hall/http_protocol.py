@@ -1,7 +1,7 @@
-"""uvicorn's HTTP protocol with one thing more: a request whose head does not arrive in time is cut off.
+"""uvicorn's HTTP protocol with bounds on a request's head, in time and in size, and upgrades that wait their turn.
 
 uvicorn limits only the pause between two requests, so that a connection which sends nothing, or one byte a
-minute, would stay for ever. What an upgraded connection may do is the gateway's matter.
+minute, or a head without an end, would stay for ever. What an upgraded connection may do is the gateway's matter.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from typing import ClassVar
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+MOST_HEAD_BYTES = 64 * 1024
+
 
 class PromptHttpProtocol(HttpToolsProtocol):
     """One HTTP connection; the head of a request has to be there within ``head_seconds``."""
@@ -18,6 +20,8 @@ class PromptHttpProtocol(HttpToolsProtocol):
     head_seconds: ClassVar[float] = 10.0
     _head_deadline: asyncio.TimerHandle | None = None
     _seen: bytes = b""
+    _head_bytes: int = 0
+    _upgrade_waits: bool = False
 
     @classmethod
     def within(cls, seconds: float) -> type[PromptHttpProtocol]:
@@ -34,7 +38,11 @@ class PromptHttpProtocol(HttpToolsProtocol):
         No client should send so early (RFC 6455, 4.1), but nothing is to be lost in silence.
         """
         seen, self._seen = self._seen + data, (self._seen + data)[-3:]
+        self._head_bytes += len(data)
         super().data_received(data)
+        if self._head_deadline is not None and self._head_bytes > MOST_HEAD_BYTES:
+            self._refuse(b"431 Request Header Fields Too Large")
+            return
         successor = self.transport.get_protocol()
         if successor is not self and isinstance(successor, asyncio.Protocol):
             early = seen.partition(b"\r\n\r\n")[2]
@@ -51,12 +59,33 @@ class PromptHttpProtocol(HttpToolsProtocol):
         self._relax()
         super().on_headers_complete()
 
+    def handle_websocket_upgrade(self) -> None:
+        """Waits for the answer to the request before it, which would else arrive among the socket's frames."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._upgrade_waits = True
+            return
+        super().handle_websocket_upgrade()
+
+    def on_response_complete(self) -> None:
+        """A request is answered; an upgrade behind it has its turn."""
+        super().on_response_complete()
+        if self._upgrade_waits:
+            self._upgrade_waits = False
+            if self.timeout_keep_alive_task is not None:
+                self.timeout_keep_alive_task.cancel()
+            super().handle_websocket_upgrade()
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._relax()
         super().connection_lost(exc)
 
+    def _refuse(self, status: bytes) -> None:
+        self.transport.write(b"HTTP/1.1 %b\r\ncontent-length: 0\r\nconnection: close\r\n\r\n" % status)
+        self.transport.close()
+
     def _expect_head(self) -> None:
         if self._head_deadline is None:
+            self._head_bytes = 0
             self._head_deadline = self.loop.call_later(self.head_seconds, self.transport.abort)
 
     def _relax(self) -> None:

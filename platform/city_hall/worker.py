@@ -76,7 +76,7 @@ async def _serve(
     sentence for people.
     """
     app = create_app(settings)
-    server = _Server(_config(app, settings, websocket_protocol), lifeline.ready)
+    server = _Server(_config(app, settings, websocket_protocol), lifeline.ready, lambda: _drain(app))
     async with app.router.lifespan_context(app):
         if not server.should_exit:
             await server.serve(sockets=[listener])
@@ -88,9 +88,10 @@ class _Server(uvicorn.Server):
     uvicorn raises the signal again once it has stopped, for the handler that was there before: `_stop`.
     """
 
-    def __init__(self, config: uvicorn.Config, on_listening: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, on_listening: Callable[[], None], on_stop: Callable[[], None]) -> None:
         super().__init__(config)
         self._on_listening = on_listening
+        self._on_stop = on_stop
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._stop)
 
@@ -98,8 +99,18 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         self._on_listening()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._on_stop()
+        await super().shutdown(sockets)
+
     def _stop(self, number: int, frame: FrameType | None) -> None:
         self.should_exit = True
+
+
+def _drain(app: Starlette) -> None:
+    """Tells the application, if it wants to know, that it serves nobody new."""
+    if (gateway := getattr(app.state, "gateway", None)) is not None:
+        gateway.drain()
 
 
 def _config(app: Starlette, settings: Settings, websocket_protocol: type[asyncio.Protocol] | str) -> uvicorn.Config:

@@ -45,6 +45,7 @@ class Gateway:
 
     def __init__(
         self, desk: Desk, hub: Hub, admission: Admission, credentials: Credentials, heartbeats: Heartbeats, *,
+        draining: asyncio.Event,
         instance_id: str,
         max_unsent_bytes: int, handshake_seconds: float, close_seconds: float,
     ) -> None:  # fmt: skip
@@ -52,6 +53,7 @@ class Gateway:
         self.max_unsent_bytes = max_unsent_bytes
         self.close_seconds = close_seconds
         self.state: State = "starting"
+        self.draining = draining
         self.connections: dict[str, Connection] = {}
         self._desk = desk
         self._hub = hub
@@ -70,8 +72,9 @@ class Gateway:
         self.state = "ready"
 
     def drain(self) -> None:
-        """Lets nobody in any more; uvicorn closes those who are inside."""
+        """Lets nobody in any more, and tells whoever waits here; uvicorn closes those who are inside."""
         self.state = "draining"
+        self.draining.set()
 
     # Who is here
 

@@ -127,8 +127,14 @@ class Reaper:
         if self._is_away:
             self._is_away, self._quiet_until = False, now + self._instance_lease
         owed, self._owed = self._owed, []
-        for action in owed:
-            self._bring_home(action)
+        if owed:
+            self._bring_home(partial(_one_after_the_other, owed))
         if now >= self._quiet_until:
             for channel in self._inbox.channels:
                 await self._end_all(partial(self._deliveries.lapsed, channel))
+
+
+async def _one_after_the_other(actions: Sequence[Action]) -> None:
+    """What an outage has gathered is not brought home all at once."""
+    for action in actions:
+        await action()

@@ -89,6 +89,7 @@ class Agents:
     def __init__(
         self, *, consumers: Consumers, log: ChannelLog, hub: Hub, answers: Answers, dispatcher: Dispatcher,
         channels: Channels,
+        draining: asyncio.Event,
     ) -> None:  # fmt: skip
         self._consumers = consumers
         self._log = log
@@ -96,6 +97,7 @@ class Agents:
         self._answers = answers
         self._dispatcher = dispatcher
         self._channels = channels
+        self._draining = draining
 
     @operation(scope="post_office.consume", example={"channel": "guide", "mode": "inbox"})
     async def subscribe_to_channel(
@@ -227,7 +229,8 @@ class Agents:
         basket = _Basket(found.consumer, most)
         self._dispatcher.attach(found.channel, basket, lease_seconds=lease, stays=True)
         try:
-            await basket.filled(wait)
+            await self._until(basket.some, max(wait, FIRST_TAKE_SECONDS))
+            basket.room = 0
         finally:
             self._dispatcher.detach(found.channel, basket)
         return Received(
@@ -239,6 +242,15 @@ class Agents:
                 for delivery in basket.taken
             ]
         )  # fmt: skip
+
+    async def _until(self, something: asyncio.Event, seconds: float) -> None:
+        """Waits for something, for so long, and not while the instance drains."""
+        waits = [asyncio.ensure_future(event.wait()) for event in (something, self._draining)]
+        try:
+            await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
 
     async def _read(self, found: Consumer, most: int, wait: float) -> Received:
         page = await self._log.read(found.channel, found.position, limit=most)
@@ -259,7 +271,7 @@ class Agents:
         try:
             page = await self._log.read(found.channel, found.position, limit=most)
             if not page.entries:
-                await bell.rung(wait)
+                await self._until(bell.heard, wait)
                 page = await self._log.read(found.channel, found.position, limit=most)
             return page
         finally:
@@ -271,23 +283,15 @@ class _Bell:
     """A subscriber that only wants to know that something came."""
 
     def __init__(self) -> None:
-        self._heard = asyncio.Event()
+        self.heard = asyncio.Event()
 
     def send(self, frame: bytes) -> None:
         """Something came."""
-        self._heard.set()
+        self.heard.set()
 
     async def replay(self, frames: bytes) -> None:
         """Something was there."""
-        self._heard.set()
-
-    async def rung(self, seconds: float) -> None:
-        """Waits for it."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self._heard.wait()
-        except TimeoutError:
-            return
+        self.heard.set()
 
 
 class _Basket:
@@ -297,18 +301,10 @@ class _Basket:
         self.name = name
         self.room = room
         self.taken: list[Delivery] = []
-        self._some = asyncio.Event()
+        self.some = asyncio.Event()
 
     def deliver(self, delivery: Delivery) -> None:
         """Takes one."""
         self.room -= 1
         self.taken.append(delivery)
-        self._some.set()
-
-    async def filled(self, seconds: float) -> None:
-        """Waits for the first; the others that wait come with it."""
-        try:
-            async with asyncio.timeout(max(seconds, FIRST_TAKE_SECONDS)):
-                await self._some.wait()
-        except TimeoutError:
-            self.room = 0
+        self.some.set()

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 
 from redis.asyncio import Redis
 
-from tests.support.platform import Platform, unique
+from tests.support.platform import Instance, Platform, unique
 from tests.support.waiting import eventually, until
 from tests.support.wire_client import WireClient
 
@@ -198,6 +198,30 @@ async def test_a_broken_handshake_before_a_drain_harms_nobody_else(platform: Pla
             writer.close()
             closing = asyncio.create_task(alice.close_code())
         assert await closing == 1012
+
+
+async def test_a_drain_ends_calls_that_wait(platform: Platform) -> None:
+    city = await platform.start()
+    made = await city.done("post_office.subscribe_to_channel", {"channel": "guide", "mode": "inbox"})
+    log = await city.done("post_office.subscribe_to_channel", {"channel": "guide", "mode": "log"})
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    waiting = [
+        asyncio.create_task(city.done("post_office.receive_messages", {"consumer": one, "wait_ms": 9000}))
+        for one in (made["consumer"], log["consumer"])
+    ]
+    await eventually(lambda: queue_has_consumer(city), "the call waits")
+    city.app.state.gateway.drain()
+    inbox, publications = await asyncio.gather(*waiting)
+    assert loop.time() - began < 8
+    assert (inbox["deliveries"], publications["publications"]) == ([], [])
+    ready = await city.http.get("/health/ready")
+    assert ready.status_code == 503
+
+
+async def queue_has_consumer(city: Instance) -> bool:
+    status = await city.done("post_office.get_queue_status", {"channel": "guide"})
+    return bool(status["channels"]["guide"]["consumers"])
 
 
 async def test_the_store_comes_back_and_nobody_missed_anything(platform: Platform) -> None:
