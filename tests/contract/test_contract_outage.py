@@ -1,0 +1,223 @@
+"""Valkey away, hung or full: what is refused and how, what stays, and that all goes on afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+import redis
+
+from tests.contract.agents import agent_on, asked, asker_of, reply
+from tests.contract.shapes import position, problem
+from tests.contract.watching import close_code_of, eventually
+from tests.support.platform import Instance, Platform, unique
+from tests.support.valkey import ValkeyServer
+from tests.support.wire_client import WireClient
+
+Frame = dict[str, Any]
+PUBLISH = "post_office.publish_to_agent_channel"
+
+
+@pytest.fixture
+def store() -> Iterator[ValkeyServer]:
+    with ValkeyServer() as server:
+        yield server
+
+
+@pytest.fixture
+async def lonely(store: ValkeyServer) -> AsyncIterator[Instance]:
+    """An instance whose Valkey may be harmed, and which notices soon."""
+    async with AsyncExitStack() as stack:
+        yield await Platform(store, stack).start(valkey_timeout_seconds=0.5)
+
+
+async def health(city: Instance) -> str:
+    response = await city.http.get("/api/health")
+    assert response.status_code == 200
+    return str(response.json()["status"])
+
+
+async def published_again(city: Instance, **message: Any) -> Frame:
+    """Repeats under one key until it is published."""
+    async with asyncio.timeout(15):
+        while True:
+            arguments = {"channel": "guide", "message": message, "key": "again"}
+            response = await city.call(PUBLISH, arguments)
+            if response.status_code == 200:
+                answer: Frame = response.json()
+                return answer
+            problem(response, 503, "unavailable")
+
+
+async def is_refused(client: WireClient, **frame: Any) -> None:
+    answer = await client.ask(**frame)
+    assert (answer["type"], answer.get("code"), answer.get("retryable")) == ("error", "unavailable", True), answer
+
+
+@pytest.mark.parametrize("how", ["killed", "hung"])
+async def test_sockets_live_through_an_outage_and_nothing_is_accepted_that_is_not_kept(
+    store: ValkeyServer, lonely: Instance, how: str
+) -> None:
+    city = lonely
+    grants = {"guide": ["subscribe", "send", "publish"], "pillar:*": ["subscribe"]}
+    token = await city.session(unique("alice"), channels=grants)
+    async with city.connected(token) as alice, agent_on(city, "guide") as agent:
+        await alice.subscribe("guide")
+        before = await city.done(PUBLISH, {"channel": "guide", "message": {"n": 1}})
+        await alice.messages(1)
+        store.kill() if how == "killed" else store.hang()
+        await is_refused(alice, channel="guide", payload={"message": "?"}, key="q")
+        await is_refused(alice, type="publish", channel="guide", payload={"n": 2}, key="p")
+        response = await city.call(PUBLISH, {"channel": "guide", "message": {"n": 3}, "key": "again"})
+        assert problem(response, 503, "unavailable")["retryable"] is True
+        ack = await alice.ask(type="subscribe", channels={"pillar:content": None})
+        assert ack["channels"]["pillar:content"]["error"]["code"] == "unavailable"
+        await eventually(lambda: health(city), lambda status: status == "degraded", "degraded")
+        assert (await city.http.get("/health/ready")).status_code == 200
+        assert (await alice.ask(type="ping"))["type"] == "pong"
+        store.start() if how == "killed" else store.resume()
+        after = await published_again(city, n=3)
+        await eventually(lambda: health(city), lambda status: status == "healthy", "healthy again", 10)
+        published = await repeated(alice, type="publish", channel="guide", payload={"n": 2}, key="p")
+        queued = await repeated(alice, channel="guide", payload={"message": "?"}, key="q")
+        delivery = await agent.of("delivery", 10)
+        assert delivery["message"]["message_id"] == queued["message_id"]
+        await reply(agent, delivery, payload={"message": "!"})
+        assert (await alice.of("chat_response", 10))["payload"] == {"message": "!"}
+        await agent.nothing_but_pong()
+    arguments = {"channel": "guide", "since": f"{before['offset']}.{before['epoch']}", "limit": 10}
+    page = await city.done("post_office.get_channel_history", arguments)
+    assert page["recovered"] is True
+    kept = sorted((entry["payload"]["n"], entry["message_id"]) for entry in page["publications"])
+    assert kept == [(2, published["message_id"]), (3, after["message_id"])], "each once, however often it was sent"
+
+
+async def repeated(client: WireClient, **frame: Any) -> Frame:
+    """Sends under its key until it is taken."""
+    async with asyncio.timeout(15):
+        while (answer := await client.ask(**frame))["type"] == "error":
+            assert answer["code"] == "unavailable", answer
+        return answer
+
+
+async def test_subscriptions_go_on_after_the_return_without_a_gap(store: ValkeyServer, lonely: Instance) -> None:
+    city = lonely
+    async with asker_of(city) as alice:
+        reached = position((await alice.subscribe("guide"))["guide"])
+        for number in range(3):
+            await city.done(PUBLISH, {"channel": "guide", "message": {"n": number}})
+            if number == 1:
+                store.restart()
+                await published_again(city, back=True)
+        seen: list[Frame] = []
+        while len(seen) < 4:
+            frame = await alice.until(lambda frame: frame["type"] in {"message", "reset"}, 15)
+            assert frame["type"] == "message", "everything survived, so nothing broke"
+            assert frame["offset"] == reached["offset"] + 1
+            reached = position(frame)
+            seen.append(frame["payload"])
+    assert seen == [{"n": 0}, {"n": 1}, {"back": True}, {"n": 2}]
+
+
+async def test_nothing_closes_with_4501_because_valkey_is_away(store: ValkeyServer, lonely: Instance) -> None:
+    city = lonely
+    known, unknown = await city.session(unique("alice")), await city.session(unique("bob"))
+    async with city.connected(known) as alice:
+        store.kill()
+        codes = await asyncio.gather(
+            *(close_code_of(city.ws_url, token, 15) for token in (known, unknown, "ses_" + "x" * 45))
+        )
+        assert codes[:2] == [1013, 1013]
+        for token, status in ((unknown, {503}), ("ses_" + "x" * 45, {401, 503})):
+            headers = {"Authorization": f"Bearer {token}"}
+            response = await city.http.get("/api/connections/info", headers=headers)
+            assert response.status_code in status, response.text
+        assert (await alice.ask(type="ping"))["type"] == "pong"
+        store.start()
+        await eventually(lambda: health(city), lambda status: status == "healthy", "healthy again", 10)
+        for token in (known, unknown):
+            async with city.connected(token) as again:
+                await again.nothing_but_pong()
+        await alice.nothing_but_pong()
+
+
+async def test_a_token_seen_lately_still_counts_while_valkey_is_away(store: ValkeyServer, lonely: Instance) -> None:
+    """For what needs no store: a document, here."""
+    city = lonely
+    token = await city.service(unique("reports"), "post_office.observe")
+    headers = {"Authorization": f"Bearer {token}"}
+    assert (await city.http.get("/metrics", headers=headers)).status_code == 200
+    store.kill()
+    assert (await city.http.get("/metrics", headers=headers)).status_code == 200
+    stranger = await city.http.get("/metrics", headers={"Authorization": "Bearer svc_" + "x" * 43})
+    problem(stranger, 503, "unavailable")
+    assert (await city.http.get("/metrics", headers=city.operator)).status_code == 200
+
+
+async def test_a_revocation_that_was_missed_is_found_on_return(store: ValkeyServer) -> None:
+    """One that was cut off checks on return: here its subscriptions are taken away while a session is revoked."""
+    async with AsyncExitStack() as stack:
+        platform = Platform(store, stack)
+        here, there = await platform.start(), await platform.start()
+        user = unique("alice")
+        far = await stack.enter_async_context(there.connected(await here.session(user)))
+        other = await stack.enter_async_context(there.connected(await here.session(unique("bob"))))
+        with redis.Redis(unix_socket_path=str(store.socket)) as admin:
+            admin.execute_command("ACL", "SETUSER", "default", "-ssubscribe", "-subscribe")
+            admin.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+            await here.done("traffic_cop.revoke_session", {"user_id": user})
+            admin.execute_command("ACL", "SETUSER", "default", "+ssubscribe", "+subscribe")
+        assert await far.close_code(10) == 4501
+        await other.nothing_but_pong()
+
+
+async def test_a_full_store_is_an_overload_and_no_loss(store: ValkeyServer, lonely: Instance) -> None:
+    city = lonely
+    async with asker_of(city, channels={"guide": ["subscribe", "send", "publish"]}) as alice:
+        await alice.subscribe("guide")
+        with redis.Redis(unix_socket_path=str(store.socket)) as admin:
+            admin.config_set("maxmemory", "1mb")
+            response = await city.call(PUBLISH, {"channel": "guide", "message": {"n": 1}, "key": "again"})
+            assert problem(response, 503, "overloaded")["retryable"] is True
+            for frame in ({"type": "publish", "channel": "guide"}, {"channel": "guide"}):
+                refused = await alice.ask(payload={"n": 2}, **frame)
+                assert (refused["type"], refused["code"]) == ("error", "overloaded")
+            assert (await alice.ask(type="ping"))["type"] == "pong"
+            admin.config_set("maxmemory", "0")
+        again = await published_again(city, n=1)
+        assert not again.get("duplicate")
+        (got,) = await alice.messages(1)
+        assert got["payload"] == {"n": 1}
+
+
+async def test_an_outage_in_the_middle_of_an_answer_leaves_one_end(store: ValkeyServer, lonely: Instance) -> None:
+    city = lonely
+    async with asker_of(city) as alice, agent_on(city, "guide") as agent:
+        question = await asked(alice, "guide")
+        delivery = await agent.of("delivery")
+        await reply(agent, delivery, stream="start", payload={})
+        start = await alice.of("chat_response")
+        store.restart()
+        async with asyncio.timeout(20):
+            while True:
+                answer = await agent.ask(
+                    type="reply", delivery_id=delivery["delivery_id"], stream="end", payload={"message": "whole"}
+                )
+                if answer["type"] == "ack":
+                    break
+                if answer["code"] == "stale_delivery":
+                    delivery = await agent.of("delivery", 20)
+                else:
+                    assert answer["code"] == "unavailable", answer
+        closings: list[Frame] = []
+        while not any(closing["stream"] == "end" for closing in closings):
+            frame = await alice.until(lambda frame: frame.get("stream") in {"end", "error"}, 15)
+            closings.append(frame)
+        ids = [closing["message_id"] for closing in closings]
+        assert len(set(ids)) == len(ids), "one end or error for each start"
+        assert start["message_id"] in ids
+        assert {closing["in_reply_to"] for closing in closings} == {question}
+        assert closings[-1]["payload"] == {"message": "whole"}
