@@ -151,10 +151,12 @@ def _dispatcher(
 
 
 def _succession(
-    settings: Settings, valkey: Valkey, log: ChannelLog, dispatcher: Dispatcher, tasks: Tasks
+    settings: Settings, valkey: Valkey, log: ChannelLog, dispatcher: Dispatcher, tasks: Tasks, fleet: Fleet
 ) -> Succession:
     unheard = settings.heartbeat_seconds + 2 * settings.instance_lease_seconds
-    return Succession(Leftovers(valkey), log, dispatcher, tasks, unheard_seconds=unheard)
+    return Succession(
+        Leftovers(valkey), log, dispatcher, tasks, settled=fleet.settle, unheard_seconds=unheard
+    )  # fmt: skip
 
 
 def _agents(
@@ -264,7 +266,7 @@ class City(containers.DeclarativeContainer):
     fleet = providers.Singleton(_fleet, settings, valkey, subscriptions, tasks, counters, registry, member)
     answers = providers.Singleton(_answers, settings, valkey, tasks, log, inbox, counters)
     dispatcher = providers.Singleton(_dispatcher, settings, inbox, answers, subscriptions, tasks, counters, member)
-    succession = providers.Singleton(_succession, settings, valkey, log, dispatcher, tasks)
+    succession = providers.Singleton(_succession, settings, valkey, log, dispatcher, tasks, fleet)
     hub = providers.Singleton(Hub, log, subscriptions, tasks, counters)
     joining = providers.Singleton(Joining, hub, log, tasks, counters)
     desk = providers.Singleton(

@@ -112,6 +112,7 @@ async def _wire(city: City) -> None:
 
     await subscriptions.listen(IDENTITIES_BUS, revoked)
     fleet.lapsed += [city.succession().lapsed, lambda _: hub.check_tails()]
+    fleet.returned += [city.registry().claim_again, hub.check_tails]
     fleet.responders |= {
         "count": lambda _: gateway.count(),
         "connections_of_channel": lambda about: gateway.connections_on(about["channel"]),

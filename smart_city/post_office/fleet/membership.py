@@ -69,7 +69,11 @@ class Fleet:
         self._lease = lease_seconds
         self._figures = figures
         self._script = Script.read("smart_city.post_office.fleet", "beat")
-        self._keys = [valkey.key("{instances}:leases"), valkey.key("{instances}:figures")]
+        self._keys = [
+            valkey.key("{instances}:leases"),
+            valkey.key("{instances}:figures"),
+            valkey.key("{instances}:estates"),
+        ]
         self._quiet_until = 0.0
         self._last_beat = 0.0
         self._open: dict[str, tuple[list[Any], asyncio.Event]] = {}
@@ -78,6 +82,8 @@ class Fleet:
         self.living: dict[str, Figures] = {}
         self.responders: dict[str, Responder] = {}
         self.lapsed: list[Callable[[str], None]] = []
+        self.returned: list[Callable[[], None]] = []
+        """Told when this instance was away for so long that others may have given it up."""
 
     async def start(self) -> None:
         """Joins the fleet, and keeps the membership alive."""
@@ -88,8 +94,12 @@ class Fleet:
 
     async def leave(self) -> None:
         """Ends the membership; nothing has to be reclaimed from this instance."""
-        for key, command in zip(self._keys, ("ZREM", "HDEL"), strict=True):
+        for key, command in zip(self._keys[:2], ("ZREM", "HDEL"), strict=True):
             await self._valkey.command(command, key, self.member)
+
+    async def settle(self, member: str) -> None:
+        """What a dead member left behind is taken over: nobody has to claim it again."""
+        await self._valkey.command("ZREM", self._keys[2], member)
 
     async def _keep(self) -> None:
         while True:
@@ -109,7 +119,8 @@ class Fleet:
         living can come back first.
         """
         now = asyncio.get_running_loop().time()
-        if now - self._last_beat > self._lease:
+        was_away = now - self._last_beat > self._lease
+        if was_away:
             self._quiet_until = now + self._lease
         claims = int(now >= self._quiet_until)
         figures = msgspec.json.encode(self._figures())
@@ -121,6 +132,9 @@ class Fleet:
             member.decode(): msgspec.json.decode(figures, type=Figures)
             for member, figures in zip(living[::2], living[1::2], strict=True)
         }
+        if was_away:
+            for tell_return in self.returned:
+                tell_return()
         for raw in lapsed:
             _log.warning("the instance %s is gone; what it held is taken over", raw.decode())
             for tell in self.lapsed:

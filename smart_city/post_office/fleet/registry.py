@@ -52,7 +52,7 @@ class Registry:
         self._valkey = valkey
         self._tasks = tasks
         self._instance_id = instance_id
-        self._held = valkey.key(f"instance:{{{member}}}:connections")
+        self._held = valkey.key(held_key(member))
         self._lease = round(lease_seconds * 1000)
         self._owner = round(owner_seconds * 1000)
         self._most = most_per_user
@@ -61,9 +61,9 @@ class Registry:
         self._own = Script.read(_PACKAGE, "own")
         self._connections: dict[str, Registered] = {}
         self._stale: set[str] = set()
-        self._owned_at = 0.0
+        self._owned_at = float("-inf")
         self._waiting: list[tuple[Registered, asyncio.Future[bool]]] = []
-        self._leaving: list[Registered] = []
+        self._leaving: list[tuple[str, str]] = []
         self._ended: set[str] = set()
         """Connections that are gone, until the store has been told."""
         self._channels: dict[str, int] = {}
@@ -104,7 +104,7 @@ class Registry:
         self._connections.pop(connection.connection_id, None)
         if not self._leaving:
             asyncio.get_running_loop().call_soon(lambda: self._tasks.spawn("remove connections", self._depart()))
-        self._leaving.append(connection)
+        self._leaving.append((connection.connection_id, connection.user_id))
 
     def _written(self, connection: Registered) -> asyncio.Future[bool]:
         loop = asyncio.get_running_loop()
@@ -153,7 +153,9 @@ class Registry:
                 [self._valkey.key(owner_key(c.connection_id)) for c in connections],
                 [self._owner, self._instance_id, *(c.user_id for c in connections)],
             ),
-            self._valkey.command("SADD", self._held, *(c.connection_id for c in connections)),
+            self._valkey.command(
+                "HSET", self._held, *(text for c in connections for text in (c.connection_id, c.user_id))
+            ),
         )
 
     async def _depart(self) -> None:
@@ -162,15 +164,15 @@ class Registry:
         for chunk in _chunks(leaving):
             try:
                 await asyncio.gather(
-                    *(self._valkey.command("HDEL", user_key(c.user_id), c.connection_id) for c in chunk),
-                    *(self._valkey.command("DEL", self._valkey.key(owner_key(c.connection_id))) for c in chunk),
-                    self._valkey.command("SREM", self._held, *(c.connection_id for c in chunk)),
+                    *(self._valkey.command("HDEL", user_key(user), name) for name, user in chunk),
+                    *(self._valkey.command("DEL", self._valkey.key(owner_key(name))) for name, _ in chunk),
+                    self._valkey.command("HDEL", self._held, *(name for name, _ in chunk)),
                 )
             except CityError as error:
                 _log.warning("%d closed connections are still registered: %s", len(chunk), error)
                 self._leaving += chunk
             else:
-                self._ended.difference_update(c.connection_id for c in chunk)
+                self._ended.difference_update(name for name, _ in chunk)
 
     def _described(self, connection: Registered) -> bytes:
         return msgspec.json.encode(
@@ -222,6 +224,10 @@ class Registry:
         return f"subscriptions:{self._instance_id}"
 
     # Renewal
+
+    def claim_again(self) -> None:
+        """This instance may have been given up meanwhile: with the next renewal its connections own their logs."""
+        self._owned_at = float("-inf")
 
     async def _keep(self) -> None:
         is_away = False
@@ -285,7 +291,7 @@ class Registry:
 
     async def release(self) -> None:
         """Takes out everything of this instance at its end."""
-        self._leaving += self._connections.values()
+        self._leaving += [(c.connection_id, c.user_id) for c in self._connections.values()]
         self._connections.clear()
         await self._depart()
         await self._valkey.command("DEL", self.subscriptions_key)
@@ -297,19 +303,21 @@ class Leftovers:
     def __init__(self, valkey: Valkey) -> None:
         self._valkey = valkey
 
-    async def of(self, member: str) -> list[tuple[str, str]]:
-        """Ends the claims of the member's connections; returns their ids and users."""
-        held = self._valkey.key(f"instance:{{{member}}}:connections")
-        ended = []
-        for raw in await self._valkey.command("SMEMBERS", held):
-            connection_id = raw.decode()
-            owner = self._valkey.key(owner_key(connection_id))
-            user = await self._valkey.command("HGET", owner, "user_id")
-            await self._valkey.command("DEL", owner)
-            if user:
-                ended.append((connection_id, user.decode()))
-        await self._valkey.command("DEL", held)
-        return ended
+    async def of(self, member: str) -> dict[str, str]:
+        """The member's connections that nobody has settled yet, each with its user."""
+        found = await self._valkey.command("HGETALL", self._held(member))
+        return {connection_id.decode(): user_id.decode() for connection_id, user_id in found.items()}
+
+    async def end_claim(self, connection_id: str) -> None:
+        """From now on nothing is appended to the connection's log."""
+        await self._valkey.command("DEL", self._valkey.key(owner_key(connection_id)))
+
+    async def settle(self, member: str, connection_id: str) -> None:
+        """The connection is dealt with."""
+        await self._valkey.command("HDEL", self._held(member), connection_id)
+
+    def _held(self, member: str) -> str:
+        return self._valkey.key(held_key(member))
 
 
 def user_key(user_id: str) -> str:
@@ -320,6 +328,11 @@ def user_key(user_id: str) -> str:
 def owner_key(connection_id: str) -> str:
     """The record that a connection's log has a living owner; it shares the log's slot."""
     return f"owner:{{{connection_log(connection_id)}}}"
+
+
+def held_key(member: str) -> str:
+    """The hash of a member's connections, each with its user: what it leaves behind when it dies."""
+    return f"instance:{{{member}}}:connections"
 
 
 def _record(data: bytes) -> dict[str, Any]:

@@ -7,6 +7,7 @@ that could no longer hear it moves to the users' own logs, so that no answer is 
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
@@ -42,7 +43,7 @@ _fields = msgspec.json.Decoder(dict[str, Raw])
 
 
 class Succession:
-    """Takes over from instances that are gone. Every step may be repeated by another instance."""
+    """Takes over from instances that are gone. Until an estate is settled, others repeat what this one began."""
 
     def __init__(
         self,
@@ -51,12 +52,14 @@ class Succession:
         deliveries: Deliveries,
         tasks: Tasks,
         *,
+        settled: Callable[[str], Awaitable[None]],
         unheard_seconds: float,
     ) -> None:
         self._leftovers = leftovers
         self._log = log
         self._deliveries = deliveries
         self._tasks = tasks
+        self._settled = settled
         self._unheard = timedelta(seconds=unheard_seconds)
 
     def lapsed(self, member: str) -> None:
@@ -65,11 +68,15 @@ class Succession:
         self._tasks.spawn(f"take over from {member}", self._take_over(member))
 
     async def _take_over(self, member: str) -> None:
+        """Settles connection by connection; what fails is claimed again later, here or elsewhere."""
         try:
-            for connection_id, user_id in await self._leftovers.of(member):
+            for connection_id, user_id in (await self._leftovers.of(member)).items():
+                await self._leftovers.end_claim(connection_id)
                 await self._move(connection_id, user_id)
+                await self._leftovers.settle(member, connection_id)
+            await self._settled(member)
         except CityError as error:
-            _log.warning("what %s left behind is not all taken over: %s", member, error)
+            _log.warning("what %s left behind is not all taken over yet: %s", member, error)
 
     async def _move(self, connection_id: str, user_id: str) -> None:
         """Copies the answers that a client may not have heard to its user's log, under the same message ids."""

@@ -138,15 +138,14 @@ class Gateway:
             return_exceptions=True,
         )
         feeds = [feed for feed in opened if not isinstance(feed, BaseException)]
+        failure = next((failure for failure in opened if isinstance(failure, BaseException)), None)
         try:
-            for failure in opened:
-                if isinstance(failure, BaseException):
-                    raise failure
-            await self._desk.registry.add(connection)
+            if failure is not None:
+                raise failure
+            await self._register(connection)
         except BaseException:
             for feed in feeds:
                 self._hub.close(feed)
-            self._desk.registry.remove(connection)
             raise
         prepared = {feed.channel: (feed, None) for feed in feeds}
         taken = connection.subscriptions.take(prepared, dict.fromkeys(prepared))
@@ -159,6 +158,13 @@ class Gateway:
         connection.subscriptions.begin(taken)
         socket.admitted(connection)
         return connection
+
+    async def _register(self, connection: Connection) -> None:
+        try:
+            await self._desk.registry.add(connection)
+        except BaseException:
+            self._desk.registry.remove(connection)  # it may be half written
+            raise
 
     def _welcome_frame(self, connection: Connection, positions: Mapping[str, Any]) -> bytes:
         return wire(

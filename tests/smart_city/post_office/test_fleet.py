@@ -103,3 +103,27 @@ async def test_after_the_store_was_away_nobody_is_given_up_before_a_whole_lease(
     await until(lambda: not one.is_away and not two.is_away, "it is back", 10)
     await until(lambda: len(one.living) == len(two.living) == 2, "they know each other again")
     assert noticed == []
+
+
+async def test_an_estate_that_its_claimer_leaves_is_claimed_again_until_it_is_settled(join: Made) -> None:
+    noticed: list[str] = []
+    mortal = Tasks("mortal")
+    dying = await join(lease_seconds=0.2, own=mortal)
+    survivor = await join(lease_seconds=0.2)
+    survivor.lapsed.append(noticed.append)
+    await mortal.close()
+    await until(lambda: len(noticed) >= 2, "it is claimed, and claimed again", 10)
+    await survivor.settle(dying.member)
+    claims = len(noticed)
+    for _ in range(3):
+        await survivor.ask("nothing", {})
+    assert set(noticed) == {dying.member}
+    assert len(noticed) == claims
+
+
+async def test_who_was_away_for_a_lease_is_told(join: Made, valkey: Valkey) -> None:
+    returned: list[bool] = []
+    fleet = await join(lease_seconds=0.5)
+    fleet.returned.append(lambda: returned.append(True))
+    await valkey.command("CLIENT", "PAUSE", 1500)
+    await until(lambda: bool(returned), "it has come back", 10)

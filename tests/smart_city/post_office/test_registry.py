@@ -121,7 +121,9 @@ async def test_channels_are_listed_while_somebody_listens(make: Made, valkey: Va
     await eventually(left, "the other channel is not listed any more")
 
 
-async def test_what_a_dead_instance_left_behind_is_taken_out_once(make: Made, valkey: Valkey, tasks: Tasks) -> None:
+async def test_what_a_dead_instance_left_behind_stays_until_it_is_settled(
+    make: Made, valkey: Valkey, tasks: Tasks
+) -> None:
     member = unique("member")
     registry = Registry(
         valkey, tasks, instance_id="gone", member=member, lease_seconds=5, owner_seconds=60, most_per_user=20
@@ -129,8 +131,11 @@ async def test_what_a_dead_instance_left_behind_is_taken_out_once(make: Made, va
     one = Somebody(unique("alice"))
     await registry.add(one)
     leftovers = Leftovers(valkey)
-    assert await leftovers.of(member) == [(one.connection_id, one.user_id)]
-    assert await leftovers.of(member) == []
+    assert await leftovers.of(member) == {one.connection_id: one.user_id}
+    await leftovers.end_claim(one.connection_id)
+    assert await leftovers.of(member) == {one.connection_id: one.user_id}
+    await leftovers.settle(member, one.connection_id)
+    assert await leftovers.of(member) == {}
     with pytest.raises(NotFound):
         await registry.find(one.connection_id)
 

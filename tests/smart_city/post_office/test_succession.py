@@ -13,7 +13,7 @@ from smart_city.post_office.log import ChannelLog, Entry, LogLimits
 from smart_city.vocabulary import Position
 from tests.support.platform import unique
 from tests.support.somebody import Somebody
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, until
 
 LONG_AGO = "2020-01-01T00:00:00.000Z"
 
@@ -46,8 +46,13 @@ async def test_answers_that_a_client_may_not_have_heard_move_to_its_user_once(va
     fresh = answer(source, timestamp())
     for entry in (answer(source, LONG_AGO), fresh, answer(source, timestamp(), "message")):
         await log.append_now(source, entry, owner=one.connection_id)
+    settled: list[str] = []
+
+    async def settle(dead: str) -> None:
+        settled.append(dead)
+
     for _ in range(2):
-        Succession(Leftovers(valkey), log, desk, tasks, unheard_seconds=30).lapsed(member)
+        Succession(Leftovers(valkey), log, desk, tasks, settled=settle, unheard_seconds=30).lapsed(member)
 
     async def moved() -> list[dict[str, object]]:
         page = await log.read(target, Position(0))
@@ -55,4 +60,6 @@ async def test_answers_that_a_client_may_not_have_heard_move_to_its_user_once(va
 
     found = await eventually(moved, "the answer is in the user's log")
     assert [(frame["message_id"], frame["log"]) for frame in found] == [(fresh.message_id, target)]
+    await until(lambda: settled == [member, member], "the estate is settled")
+    assert await Leftovers(valkey).of(member) == {}
     assert desk.heard == [member, member]

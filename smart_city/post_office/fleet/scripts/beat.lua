@@ -1,22 +1,27 @@
 #!lua flags=allow-oom
 -- One heartbeat of an instance: renews its membership, tells its figures, and learns who lives and who lapsed.
 --
--- KEYS  {instances}:leases (zset: member -> end of its lease in ms), {instances}:figures (hash: member -> JSON)
--- ARGV  member, its figures as JSON, lease in ms, whether to claim lapsed members (1 or 0)
+-- KEYS  {instances}:leases (zset: member -> end of its lease in ms), {instances}:figures (hash: member -> JSON),
+--       {instances}:estates (zset: dead member -> when somebody else may take over from it)
+-- ARGV  member, its figures as JSON, lease in ms, whether to claim dead members (1 or 0)
 -- Returns the members claimed here, and the figures of all that live as member, JSON, member, JSON, ...
--- A lapsed member is claimed by exactly one of the living.
+-- A dead member is claimed by one of the living at a time, until its estate is settled: a claimer may die, too.
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 redis.call('ZADD', KEYS[1], now + ARGV[3], ARGV[1])
 redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
 
-local lapsed = {}
+local claimed = {}
 if ARGV[4] == '1' then
-  lapsed = redis.call('ZRANGE', KEYS[1], '-inf', '(' .. now, 'BYSCORE', 'LIMIT', 0, 10)
-  for _, member in ipairs(lapsed) do
+  for _, member in ipairs(redis.call('ZRANGE', KEYS[1], '-inf', '(' .. now, 'BYSCORE', 'LIMIT', 0, 10)) do
     redis.call('ZREM', KEYS[1], member)
     redis.call('HDEL', KEYS[2], member)
+    redis.call('ZADD', KEYS[3], 0, member)
+  end
+  claimed = redis.call('ZRANGE', KEYS[3], '-inf', '(' .. now, 'BYSCORE', 'LIMIT', 0, 10)
+  for _, member in ipairs(claimed) do
+    redis.call('ZADD', KEYS[3], now + 4 * ARGV[3], member)
   end
 end
 
@@ -25,4 +30,4 @@ for _, member in ipairs(redis.call('ZRANGE', KEYS[1], now, '+inf', 'BYSCORE')) d
   living[#living + 1] = member
   living[#living + 1] = redis.call('HGET', KEYS[2], member) or '{}'
 end
-return {lapsed, living}
+return {claimed, living}
