@@ -5,22 +5,18 @@ Whoever passes payloads on refuses them on the way in; past that, one reader wou
 
 from __future__ import annotations
 
-import re
-
 import msgspec
 
-_SUSPECT = re.compile(rb"[eE][+]?[0-9]{3}|[0-9]{300}")
-"""A large exponent, or very many digits. Inside of a string it is harmless: only then is the text read whole."""
+_decode = msgspec.json.Decoder().decode
+"""Reading a text whole takes a tenth of a microsecond for 250 bytes; looking for suspicious digits takes longer."""
 
 
 def has_unreadable_number(text: bytes) -> bool:
     """Whether JSON text has a number beyond a double's range (IEEE 754, binary64) or of too many digits."""
-    if _SUSPECT.search(text) is None:
-        return False
     try:
-        msgspec.json.decode(text)
+        _decode(text)
     except msgspec.ValidationError as error:
         return "out of range" in str(error)
-    except (msgspec.MsgspecError, RecursionError):
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
         return False  # it is no JSON at all, which whoever reads it says better
     return False

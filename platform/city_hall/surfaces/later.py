@@ -38,11 +38,17 @@ class Later:
         self._loaded: asyncio.Future[Surface] = asyncio.get_running_loop().create_future()
 
     async def run(self) -> None:
-        """Loads the surface and holds it open until this is cancelled."""
-        surface = await asyncio.to_thread(self._load)
-        async with surface.run():
-            self._loaded.set_result(surface)
-            await asyncio.get_running_loop().create_future()
+        """Loads the surface and holds it open until this is cancelled; requests are told when that fails."""
+        try:
+            surface = await asyncio.to_thread(self._load)
+            async with surface.run():
+                self._loaded.set_result(surface)
+                await asyncio.get_running_loop().create_future()
+        except Exception as error:
+            self._loaded = asyncio.get_running_loop().create_future()
+            self._loaded.set_exception(Unavailable("this part of the platform could not be loaded"))
+            self._loaded.exception()  # marks it as seen: perhaps nobody asks
+            raise RuntimeError("the surface could not be loaded") from error
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request; the first ones wait until there is somebody to answer them."""

@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from foundations.errors import CityError, NotFound, TooManyConnections
+from foundations.errors import CityError, Internal, NotFound, TooManyConnections
 from foundations.supervision import Tasks
 from foundations.valkey.client import Valkey
 from foundations.valkey.scripts import Script
@@ -119,10 +119,10 @@ class Registry:
         for chunk in _chunks(waiting):
             try:
                 outcomes = await self._write([connection for connection, _ in chunk])
-            except CityError as error:
+            except Exception as error:  # whoever waits is told, whatever it is
                 for _, future in chunk:
                     if not future.done():
-                        future.set_exception(error)
+                        future.set_exception(_told(error))
                 continue
             for (_, future), stands in zip(chunk, outcomes, strict=True):
                 if not future.done():
@@ -318,6 +318,13 @@ class Leftovers:
 
     def _held(self, member: str) -> str:
         return self._valkey.key(held_key(member))
+
+
+def _told(error: Exception) -> CityError:
+    if isinstance(error, CityError):
+        return error
+    _log.error("connections cannot be registered", exc_info=error)
+    return Internal("the connection cannot be registered; the log of this instance has the details")
 
 
 def user_key(user_id: str) -> str:

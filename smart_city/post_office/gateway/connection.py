@@ -11,12 +11,13 @@ import logging
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
+from time import monotonic
 from typing import Any
 
 from msgspec import UNSET
 from websockets.frames import CloseCode
 
-from foundations.errors import CityError, DeadlineExceeded, Forbidden, Internal
+from foundations.errors import CityError, DeadlineExceeded, Forbidden, Internal, Unauthenticated
 from smart_city.post_office.envelopes import timestamp
 from smart_city.post_office.gateway import messages
 from smart_city.post_office.gateway.consuming import Consuming
@@ -229,13 +230,17 @@ class Connection:
         self.send(wire(encode({"type": "pong"} if frame.id is UNSET else {"type": "pong", "id": frame.id})))
 
     async def _refresh(self, frame: messages.Refresh) -> None:
-        """Takes a new token of the same user; subscriptions that it does not allow end."""
+        """Takes a new token of the same user; what it does not allow ends."""
+        began = monotonic()
         identity = await self._desk.sessions.identify(frame.session_token)
         if identity.subject != self.identity.subject:
             raise Forbidden("the new token belongs to somebody else; open a connection with it instead")
+        if self._desk.sessions.revoked_since(identity, began):
+            raise Unauthenticated("the new token was revoked just now")
         if self.on_identity is not None:
             self.on_identity(self, identity)
         self._allowed.clear()
+        self.consuming.recheck()
         for channel in self.channels:
             try:
                 self.allow("subscribe", channel)

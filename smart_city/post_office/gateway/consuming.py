@@ -108,6 +108,13 @@ class Consuming:
             self._dispatcher.detach(channel, consumer, counts=counts)
         self._consumers.clear()
 
+    def recheck(self) -> None:
+        """The agent has a new identity: one that may not consume gives back what it holds."""
+        try:
+            self.check()
+        except Forbidden:
+            self.end()
+
     def check(self) -> None:
         """Lets agents pass.
 

@@ -36,6 +36,7 @@ _log = logging.getLogger("smart_city.post_office.gateway")
 TOO_SLOW = 4009
 REVOKED = 4501
 POLICY_VIOLATION = 1008
+INTERNAL_ERROR = 1011
 
 State = Literal["starting", "ready", "draining"]
 
@@ -199,7 +200,8 @@ class Gateway:
         if error.retry_after is not None:
             reason = f"retry_after={error.retry_after:g} {reason}"
         log_event(_log, "WebSocket refused", code=error.code, reason=error.message)
-        socket.close(error.close_code or POLICY_VIOLATION, reason)
+        fallback = INTERNAL_ERROR if isinstance(error, Internal) else POLICY_VIOLATION
+        socket.close(error.close_code or fallback, reason)
 
     # Leaving
 

@@ -190,12 +190,12 @@ class Hub:
             feed.buffer.clear()  # what was heard before the log is read, is in it, or was lost with its store
             try:
                 page = await self._log.read(feed.channel, feed.position)
-            except CityError as error:
-                _log.warning("the log of %s cannot be read, trying again: %s", feed.channel, error)
+                self._follow(feed, page)
+            except Exception as error:  # a feed is supervised here: it must not stay deaf
+                is_defect = not isinstance(error, CityError)
+                _log.warning("the log of %s cannot be followed yet: %s", feed.channel, error, exc_info=is_defect)
                 feed.is_in_doubt = True
                 await asyncio.sleep(RETRY_SECONDS)
-            else:
-                self._follow(feed, page)
         self._resume(feed)
 
     def _follow(self, feed: Feed, page: Page) -> None:

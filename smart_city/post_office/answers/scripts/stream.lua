@@ -72,7 +72,7 @@ local function add(log, id, new_part, delta_head, new_text, ending)
   return {part, text}
 end
 
-function verbs.append(log, id, part, head, text) return add(log, id, part, head, text, nil) end
+function verbs.append(log, id, part, head, text) return {add(log, id, part, head, text, nil)[1]} end
 
 function verbs.close(log, id, part, head, text, ending)
   local answer = add(log, id, part, head, text, ending)

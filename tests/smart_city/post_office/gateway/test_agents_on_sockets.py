@@ -334,3 +334,19 @@ async def test_a_service_asks_an_agent_and_the_answer_comes_to_a_channel(city: I
         assert message["sender"] == {"kind": "agent", "id": "content"}
         assert message["in_reply_to"] == asked["message_id"]
         assert message["payload"] == {"message": "short"}
+
+
+async def test_an_agent_whose_new_token_may_not_consume_gives_back_what_it_holds(city: Instance) -> None:
+    lesser = await city.service("guide", "post_office.history")
+    async with (
+        city.connected(await city.session(unique("alice"))) as alice,
+        city.connected(await city.service("guide", *SCOPES)) as agent,
+    ):
+        await consume(agent)
+        await ask(alice, "hello")
+        await agent.of("delivery")
+        assert (await agent.ask(type="refresh", session_token=lesser))["type"] == "ack"
+        assert (await agent.ask(type="consume", channel="guide"))["code"] == "forbidden"
+        async with city.connected(await city.service("other", *SCOPES)) as other:
+            await consume(other)
+            assert (await other.of("delivery", 10))["attempt"] == 2
