@@ -149,11 +149,11 @@ class TestSilence:
             assert any("heartbeat" in word for word in seen)
 
     async def test_who_answers_stays_and_hears_heartbeats(self, platform: Platform) -> None:
-        city = await platform.start(heartbeat_seconds=0.3)
+        city = await platform.start(heartbeat_seconds=0.2)
         async with upgraded(city.url, await city.session(unique("alice"))) as raw:
             beats = 0
             async with asyncio.timeout(10):
-                while beats < 6:
+                while beats < 5:
                     opcode, data = await raw.frame()
                     assert opcode in {TEXT, PING}, (opcode, data)
                     if opcode == PING:

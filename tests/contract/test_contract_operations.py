@@ -344,10 +344,12 @@ class TestWhoIsThere:
         async with here.connected(token):
             pass  # it is no revocation
 
-    @pytest.mark.parametrize(
-        "arguments", [{}, {"connection_id": "c1", "user_id": "alice"}, {"user_id": "alice", "code": 7},
-                      {"user_id": "alice", "code": 99999}, {"user_id": "alice", "code": "4500"}],
-        ids=str,
-    )  # fmt: skip
-    async def test_a_disconnect_that_nobody_could_mean_is_refused(self, city: Instance, arguments: Frame) -> None:
-        problem(await city.call("post_office.disconnect", arguments), 422, "invalid_argument")
+
+@in_town
+@pytest.mark.parametrize(
+    "arguments", [{}, {"connection_id": "c1", "user_id": "alice"}, {"user_id": "alice", "code": 7},
+                  {"user_id": "alice", "code": 99999}, {"user_id": "alice", "code": "4500"}],
+    ids=str,
+)  # fmt: skip
+async def test_a_disconnect_that_nobody_could_mean_is_refused(town: Instance, arguments: Frame) -> None:
+    problem(await town.call("post_office.disconnect", arguments), 422, "invalid_argument")
