@@ -361,7 +361,7 @@ async def test_a_lost_tail_is_told_with_the_next_publication(pair: list[Instance
     reset = place.listener.resets[0]
     assert (Position(reset["offset"], reset["epoch"]), reset["reason"]) == (newest, "diverged")
     again = await writer.publish("guide")
-    await until(lambda: place.listener.offsets[-1] == again.offset, "it goes on")
+    await until(lambda: len(place.listener.offsets) == 5, "it goes on")
     assert (again.offset, place.listener.offsets) == (kept.offset + 2, [1, 2, 3, 4, 4])
 
 

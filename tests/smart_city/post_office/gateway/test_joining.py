@@ -209,6 +209,25 @@ async def test_a_subscriber_of_the_new_life_corrects_a_feed_of_the_old_one(
     assert (lost.start, lost.joined.reason) == (newest, "diverged")
 
 
+async def test_a_feed_at_the_same_offset_of_a_lost_life_is_no_place_to_join(
+    pair: list[Instance], valkey: Valkey
+) -> None:
+    writer, hearer = pair
+    watcher = await hearer.join("guide")
+    await writer.publish("guide")
+    copy = await copy_of(valkey)
+    await writer.publish("guide")
+    await got(watcher, [1, 2])
+    hearer.bus.fate = lambda: "lose"
+    await begin_new_life(valkey, copy)
+    since = await writer.publish("guide")
+    place = await hearer.join("guide", since)
+    assert (place.start, place.joined.recovered, place.joined.missed) == (since, True, 0)
+    await live(place)
+    await until(lambda: bool(watcher.listener.resets), "the other one is reset")
+    assert place.listener.frames == []
+
+
 # Catching up
 
 
@@ -260,6 +279,34 @@ async def test_a_busy_channel_can_be_joined_in_motion(pair: list[Instance]) -> N
     last = await writer.publish("guide")
     await got(place, list(range(1, last.offset + 1)))
     assert place.feed.recent is None
+
+
+class Moving(Listener):
+    """A client to which the channel moves while it takes old frames, so many times."""
+
+    def __init__(self, writer: Instance, watcher: Place, times: int) -> None:
+        super().__init__()
+        self.writer = writer
+        self.watcher = watcher
+        self.times = times
+
+    async def replay(self, frames: bytes) -> None:
+        await super().replay(frames)
+        if self.times:
+            self.times -= 1
+            last = await self.writer.publish("guide", 2)
+            await until(lambda: self.watcher.feed.position == last, "the feed has moved on")
+
+
+async def test_a_channel_that_moves_while_recent_frames_are_taken_leaves_no_hole(pair: list[Instance]) -> None:
+    writer, hearer = pair
+    await writer.publish("guide", 3)
+    watcher = await hearer.join("guide")
+    before = hearer.log.reads
+    place = await hearer.join("guide", Position(0), listener=Moving(writer, watcher, 6))
+    await live(place)
+    assert place.listener.offsets == list(range(1, 16))
+    assert hearer.log.reads == before + 1
 
 
 async def test_one_who_catches_up_slower_than_frames_are_remembered_reads_on(pair: list[Instance]) -> None:

@@ -55,6 +55,14 @@ async def test_only_feeds_that_are_elsewhere_are_repaired(log: SometimesAway, ta
     assert (repaired, len(log.asked)) == (["guide"], 1)
 
 
+async def test_the_same_offset_of_another_life_is_elsewhere(log: SometimesAway, tasks: Tasks) -> None:
+    tails, feeds, repaired = a_tail_check(log, tasks, "guide")
+    appended = await log.append_now("guide", an_entry())
+    feeds["guide"].position = Position(appended.offset, "lost")
+    tails.check(feeds)
+    await until(lambda: bool(repaired), "it is repaired")
+
+
 async def test_what_comes_into_doubt_in_one_turn_is_asked_for_together(log: SometimesAway, tasks: Tasks) -> None:
     tails, feeds, _ = a_tail_check(log, tasks, "guide", "pillar:a", "pillar:b")
     for channel in feeds:
