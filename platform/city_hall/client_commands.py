@@ -72,7 +72,10 @@ def create_session(
     if ttl is not None:
         wanted["ttl_seconds"] = ttl
     if channel:
-        wanted["channels"] = dict(map(_grant, channel))
+        grants: dict[str, list[str]] = {}
+        for name, rights in map(_grant, channel):
+            grants[name] = [*grants.get(name, []), *rights]
+        wanted["channels"] = grants
     made = Remote(url, token, data_dir).call("traffic_cop.create_session", wanted)
     typer.echo(made["session_token"])
 
@@ -180,9 +183,14 @@ def _grant(text: str) -> tuple[str, list[str]]:
     return name, [right.strip() for right in rights.split(",")]
 
 
+def _no_number(text: str) -> float:
+    """NaN and Infinity, which Python reads and JSON does not have."""
+    raise ValueError(f"{text} is no number")
+
+
 def _object(text: str) -> dict[str, Any]:
     try:
-        found = json.loads(sys.stdin.buffer.read() if text == "-" else text)
+        found = json.loads(sys.stdin.buffer.read() if text == "-" else text, parse_constant=_no_number)
     except ValueError as error:
         raise typer.BadParameter(f"this is not JSON: {error}") from None
     if not isinstance(found, dict):

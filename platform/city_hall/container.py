@@ -11,6 +11,7 @@ import os
 import secrets
 import socket
 from datetime import UTC, datetime
+from urllib.parse import urlsplit
 
 from dependency_injector import containers, providers
 
@@ -186,7 +187,9 @@ def _gateway(
     settings: Settings, desk: Desk, hub: Hub, credentials: Credentials, heartbeats: Heartbeats,
     draining: asyncio.Event,
 ) -> Gateway:  # fmt: skip
-    admission = Admission(settings.allowed_origins, settings.max_connections)
+    own = urlsplit(settings.public_http_url)
+    origins = (*settings.allowed_origins, f"{own.scheme}://{own.netloc}")
+    admission = Admission(origins, settings.max_connections)
     return Gateway(
         desk, hub, admission, credentials, heartbeats, draining=draining, instance_id=settings.instance_id,
         max_unsent_bytes=settings.max_unsent_bytes, handshake_seconds=settings.handshake_seconds,
@@ -243,7 +246,7 @@ class City(containers.DeclarativeContainer):
     valkey: providers.Provider[Valkey] = providers.Dependency(instance_of=Valkey)
     tasks: providers.Provider[Tasks] = providers.Dependency(instance_of=Tasks)
 
-    member = providers.Singleton(lambda settings: f"{settings.instance_id}#{secrets.token_hex(4)}", settings)
+    member = providers.Singleton(_member, settings)
     counters = providers.Singleton(Counters)
     exposition = providers.Singleton(Exposition, counters)
     subscriptions = providers.Singleton(Subscriptions, valkey, tasks)

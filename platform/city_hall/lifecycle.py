@@ -37,7 +37,8 @@ async def opened(settings: Settings) -> AsyncIterator[City]:
     async with AsyncExitStack() as stack:
         possible = connections_possible(settings.max_connections)
         if possible < settings.max_connections:
-            _log.warning("SMART_CITY_MAX_CONNECTIONS is lowered to %d by the limit of open files", possible)
+            level = logging.WARNING if "max_connections" in settings.model_fields_set else logging.INFO
+            _log.log(level, "the limit of open files allows %d connections", possible)
         valkey = await _connected(settings)
         stack.push_async_callback(valkey.close)
         tasks = Tasks("city")

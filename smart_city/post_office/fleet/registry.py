@@ -171,8 +171,10 @@ class Registry:
             except CityError as error:
                 _log.warning("%d closed connections are still registered: %s", len(chunk), error)
                 self._leaving += chunk
-            else:
-                self._ended.difference_update(name for name, _ in chunk)
+                continue
+            except Exception:  # trying again would change nothing; the lease takes them out
+                _log.exception("%d closed connections cannot be taken out", len(chunk))
+            self._ended.difference_update(name for name, _ in chunk)
 
     def _described(self, connection: Registered) -> bytes:
         return msgspec.json.encode(

@@ -72,11 +72,20 @@ class Succession:
         try:
             for connection_id, user_id in (await self._leftovers.of(member)).items():
                 await self._leftovers.end_claim(connection_id)
-                await self._move(connection_id, user_id)
+                await self._moved(connection_id, user_id)
                 await self._leftovers.settle(member, connection_id)
             await self._settled(member)
         except CityError as error:
             _log.warning("what %s left behind is not all taken over yet: %s", member, error)
+
+    async def _moved(self, connection_id: str, user_id: str) -> None:
+        """What cannot be read stays where it is, and keeps nothing behind it from being moved."""
+        try:
+            await self._move(connection_id, user_id)
+        except CityError:
+            raise
+        except Exception:  # an estate is supervised here: one unreadable entry must not end it
+            _log.exception("the log of %s cannot be moved to %s", connection_id, user_id)
 
     async def _move(self, connection_id: str, user_id: str) -> None:
         """Copies the answers that a client may not have heard to its user's log, under the same message ids."""

@@ -21,7 +21,6 @@ SUBPROTOCOL = "smart-city.v1"
 FrameId = Annotated[str, Meta(max_length=128)]
 Key = Annotated[str, Meta(min_length=1, max_length=64)]
 Channel = Annotated[str, Meta(max_length=160)]
-MessageId = Annotated[str, Meta(max_length=64)]
 DeliveryId = Annotated[str, Meta(max_length=256)]
 Conversation = Annotated[str, Meta(max_length=128)]
 Intent = Literal["chat", "query", "command"]

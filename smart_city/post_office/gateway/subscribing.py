@@ -87,10 +87,10 @@ class Subscribing:
     def _affordable(
         self, wanted: Mapping[str, Position | None], outcomes: dict[str, Any]
     ) -> dict[str, Position | None]:
-        room = self._most - len(self._held)
+        room = self._most - sum(not is_private(channel) for channel in self._held)
         affordable: dict[str, Position | None] = {}
         for channel, since in wanted.items():
-            room -= channel not in self._held
+            room -= channel not in self._held and not is_private(channel)
             if room < 0:
                 outcomes[channel] = _told(Overloaded(f"a connection may have {self._most} subscriptions"))
             else:

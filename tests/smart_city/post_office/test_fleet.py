@@ -13,7 +13,7 @@ from foundations.supervision import Tasks
 from foundations.valkey import Subscriptions, Valkey
 from smart_city.post_office.fleet import Figures, Fleet
 from tests.support.platform import unique
-from tests.support.waiting import until
+from tests.support.waiting import eventually, until
 
 Made = Callable[..., Awaitable[Fleet]]
 
@@ -119,6 +119,21 @@ async def test_an_estate_that_its_claimer_leaves_is_claimed_again_until_it_is_se
         await survivor.ask("nothing", {})
     assert set(noticed) == {dying.member}
     assert len(noticed) == claims
+
+
+async def test_the_estate_of_one_that_lives_is_not_taken_over(join: Made, valkey: Valkey) -> None:
+    noticed: list[str] = []
+    one, two = await join(), await join()
+    for fleet in (one, two):
+        fleet.lapsed.append(noticed.append)
+    await until(lambda: len(one.living) == 2, "they know each other")
+    await valkey.command("ZADD", valkey.key("{instances}:estates"), 1, two.member)
+
+    async def gone() -> bool:
+        return not await valkey.command("EXISTS", valkey.key("{instances}:estates"))
+
+    await eventually(gone, "it has no estate")
+    assert noticed == []
 
 
 async def test_who_was_away_for_a_lease_is_told(join: Made, valkey: Valkey) -> None:

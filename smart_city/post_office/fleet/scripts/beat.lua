@@ -6,11 +6,13 @@
 -- ARGV  member, its figures as JSON, lease in ms, whether to claim dead members (1 or 0)
 -- Returns the members claimed here, and the figures of all that live as member, JSON, member, JSON, ...
 -- A dead member is claimed by one of the living at a time, until its estate is settled: a claimer may die, too.
+-- One that beats again was not dead, and has no estate.
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 redis.call('ZADD', KEYS[1], now + ARGV[3], ARGV[1])
 redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
+redis.call('ZREM', KEYS[3], ARGV[1])
 
 local claimed = {}
 if ARGV[4] == '1' then
@@ -19,9 +21,13 @@ if ARGV[4] == '1' then
     redis.call('HDEL', KEYS[2], member)
     redis.call('ZADD', KEYS[3], 0, member)
   end
-  claimed = redis.call('ZRANGE', KEYS[3], '-inf', '(' .. now, 'BYSCORE', 'LIMIT', 0, 10)
-  for _, member in ipairs(claimed) do
-    redis.call('ZADD', KEYS[3], now + 4 * ARGV[3], member)
+  for _, member in ipairs(redis.call('ZRANGE', KEYS[3], '-inf', '(' .. now, 'BYSCORE', 'LIMIT', 0, 10)) do
+    if redis.call('ZSCORE', KEYS[1], member) then
+      redis.call('ZREM', KEYS[3], member)
+    else
+      redis.call('ZADD', KEYS[3], now + 4 * ARGV[3], member)
+      claimed[#claimed + 1] = member
+    end
   end
 end
 

@@ -165,7 +165,7 @@ async def test_channels_are_refused_one_by_one(city: Instance) -> None:
 
 
 async def test_so_many_subscriptions_and_no_more(platform: Platform) -> None:
-    city = await platform.start(max_subscriptions=3)
+    city = await platform.start(max_subscriptions=1)
     async with city.connected(await city.session(unique("alice"))) as alice:
         ack = await alice.subscribe("guide", "pillar:content")
         assert "offset" in ack["guide"]
