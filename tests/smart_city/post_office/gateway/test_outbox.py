@@ -123,3 +123,29 @@ async def test_a_shut_outbox_sends_nothing_and_lets_replays_end() -> None:
         server.outbox.send(b"late")
         server.outbox.write()
         assert b"late" not in await received(client, 4 * LIMIT)
+
+
+async def test_one_connection_that_cannot_be_written_to_does_not_silence_the_others() -> None:
+    """The others of the turn counted as written to, and were never written to again."""
+    async with connected() as (broken, _), connected() as (server, client):
+        round_ = Round(asyncio.get_running_loop())
+        outboxes = [
+            Outbox(recorder.transport, round_, limit=LIMIT, on_too_slow=lambda: None) for recorder in (broken, server)
+        ]
+        broken.transport.write_eof()
+        for outbox in outboxes:
+            outbox.send(b"first")
+        assert await received(client, 5) == b"first"
+        outboxes[1].send(b"second")
+        assert await received(client, 6) == b"second"
+
+
+async def test_a_client_that_goes_while_a_replay_waits_lets_it_end() -> None:
+    async with connected() as (server, _):
+        await server.outbox.replay(b"r" * (4 * LIMIT))
+        waiting = asyncio.create_task(server.outbox.replay(b"r"))
+        await asyncio.sleep(0)
+        server.outbox.shut()
+        server.outbox.resume()  # the transport may say so once more
+        async with asyncio.timeout(5):
+            await waiting
