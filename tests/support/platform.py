@@ -128,7 +128,7 @@ async def _live(app: FastAPI, settings: Settings, bound: socket.socket, up: asyn
     """An instance's life, in a task of its own: what is entered there is left there."""
     config = uvicorn.Config(
         app, http=PromptHttpProtocol.within(settings.handshake_seconds), ws=CitySocket, log_config=None,
-        lifespan="off", access_log=False, timeout_graceful_shutdown=2,
+        lifespan="off", timeout_graceful_shutdown=2,
     )  # fmt: skip
     with bound:
         async with app.router.lifespan_context(app):

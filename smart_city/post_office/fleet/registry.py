@@ -147,6 +147,8 @@ class Registry:
         return [connection.connection_id in standing for connection in connections]
 
     async def _claim(self, connections: Sequence[Registered]) -> None:
+        if not connections:
+            return
         await asyncio.gather(
             self._valkey.run(
                 self._own,

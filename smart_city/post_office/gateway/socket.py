@@ -256,6 +256,7 @@ class Socket(asyncio.Protocol):
             if data != SEND_EOF:
                 self.transport.write(data)
             elif self.transport.can_write_eof():
+                self.outbox.shut()
                 self.transport.write_eof()
         if self._protocol.close_expected() and not self.is_closing:
             self.is_closing = True

@@ -188,3 +188,20 @@ async def test_what_closes_while_the_store_is_away_is_taken_out_on_its_return(
     await eventually(gone, "the claim is gone", 10)
     await tasks.close()
     await valkey.close()
+
+
+async def test_renewing_goes_on_when_the_last_connection_has_gone(make: Made, valkey: Valkey) -> None:
+    registry, one = make(lease_seconds=0.3), Somebody(unique("alice"))
+    registry.start()
+    await registry.add(one)
+    registry.claim_again()
+    registry.remove(one)
+    other = Somebody(unique("bob"))
+    await registry.add(other)
+    registry.claim_again()
+    await valkey.command("DEL", user_key(other.user_id))
+
+    async def back() -> bool:
+        return other.connection_id in await stored(valkey, other.user_id)
+
+    await eventually(back, "it is renewed")

@@ -6,6 +6,7 @@ import asyncio
 import json
 from contextlib import AsyncExitStack
 
+import pytest
 from redis.asyncio import Redis
 
 from tests.support.platform import Instance, Platform, unique
@@ -270,3 +271,20 @@ async def test_with_the_store_away_health_says_degraded_and_publishing_is_unavai
             return bool((await alice.ask(type="publish", channel="guide", payload={})).get("status"))
 
         await eventually(works, "publishing works again", 10)
+
+
+async def test_a_client_that_goes_in_the_middle_of_a_replay_leaves_no_error(
+    platform: Platform, caplog: pytest.LogCaptureFixture
+) -> None:
+    city = await platform.start()
+    token = await city.session(unique("alice"), channels=ALL)
+    items = [{"channel": "guide", "message": {"text": "x" * 20_000}} for _ in range(100)]
+    for _ in range(3):
+        await city.done("post_office.publish_batch", {"items": items})
+    for _ in range(5):
+        async with WireClient.connected(city.ws_url, token, max_queue=1) as alice:
+            await alice.send(type="subscribe", channels={"guide": {"offset": 0}})
+            await alice.socket.recv()
+            alice.socket.transport.write_eof()
+    await until(lambda: not city.app.state.gateway.connections, "all are gone")
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
