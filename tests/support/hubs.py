@@ -73,14 +73,21 @@ class FaultyBus(Subscriptions):
 
 
 class CountedLog(ChannelLog):
-    """A log that counts how often it was asked."""
+    """A log that counts how often it was asked, and how often at once."""
 
     reads = 0
+    reading = 0
+    most_at_once = 0
     comparisons = 0
 
     async def read(self, channel: str, since: Position | None, **how: Any) -> Page:
         self.reads += 1
-        return await super().read(channel, since, **how)
+        self.reading += 1
+        self.most_at_once = max(self.most_at_once, self.reading)
+        try:
+            return await super().read(channel, since, **how)
+        finally:
+            self.reading -= 1
 
     async def newest(self, channels: Sequence[str]) -> dict[str, Position]:
         self.comparisons += 1

@@ -28,6 +28,8 @@ BUFFERED = 64
 """Stretches kept while a feed reads its log; beyond them the log is read once more instead."""
 OPENING_SECONDS = 2.0
 RETRY_SECONDS = 0.2
+REPAIRS_AT_ONCE = 8
+"""Thousands of feeds have missed something when the bus comes back, and what is said now must not wait for all."""
 
 
 class Hub:
@@ -39,6 +41,7 @@ class Hub:
         self._tasks = tasks
         self._counters = counters
         self._feeds: dict[str, Feed] = {}
+        self._turns = asyncio.Semaphore(REPAIRS_AT_ONCE)
         self._tails = Tails(log, tasks, self._feeds, self.repair)
 
     def start(self, tail_check_seconds: float) -> None:
@@ -186,10 +189,11 @@ class Hub:
         """Reads the log until nothing is missing, then takes what was heard meanwhile."""
         feed.is_in_doubt = True
         while feed.is_in_doubt:
-            feed.is_in_doubt = False
-            feed.buffer.clear()  # what was heard before the log is read, is in it, or was lost with its store
             try:
-                page = await self._log.read(feed.channel, feed.position)
+                async with self._turns:
+                    feed.is_in_doubt = False
+                    feed.buffer.clear()  # what was heard before the log is read, is in it, or was lost with its store
+                    page = await self._log.read(feed.channel, feed.position)
                 self._follow(feed, page)
             except Exception as error:  # a feed is supervised here: it must not stay deaf
                 is_defect = not isinstance(error, CityError)

@@ -25,6 +25,8 @@ _log = logging.getLogger(__name__)
 PAGE_BYTES = 64 * 1024
 """Old publications are read and written in pieces of about this size, each when the client has taken the one before:
 that is all that a slow client keeps here."""
+READS_AT_ONCE = 32
+"""So many come back at a time: what is said now shares its way to the store with what was missed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +48,7 @@ class Joining:
         self._log = log
         self._tasks = tasks
         self._counters = counters
+        self._turns = asyncio.Semaphore(READS_AT_ONCE)
 
     async def prepare(self, channel: str, since: Position | None) -> tuple[Feed, Page | None]:
         """The waiting half: the feed is opened, and the log read unless the feed is at that very position.
@@ -57,7 +60,7 @@ class Joining:
         if since is None or since == feed.position:
             return feed, None
         try:
-            return feed, await self._log.read(channel, since, max_bytes=PAGE_BYTES)
+            return feed, await self._read(channel, since)
         except BaseException:
             self._hub.close(feed)
             raise
@@ -115,10 +118,14 @@ class Joining:
                     page = None
         self._go_live(feed, subscription)
 
+    async def _read(self, channel: str, since: Position) -> Page:
+        async with self._turns:
+            return await self._log.read(channel, since, max_bytes=PAGE_BYTES)
+
     async def _read_on(self, subscription: Subscription) -> Page:
         while True:
             try:
-                return await self._log.read(subscription.channel, subscription.position, max_bytes=PAGE_BYTES)
+                return await self._read(subscription.channel, subscription.position)
             except CityError as error:
                 _log.warning("a subscriber of %s cannot catch up yet: %s", subscription.channel, error)
                 await asyncio.sleep(RETRY_SECONDS)

@@ -12,14 +12,13 @@ from foundations.errors import Unavailable
 from foundations.supervision import Tasks
 from foundations.valkey.client import Valkey
 from smart_city.post_office.gateway import hub as hub_module
-from smart_city.post_office.gateway.hub import BUFFERED
+from smart_city.post_office.gateway.hub import BUFFERED, REPAIRS_AT_ONCE
 from smart_city.post_office.log import LogLimits, Stretch
 from smart_city.post_office.log.bus import bus_channel
 from smart_city.vocabulary import Position
 from tests.support.hubs import Fate, Instance, Listener, instances
 from tests.support.lives import begin_new_life, copy_of
 from tests.support.logs import some_limits
-from tests.support.valkey import ValkeyServer
 from tests.support.waiting import eventually, until
 
 
@@ -135,14 +134,14 @@ async def test_more_messages_than_are_kept_while_the_log_is_read_are_read_as_wel
     assert (place.feed.reading, place.feed.buffer) == (False, [])
 
 
-async def test_a_log_that_cannot_be_read_is_read_later(valkey_server: ValkeyServer, pair: list[Instance]) -> None:
+async def test_a_log_that_cannot_be_read_is_read_later(pair: list[Instance]) -> None:
     writer, hearer = pair
     place = await hearer.join("guide")
     hearer.bus.fate = lambda: "lose"
     await writer.publish("guide", 2)
     await until(lambda: hearer.bus.heard == 2, "both were lost")
     read = hearer.log.read
-    refusals = iter([Unavailable("away"), Unavailable("still away")])
+    refusals = iter([Unavailable("away"), RuntimeError("a defect")])
 
     async def refuse_twice(*asked: object, **how: object) -> object:
         for refusal in refusals:
@@ -457,6 +456,19 @@ async def test_all_that_is_confirmed_again_is_compared_together(one: Instance) -
     await quiet(one)
     assert one.log.comparisons - before < 8
     assert all(place.is_live for place in places)
+
+
+async def test_many_feeds_that_missed_something_are_repaired_a_few_at_a_time(pair: list[Instance]) -> None:
+    writer, hearer = pair
+    places = [await hearer.join(f"user:u{number}") for number in range(6 * REPAIRS_AT_ONCE)]
+    hearer.bus.fate = lambda: "lose"
+    await asyncio.gather(*(writer.publish(place.feed.channel, 2) for place in places))
+    await until(lambda: hearer.bus.heard >= 2 * len(places), "all was lost")
+    hearer.log.most_at_once = 0
+    hearer.hub.check_tails()
+    for place in places:
+        await got(place.listener, [1, 2])
+    assert hearer.log.most_at_once == REPAIRS_AT_ONCE
 
 
 async def test_what_was_published_while_the_bus_was_gone_arrives_when_it_is_back(pair: list[Instance]) -> None:

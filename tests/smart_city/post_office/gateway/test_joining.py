@@ -9,6 +9,7 @@ import pytest
 
 from foundations.errors import Unavailable
 from foundations.valkey.client import Valkey
+from smart_city.post_office.gateway.joining import READS_AT_ONCE
 from smart_city.post_office.gateway.recent import RECENT_BYTES
 from smart_city.vocabulary import Position
 from tests.support.hubs import Instance, Listener, Place, instances
@@ -320,6 +321,17 @@ async def test_one_who_catches_up_slower_than_frames_are_remembered_reads_on(pai
     listener.road.set()
     await got(place, list(range(1, 12)))
     await live(place)
+
+
+async def test_a_crowd_that_comes_back_leaves_the_store_room_for_what_is_said_now(one: Instance) -> None:
+    await asyncio.gather(*(one.publish("guide", size=10_000) for _ in range(20)))
+    one.log.most_at_once = 0
+    coming = [asyncio.create_task(one.join("guide", Position(0))) for _ in range(4 * READS_AT_ONCE)]
+    await until(lambda: one.log.reading == READS_AT_ONCE, "they are on their way")
+    said = await one.publish("guide")
+    for place in await asyncio.gather(*coming):
+        await got(place, list(range(1, said.offset + 1)))
+    assert one.log.most_at_once == READS_AT_ONCE
 
 
 async def test_a_log_trimmed_before_a_slow_subscriber_has_read_it_resets_it(valkey: Valkey) -> None:
