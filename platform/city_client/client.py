@@ -23,7 +23,9 @@ from city_client.frames import Acknowledged, Payload, Position
 from city_client.post import Post
 from city_client.subscription import Publication, Subscription
 
-Channels = str | Iterable[str] | Mapping[str, Position | None]
+Since = Position | str | None
+"""A position, or its text."""
+Channels = str | Iterable[str] | Mapping[str, Since]
 
 logger = logging.getLogger(__name__)
 
@@ -130,20 +132,18 @@ class CityClient:
         self._own(answer.follow(send, self._post.answers))
         return answer
 
-    async def subscribe(
-        self, channels: Channels, *, since: Position | None = None, seconds: float = 30.0
-    ) -> Subscription:
+    async def subscribe(self, channels: Channels, *, since: Since = None, seconds: float = 30.0) -> Subscription:
         """Subscribes, from positions if given, and stays subscribed until the reader closes.
 
         Args:
             channels: names, or names with positions.
-            since: the position in the one channel named.
+            since: the position in the one channel named, or its text, as in ``41.k3f9``.
             seconds: how long to wait for the platform's word.
 
         Raises:
             Refused: the platform refuses one of them.
             Unconfirmed: no word within ``seconds``.
-            ValueError: this client has a reader on one of them, or ``since`` goes with several.
+            ValueError: this client has a reader on one of them, ``since`` goes with several, or is no position.
         """
         reader = self._post.subscriptions.open(_with_positions(channels, since))
         try:
@@ -157,7 +157,7 @@ class CityClient:
             raise
         return reader
 
-    async def listen(self, channels: Channels, *, since: Position | None = None) -> AsyncGenerator[Publication, None]:
+    async def listen(self, channels: Channels, *, since: Since = None) -> AsyncGenerator[Publication, None]:
         """Yields what is published on channels, recovering what was missed whenever the connection was lost.
 
         A `Publication` after something that could not be recovered carries a ``gap``.
@@ -222,9 +222,13 @@ class CityClient:
             logger.exception("on_event failed")
 
 
-def _with_positions(channels: Channels, since: Position | None) -> dict[str, Position | None]:
+def _with_positions(channels: Channels, since: Since) -> dict[str, Position | None]:
     names = [channels] if isinstance(channels, str) else channels
     wanted = dict(names) if isinstance(names, Mapping) else dict.fromkeys(names)
     if not wanted or (since is not None and len(wanted) != 1):
         raise ValueError("name at least one channel; with `since` exactly one, else give {name: position}")
-    return {name: since or position for name, position in wanted.items()}
+    return {name: _position(since or position) for name, position in wanted.items()}
+
+
+def _position(since: Since) -> Position | None:
+    return Position.parse(since) if isinstance(since, str) else since

@@ -279,3 +279,13 @@ async def test_askers_agents_and_readers_may_be_on_different_instances(platform:
         await writer.publish("guide", {"n": 1})
         async with asyncio.timeout(5):
             assert (await anext(reader)).payload == {"n": 1}
+
+
+@pytest.mark.parametrize("since", ["0", Position(0)])
+async def test_a_position_may_be_given_as_its_text(city: Instance, since: Position | str) -> None:
+    await city.done("post_office.publish_to_agent_channel", {"channel": "guide", "message": {"n": 1}})
+    async with CityClient(city.url, token=await city.session(unique("alice"))) as client:
+        async with asyncio.timeout(5), aclosing(client.listen("guide", since=since)) as publications:
+            assert (await anext(publications)).offset == 1
+        with pytest.raises(ValueError, match="position"):
+            await client.subscribe("guide", since="yesterday")
