@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import resource
 import socket
+from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,6 +17,9 @@ from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_vali
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PREFIX = "SMART_CITY_"
+CLIENT_VARIABLES = frozenset({"SMART_CITY_URL", "SMART_CITY_TOKEN"})
+"""What clients of a running platform read."""
+TEST_PREFIX = "SMART_CITY_TEST_"
 RESERVED_FILES = 512
 """File descriptors kept free for everything that is not a client's socket."""
 
@@ -138,6 +143,15 @@ class Settings(BaseSettings):
     def is_loopback(self) -> bool:
         """Whether only this machine can reach the platform."""
         return self.host in {"localhost", "::1"} or self.host.startswith("127.")
+
+
+def misspelt(environment: Mapping[str, str]) -> dict[str, str]:
+    """Variables with our prefix that nobody reads, each with the name that was probably meant, or nothing."""
+    known = {PREFIX + name.upper() for name in Settings.model_fields} | CLIENT_VARIABLES
+    unknown = sorted(name for name in environment if name.startswith(PREFIX) and name not in known)
+    return {
+        name: next(iter(get_close_matches(name, known, 1)), "") for name in unknown if not name.startswith(TEST_PREFIX)
+    }
 
 
 def connections_possible(wanted: int) -> int:

@@ -6,6 +6,8 @@ It parses, words and exits; what runs the platform is `supervisor`, what speaks 
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import shlex
 import shutil
 import sys
@@ -92,13 +94,17 @@ def main() -> None:
 
 def _settings(options: Mapping[str, object], plan: Plan) -> Settings:
     """Reads them once the workers load; from then on the supervisor logs."""
-    from foundations.settings import Settings, WrongSetting
+    from foundations.settings import Settings, WrongSetting, misspelt
     from foundations.telemetry import configure_logging
 
     settings = Settings.read(**options)
     if plan.valkey_port and settings.valkey_url != "embedded":
         raise WrongSetting("--valkey-port needs a Valkey of its own, and SMART_CITY_VALKEY_URL names another.")
     configure_logging(settings.log_format, settings.log_level, "supervisor")
+    for name, meant in misspelt(os.environ).items():
+        logging.getLogger("smart_city.supervisor").warning(
+            "nobody reads %s%s", name, f"; did you mean {meant}?" if meant else ""
+        )
     return settings
 
 
