@@ -356,6 +356,20 @@ async def answers_until_quiet(client: WireClient) -> list[str]:
     return got
 
 
+@pytest.mark.parametrize("count", [8, 40])
+async def test_what_an_agent_answered_before_it_closed_counts(city: Instance, count: int) -> None:
+    """It answers and leaves in good order; nobody else is there who could do its work again."""
+    async with asker_of(city) as alice:
+        async with agent_on(city, "guide", max=64) as agent:
+            questions = [await asked(alice, "guide", f"c{n}") for n in range(count)]
+            deliveries = [await agent.of("delivery") for _ in questions]
+            for delivery in deliveries:
+                await agent.send(type="reply", delivery_id=delivery["delivery_id"], payload={"message": "yes"})
+        answered = {(await alice.of("chat_response", 3))["in_reply_to"] for _ in questions}
+        assert answered == set(questions)
+        await eventually(partial(depth, city), lambda waiting: waiting == 0, "all is settled", 3)
+
+
 async def test_of_two_who_settle_one_delivery_at_once_one_does(city: Instance) -> None:
     consumer = (await city.done("post_office.subscribe_to_channel", {"channel": "guide", "mode": "inbox"}))["consumer"]
     async with asker_of(city) as alice:
