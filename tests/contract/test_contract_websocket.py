@@ -145,14 +145,15 @@ async def test_what_stands_before_a_close_is_still_done(town: Instance, channel:
     assert status["channels"][channel]["depth"] == 20
 
 
-async def test_much_that_stands_before_a_close_is_still_done(town: Instance, channel: str) -> None:
+@pytest.mark.parametrize("count", [300, 2000])
+async def test_much_that_stands_before_a_close_is_still_done(town: Instance, channel: str, count: int) -> None:
     token = await town.service(unique("writer"), "post_office.publish")
     async with upgraded(town.url, token) as raw:
-        frames = (text({"type": "publish", "channel": channel, "payload": {"n": n}}) for n in range(400))
+        frames = (text({"type": "publish", "channel": channel, "payload": {"n": n}}) for n in range(count))
         await raw.send(b"".join(frames) + frame(CLOSE, struct.pack("!H", 1000)))
         assert await raw.close_code() == 1000
     arguments = {"channel": channel, "limit": 1}
-    assert (await town.done("post_office.get_channel_history", arguments))["offset"] == 400
+    assert (await town.done("post_office.get_channel_history", arguments))["offset"] == count
 
 
 async def test_what_stands_behind_a_close_is_not_done(town: Instance, channel: str) -> None:
