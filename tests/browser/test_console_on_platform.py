@@ -16,6 +16,7 @@ from city_guides.pillars import PILLARS
 from tests.support.browser import browsing, looking
 from tests.support.platform import OPERATOR_TOKEN, Instance, unique
 from tests.support.proxy import Proxy
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.needs("chromium")
 
@@ -50,6 +51,8 @@ async def test_every_suggested_question_is_understood_and_answered(city: Instanc
         await expect(channels).to_have_count(5)
         for channel in await channels.all():
             await channel.click()
+            name = (await channel.inner_text()).strip()
+            await expect(page.get_by_role("heading", level=1)).to_have_text(name)
             for question in await page.locator(".questions button").all_inner_texts():
                 answers = await page.locator(".answer").count()
                 await page.locator("textarea").fill(question)
@@ -70,8 +73,15 @@ async def test_the_guide_hands_on_and_the_pillar_answers_where_one_asked(city: I
         await expect(page.get_by_role("heading", level=1)).to_have_text("Guide")
 
 
+async def is_listening(city: Instance) -> bool:
+    """Whether a console has subscribed: what is published before is history to it."""
+    count = await city.done("post_office.get_connection_count")
+    return bool(count["by_channel"].get("guide"))
+
+
 async def test_what_a_service_publishes_appears(city: Instance) -> None:
     async with console(city.url, unique("alice")) as page:
+        await eventually(lambda: is_listening(city), "the console listens")
         arguments = {"channel": "guide", "message": {"message": "The doors are open."}, "realm": "content"}
         await city.done("post_office.publish_to_agent_channel", arguments)
         publication = page.locator(".publication")
@@ -104,6 +114,7 @@ async def test_a_cut_connection_misses_nothing(city: Instance) -> None:
             await page.context.add_cookies([{"name": "session_token", "value": token, "url": url}])
             await page.reload()
             await expect(page.locator(".link")).to_have_text("Connected")
+            await eventually(lambda: is_listening(city), "the console listens")
             arguments = {"channel": "guide", "realm": "content"}
             await city.done("post_office.publish_to_agent_channel", arguments | {"message": {"message": "one"}})
             await expect(page.locator(".publication")).to_have_count(1)

@@ -68,9 +68,7 @@ def _complaints(context: BrowserContext, host: str) -> list[str]:
     found: list[str] = []
     context.on("weberror", lambda error: found.append(str(error.error)))
     context.on("console", lambda said: found.append(said.text) if said.type in {"error", "warning"} else None)
-    context.on(
-        "request", lambda asked: found.append(asked.url) if urlsplit(asked.url).netloc != host else None
-    )
+    context.on("request", lambda asked: found.append(asked.url) if urlsplit(asked.url).netloc != host else None)
     return found
 
 
