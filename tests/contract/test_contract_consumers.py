@@ -155,6 +155,21 @@ class TestInbox:
                     got.add(delivery["message"]["message_id"])
             assert got == wanted
 
+    async def test_who_leaves_while_waiting_takes_nothing_with_it(self, town: Instance, channel: str) -> None:
+        """The call's client is gone before the question comes: it is nobody's first attempt."""
+        consumer = await consumer_of(town, channel)
+        waiting = asyncio.create_task(receive(town, consumer, wait_ms=8000))
+        await eventually(
+            lambda: town.done("post_office.get_queue_status", {"channel": channel}),
+            lambda status: status["channels"][channel]["consumers"] == 1, "somebody waits",
+        )  # fmt: skip
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        async with asker_of(town) as alice, agent_on(town, channel) as agent:
+            question = await asked(alice, channel)
+            delivery = await agent.of("delivery", 3)
+            assert (delivery["message"]["message_id"], delivery["attempt"]) == (question, 1)
+
     @pytest.mark.parametrize(
         ("field", "value"),
         [("wait_ms", 30001), ("wait_ms", -1), ("wait_ms", "5"), ("max", 0), ("max", -1), ("max", "5"),

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from tests.contract.shapes import has_only, problem
-from tests.support.platform import Instance, unique
+from tests.support.platform import Instance, Platform, unique
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+in_town = pytest.mark.asyncio(loop_scope="module")
 
 OBSERVE = ("post_office.observe", "traffic_cop.observe", "nurse.observe")
 POST_OFFICE = (
@@ -26,6 +26,7 @@ TRAFFIC_COP = (
 )  # fmt: skip
 
 
+@in_town
 @pytest.mark.parametrize("path", ["/metrics", "/docs", "/openapi.json"])
 async def test_metrics_and_documents_need_a_scope(town: Instance, path: str) -> None:
     problem(await town.http.get(path), 401, "unauthenticated")
@@ -36,6 +37,7 @@ async def test_metrics_and_documents_need_a_scope(town: Instance, path: str) -> 
     assert (await town.http.get(path, headers=town.operator)).status_code == 200
 
 
+@in_town
 async def test_metrics_carry_neither_tokens_nor_user_names(town: Instance) -> None:
     user, key = unique("mallory"), "very-secret-key"
     token = await town.session(user)
@@ -52,6 +54,7 @@ def operations_of(document: dict[str, Any]) -> dict[str, Any]:
     return {path: item["post"] for path, item in document["paths"].items() if path.startswith("/soa/")}
 
 
+@in_town
 async def test_the_openapi_document_has_every_operation_with_example_and_errors(town: Instance) -> None:
     document = (await town.http.get("/openapi.json", headers=town.operator)).json()
     for path, operation in operations_of(document).items():
@@ -65,6 +68,7 @@ async def test_the_openapi_document_has_every_operation_with_example_and_errors(
             assert "schema" in response["content"][wanted], (path, status)
 
 
+@in_town
 async def test_every_operation_of_this_step_is_there(town: Instance) -> None:
     document = (await town.http.get("/openapi.json", headers=town.operator)).json()
     wanted = {f"/soa/post-office/{name}" for name in POST_OFFICE} | {f"/soa/traffic-cop/{name}" for name in TRAFFIC_COP}
@@ -73,6 +77,7 @@ async def test_every_operation_of_this_step_is_there(town: Instance) -> None:
         assert (await town.http.post(path, json={})).status_code == 401, path
 
 
+@in_town
 @pytest.mark.parametrize("path", ["/", "/console/"])
 async def test_the_consoles_files_are_public(town: Instance, path: str) -> None:
     response = await town.http.get(path, follow_redirects=True)
@@ -82,6 +87,7 @@ async def test_the_consoles_files_are_public(town: Instance, path: str) -> None:
         assert (await town.http.get(f"/console/{script.removeprefix('/console/')}")).status_code == 200
 
 
+@in_town
 @pytest.mark.parametrize(
     "path",
     ["/console/../pyproject.toml", "/console/%2e%2e/%2e%2e/README.md", "/console/..%2f..%2fREADME.md",
@@ -92,6 +98,7 @@ async def test_nothing_beside_the_consoles_files_is_public(town: Instance, path:
     assert response.status_code in {400, 404}, response.text[:200]
 
 
+@in_town
 async def test_connection_stats_are_those_of_the_operation(town: Instance) -> None:
     problem(await town.http.get("/api/connections/stats"), 401, "unauthenticated")
     session = await town.session(unique("alice"))
@@ -105,6 +112,7 @@ async def test_connection_stats_are_those_of_the_operation(town: Instance) -> No
     has_only(stats, {"global", "by_channel", "by_instance", "users"})
 
 
+@in_town
 async def test_connection_info_is_the_callers_own(town: Instance) -> None:
     alice, bob = unique("alice"), unique("bob")
     token = await town.session(alice)
@@ -118,9 +126,42 @@ async def test_connection_info_is_the_callers_own(town: Instance) -> None:
     assert ids == {first.id, second.id}
 
 
+@in_town
 async def test_answers_are_json_without_what_json_does_not_know(town: Instance) -> None:
     def refuse(name: str) -> None:
         raise AssertionError(name)
 
     for path in ("/health", "/api/health", "/health/ready", "/api/connections/stats"):
         json.loads((await town.http.get(path, headers=town.operator)).text, parse_constant=refuse)
+
+
+@in_town
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 403), ({"Origin": "https://evil.example"}, 403), ({"Origin": "null"}, 403),
+        ({"Origin": "http://127.0.0.1"}, 403),
+        ({"Host": "evil.example", "Origin": "http://evil.example"}, 403), ({"Host": "evil.example"}, 403),
+        ({"Origin": "OWN"}, 200),
+    ],
+    ids=str,
+)  # fmt: skip
+async def test_one_click_signs_in_from_this_machine_only(town: Instance, headers: dict[str, str], status: int) -> None:
+    """Of the issue: only when bound to loopback, with Host and Origin checked. The console's script names the path."""
+    script = (await town.http.get("/console/client/session.js")).text
+    (path,) = set(re.findall(r'"(/console/[a-z/]+)"', script))
+    given = {name: town.url if value == "OWN" else value for name, value in headers.items()}
+    response = await town.http.post(path, json={"user_id": unique("alice")}, headers=given)
+    assert response.status_code == status, response.text
+    cookie = response.headers.get("set-cookie", "")
+    assert cookie.startswith("session_token=") is (status == 200)
+    if status == 200:
+        assert "HttpOnly" in cookie
+        assert "samesite=strict" in cookie.lower()
+
+
+async def test_one_click_is_not_offered_where_others_can_come(platform: Platform) -> None:
+    city = await platform.start(host="0.0.0.0")  # noqa: S104 - nothing is bound there: the test brings its own socket
+    response = await city.http.post("/console/session", json={"user_id": "mallory"}, headers={"Origin": city.url})
+    assert response.status_code in {403, 404}, response.text
+    assert "set-cookie" not in response.headers

@@ -251,6 +251,16 @@ async def test_a_session_that_ends_soon_is_told_before_it_is_closed(town: Instan
 
 
 @in_town
+async def test_it_is_told_a_minute_before(town: Instance) -> None:
+    session = await created(town, unique("alice"), ttl_seconds=61)
+    async with town.connected(session["session_token"]) as alice:
+        word = await alice.of("system", 4)
+        assert (word["event"], word["expires_at"]) == ("session_expiring", session["expires_at"])
+        assert 58 < seconds_until(word["expires_at"]) < 60.5
+        await alice.nothing_but_pong()
+
+
+@in_town
 @pytest.mark.parametrize("by", ["session", "user"])
 async def test_revoking_closes_the_sockets_and_the_tokens(town: Instance, by: str) -> None:
     user = unique("alice")

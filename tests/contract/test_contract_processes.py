@@ -1,0 +1,131 @@
+"""Section 7 over real processes: what is left of an instance that is killed, and what its log says and does not."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis.asyncio
+
+from tests.contract.shapes import TIMESTAMP
+from tests.contract.watching import eventually
+from tests.support.parity import plain_client
+from tests.support.platform import OPERATOR_TOKEN, unique
+from tests.support.serving import Serving
+from tests.support.valkey import ValkeyServer
+from tests.support.wire_client import WireClient
+
+Frame = dict[str, Any]
+LEASE_SECONDS = 2
+
+
+@pytest.fixture
+def pair(tmp_path: Path, valkey_server: ValkeyServer) -> Iterator[tuple[Serving, Serving]]:
+    """Two platforms of one worker each over one store, as on two machines."""
+    shared = {
+        "VALKEY_URL": valkey_server.url, "VALKEY_KEY_PREFIX": f"{unique('pair')}:", "OPERATOR_TOKEN": OPERATOR_TOKEN,
+        "INSTANCE_LEASE_SECONDS": str(LEASE_SECONDS), "LOG_FORMAT": "json", "LOG_LEVEL": "info",
+    }  # fmt: skip
+    names = [unique("east"), unique("west")]
+    with (
+        Serving(tmp_path / "a", "--port", "0", "--no-demo", settings={**shared, "INSTANCE_ID": names[0]}) as east,
+        Serving(tmp_path / "b", "--port", "0", "--no-demo", settings={**shared, "INSTANCE_ID": names[1]}) as west,
+    ):
+        yield east.opened(), west.opened()
+
+
+def ws(serving: Serving) -> str:
+    return "ws" + serving.url.removeprefix("http") + "/ws"
+
+
+async def call(serving: Serving, operation: str, **arguments: Any) -> Frame:
+    service, _, name = operation.partition(".")
+    async with plain_client(serving.url, Authorization=f"Bearer {OPERATOR_TOKEN}") as http:
+        response = await http.post(f"/soa/{service.replace('_', '-')}/{name}", json=arguments)
+    assert response.status_code == 200, response.text
+    answer: Frame = response.json()
+    return answer
+
+
+async def test_a_killed_instance_is_forgotten_within_its_lease_and_its_deliveries_are_given_to_others(
+    pair: tuple[Serving, Serving], valkey_server: ValkeyServer
+) -> None:
+    east, west = pair
+    user = unique("alice")
+    token = (await call(west, "traffic_cop.create_session", user_id=user))["session_token"]
+    store = redis.asyncio.Redis(unix_socket_path=str(valkey_server.socket), decode_responses=True)
+    async with store, WireClient.connected(ws(west), token) as alice, WireClient.connected(ws(east), token) as doomed:
+        instance = doomed.welcome["instance_id"]
+        assert instance != alice.welcome["instance_id"]
+        await doomed.subscribe("guide", "pillar:content")
+        assert set(await store.smembers(f"subscriptions:{instance}")) == {"guide", "pillar:content"}
+        async with WireClient.connected(ws(east), OPERATOR_TOKEN) as agent:
+            await agent.ask(type="consume", channel="guide")
+            question = (await alice.ask(channel="guide", payload={"message": "hello"}))["message_id"]
+            first = await agent.of("delivery")
+            os.killpg(east.process.pid, signal.SIGKILL)
+            began = time.monotonic()
+            assert await doomed.close_code(5) == 1006
+        async with WireClient.connected(ws(west), OPERATOR_TOKEN) as other:
+            await other.ask(type="consume", channel="guide")
+            second = await other.of("delivery", LEASE_SECONDS + 6)
+            assert time.monotonic() - began < LEASE_SECONDS + 2.5
+            assert second["message"]["message_id"] == question
+            assert second["attempt"] == first["attempt"] + 1
+            await other.ask(type="reply", delivery_id=second["delivery_id"], payload={"message": "saved"})
+        assert (await alice.of("chat_response"))["payload"] == {"message": "saved"}
+
+        async def left() -> tuple[set[str], bool]:
+            known = {str(name) for name in await store.hkeys(f"connections:{user}")}
+            return known, bool(await store.exists(f"subscriptions:{instance}"))
+
+        await eventually(left, lambda seen: seen == ({alice.id}, False), "forgotten", 3)
+        assert time.monotonic() - began < LEASE_SECONDS + 3
+
+        async def counted() -> int:
+            return int((await call(west, "post_office.get_connection_count"))["global"])
+
+        await eventually(counted, lambda count: count == 1, "it is not counted any more", 5)
+        await alice.nothing_but_pong()
+
+
+async def test_a_drained_instance_tells_its_sockets_and_its_balancer_and_logs_no_token(
+    pair: tuple[Serving, Serving],
+) -> None:
+    east, west = pair
+    user = unique("alice")
+    token = (await call(east, "traffic_cop.create_session", user_id=user))["session_token"]
+    asked = {"session_token": token, "realm": "operator", "ticket": True}
+    ticket = (await call(east, "post_office.get_websocket_endpoint", **asked))["websocket_url"].rpartition("=")[2]
+    async with WireClient.connected(f"{ws(east)}?session_token={token}", "") as alice:
+        async with WireClient.connected(f"{ws(east)}?session_token={ticket}", "") as again:
+            connection = again.id
+            await again.ask(channel="guide", payload={"message": "a secret of mine"})
+        with pytest.raises(Exception, match="4501"):
+            async with WireClient.connected(f"{ws(east)}?session_token=ses_nobody_{token[-8:]}", ""):
+                pass
+        async with plain_client(east.url) as http:
+            await http.get("/health", params={"session_token": token})
+            await http.get("/metrics", params={"token": token}, headers={"Authorization": f"Bearer {token}"})
+        east.signal(signal.SIGTERM)
+        assert await alice.close_code(10) == 1012
+    assert await asyncio.to_thread(east.ended, 20) in {0, -signal.SIGTERM}
+    async with WireClient.connected(ws(west), token) as alice:
+        await alice.nothing_but_pong()
+    said = east.said
+    for secret in (token, ticket, token[-8:], OPERATOR_TOKEN, "a secret of mine"):
+        assert secret not in said
+    events = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+    for words in ("WebSocket connected", "WebSocket disconnected"):
+        told = [event for event in events if words in str(event) and connection in str(event)]
+        assert len(told) == 1, words
+        assert user in str(told[0])
+        assert any(key.startswith("active") for key in told[0])
+    assert any(TIMESTAMP.search(str(event)) for event in events)
