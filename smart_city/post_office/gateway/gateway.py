@@ -24,6 +24,7 @@ from smart_city.post_office.gateway.admission import Admission
 from smart_city.post_office.gateway.connection import Connection
 from smart_city.post_office.gateway.credentials import Credentials
 from smart_city.post_office.gateway.desk import Desk
+from smart_city.post_office.gateway.feed import Feed
 from smart_city.post_office.gateway.heartbeats import Heartbeats
 from smart_city.post_office.gateway.hub import Hub
 from smart_city.post_office.gateway.messages import PROTOCOL_VERSION, encode, wire
@@ -133,16 +134,9 @@ class Gateway:
     async def _welcome(self, socket: Socket, identity: Identity) -> Connection | None:
         """Writes the connection into the registry, subscribes it to its own logs, and says welcome."""
         connection = Connection(self._desk, socket, identity, f"c{secrets.token_hex(10)}")
-        own = {connection_log(connection.connection_id): True, user_log(identity.subject): False}
-        opened = await asyncio.gather(
-            *(self._hub.open(channel, is_fresh=fresh) for channel, fresh in own.items()),
-            return_exceptions=True,
-        )
-        feeds = [feed for feed in opened if not isinstance(feed, BaseException)]
-        failure = next((failure for failure in opened if isinstance(failure, BaseException)), None)
+        feeds: list[Feed] = []
         try:
-            if failure is not None:
-                raise failure
+            await self._open_own(connection, feeds)
             await self._register(connection)
         except BaseException:
             for feed in feeds:
@@ -159,6 +153,19 @@ class Gateway:
         connection.subscriptions.begin(taken)
         socket.admitted(connection)
         return connection
+
+    async def _open_own(self, connection: Connection, feeds: list[Feed]) -> None:
+        """Opens the connection's own logs; whatever becomes of it, all that was opened is in ``feeds``."""
+
+        async def open_one(channel: str, *, is_fresh: bool) -> None:
+            feeds.append(await self._hub.open(channel, is_fresh=is_fresh))
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(open_one(connection_log(connection.connection_id), is_fresh=True))
+                group.create_task(open_one(user_log(connection.user_id), is_fresh=False))
+        except* CityError as refusals:
+            raise refusals.exceptions[0] from None
 
     async def _register(self, connection: Connection) -> None:
         try:
