@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx2
 import pytest
 from mcp import Client
-from mcp.client.streamable_http import streamable_http_client
 
 from tests.contract.agents import agent_on, asked, asker_of
-from tests.support.parity import plain_client
+from tests.contract.tools import opened, tool
 from tests.support.platform import OPERATOR_TOKEN, Instance, unique
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -36,24 +33,6 @@ TOOLS = {
         "create_service_token", "list_service_tokens", "revoke_service_token", "check_rate_limit",
     )
 }  # fmt: skip
-
-
-@asynccontextmanager
-async def opened(town: Instance, token: str = OPERATOR_TOKEN, era: str = "auto") -> AsyncIterator[Client]:
-    """The official client, with a token."""
-    async with (
-        plain_client(town.url, Authorization=f"Bearer {token}") as http,
-        Client(streamable_http_client(f"{town.url}/mcp", http_client=http), mode=era) as client,
-    ):
-        yield client
-
-
-async def tool(client: Client, name: str, **arguments: Any) -> Frame:
-    """A call that must succeed; its structured result."""
-    answer = await client.call_tool(name, arguments)
-    assert not answer.is_error, answer
-    assert isinstance(answer.structured_content, dict)
-    return answer.structured_content
 
 
 async def refused(client: Client, name: str, **arguments: Any) -> Frame:

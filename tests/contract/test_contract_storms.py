@@ -50,7 +50,7 @@ async def test_each_question_has_one_last_word_and_each_start_one_end_though_age
         token = await city.service(f"agents{number}", "post_office.consume")
         while not over.is_set():
             async with city.connected(token) as client:
-                await client.send(type="consume", channel="guide", max=4)
+                await client.send(type="consume", channel="guide", max=2)
                 for _ in range(chance.randint(2, 6)):
                     taking = asyncio.create_task(client.of("delivery", 30))
                     ending = asyncio.create_task(over.wait())
