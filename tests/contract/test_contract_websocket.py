@@ -10,6 +10,7 @@ import pytest
 
 from tests.contract.raw import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Raw, frame, text, upgraded
 from tests.support.platform import Instance, unique
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -152,8 +153,12 @@ async def test_much_that_stands_before_a_close_is_still_done(town: Instance, cha
         frames = (text({"type": "publish", "channel": channel, "payload": {"n": n}}) for n in range(count))
         await raw.send(b"".join(frames) + frame(CLOSE, struct.pack("!H", 1000)))
         assert await raw.close_code() == 1000
-    arguments = {"channel": channel, "limit": 1}
-    assert (await town.done("post_office.get_channel_history", arguments))["offset"] == count
+
+    async def is_all_there() -> bool:
+        history = await town.done("post_office.get_channel_history", {"channel": channel, "limit": 1})
+        return bool(history["offset"] == count)
+
+    await eventually(is_all_there, "all of it is in the log")
 
 
 async def test_what_stands_behind_a_close_is_not_done(town: Instance, channel: str) -> None:

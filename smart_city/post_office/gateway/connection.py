@@ -58,6 +58,7 @@ class Connection:
         self.send = socket.outbox.send
         self._allowed: set[tuple[Right, str]] = set()
         self._waiting: deque[bytes] = deque()
+        self._close_code = 0
         self._is_busy = False
         self._is_going_on = False
         self._unanswered = 0
@@ -93,12 +94,18 @@ class Connection:
         self.unanswered_heartbeats = 0
 
     def closed(self, code: int, reason: str) -> None:
-        """The socket is gone: whatever hangs on it ends."""
-        self._waiting.clear()
+        """The socket is gone: whatever hangs on it ends, once what it said before is carried out."""
         self.subscriptions.end()
-        self.consuming.end(counts=code != CloseCode.SERVICE_RESTART)
+        self.consuming.pause()
         if self.on_closed is not None:
             self.on_closed(self, code, reason)
+        self._close_code = code
+        self._end_when_done()
+
+    def _end_when_done(self) -> None:
+        """What an agent has answered before it left is not handed to another."""
+        if self._close_code and not (self._waiting or self._is_busy or self._unanswered):
+            self.consuming.end(counts=self._close_code != CloseCode.SERVICE_RESTART)
 
     def refuse(self, error: CityError, frame_id: str = "", delivery_id: str = "") -> None:
         """Answers with an ``error`` frame; the connection stays open."""
@@ -177,6 +184,7 @@ class Connection:
         self._is_going_on = False
         if not self._waiting:
             self.socket.resume_reading()
+            self._end_when_done()
 
     def allow(self, right: Right, channel: str) -> None:
         """Checks a right once for as long as the identity stays the same."""
@@ -200,6 +208,8 @@ class Connection:
         self._unanswered -= 1
         if self._waiting:
             self._go_on()
+        else:
+            self._end_when_done()
 
     # Everything else
 

@@ -102,6 +102,11 @@ class Consuming:
             messages.Working: self._working, messages.Reply: self._reply, messages.Forward: self._forward,
         }  # fmt: skip
 
+    def pause(self) -> None:
+        """Takes nothing more."""
+        for consumer in self._consumers.values():
+            consumer.most = 0
+
     def end(self, *, counts: bool = True) -> None:
         """The socket is gone: what it held is handed back; that is no try when the instance drains."""
         for channel, consumer in self._consumers.items():
