@@ -22,7 +22,7 @@ from foundations.errors import (
     Internal,
     InvalidArgument,
 )
-from foundations.json_numbers import has_unreadable_number
+from foundations.json_bounds import why_unreadable
 from foundations.operations import Arguments, Caller, Operation, Result
 from foundations.telemetry import Counters, child_traceparent, current_traceparent
 
@@ -128,7 +128,7 @@ def _authorise(operation: Operation, caller: Caller) -> None:
 def _validated(operation: Operation, raw: bytes | str, key: str) -> Arguments:
     if isinstance(raw, str):
         raw = raw.encode(errors="surrogatepass")  # what is no text is refused as no JSON
-    _refuse_no_numbers(raw)
+    _refuse_unreadable(raw)
     if key and operation.takes_key:
         raw = _with_key(raw, key)
     try:
@@ -142,10 +142,10 @@ def _values(arguments: Arguments) -> dict[str, Any]:
     return {name: getattr(arguments, name) for name in type(arguments).model_fields}
 
 
-def _refuse_no_numbers(raw: bytes) -> None:
-    """NaN, Infinity and numbers beyond a double: the parser would take them, and payloads carry them on as null."""
-    if has_unreadable_number(raw):
-        raise InvalidArgument("the arguments have a number that is out of range")
+def _refuse_unreadable(raw: bytes) -> None:
+    """NaN, Infinity, and what not every reader can take: the parser would, and payloads carry it on."""
+    if why := why_unreadable(raw):
+        raise InvalidArgument(f"the arguments cannot be passed on: {why}")
     if b"NaN" in raw or b"Infinity" in raw:
         try:
             from_json(raw, allow_inf_nan=False)

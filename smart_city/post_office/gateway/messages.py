@@ -13,7 +13,7 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from foundations.errors import CityError, InvalidMessage, UnknownType
-from foundations.json_numbers import has_unreadable_number
+from foundations.json_bounds import why_unreadable
 
 PROTOCOL_VERSION = 1
 SUBPROTOCOL = "smart-city.v1"
@@ -207,7 +207,7 @@ def conversation_of(payload: Raw) -> str:
     Raises:
         InvalidMessage: the payload is no object, or its conversation_id no short string.
     """
-    _check_numbers(payload)
+    _check_readable(payload)
     try:
         found = _conversation.decode(payload).conversation_id
     except msgspec.MsgspecError as error:
@@ -215,9 +215,9 @@ def conversation_of(payload: Raw) -> str:
     return "" if found is UNSET else found
 
 
-def _check_numbers(payload: Raw) -> None:
-    if has_unreadable_number(payload):
-        raise InvalidMessage("Invalid message format: payload: a number is out of range")
+def _check_readable(payload: Raw) -> None:
+    if why := why_unreadable(bytes(payload)):
+        raise InvalidMessage(f"Invalid message format: payload: {why}")
 
 
 def check_object(payload: Raw) -> None:
@@ -226,7 +226,7 @@ def check_object(payload: Raw) -> None:
     Raises:
         InvalidMessage: it is none.
     """
-    _check_numbers(payload)
+    _check_readable(payload)
     try:
         _object.decode(payload)
     except msgspec.MsgspecError as error:

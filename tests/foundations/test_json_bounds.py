@@ -1,0 +1,46 @@
+"""What not every reader can take is found, and nothing else is."""
+
+from __future__ import annotations
+
+import pytest
+
+from foundations.json_bounds import MOST_DEPTH, why_unreadable
+
+
+@pytest.mark.parametrize(
+    "text", ['{"a": 1e999}', '{"a": [-1E+400]}', '{"a": %s}' % ("9" * 5000), '{"a": 1e308, "b": 1e309}']
+)
+def test_a_number_beyond_a_double_is_found(text: str) -> None:
+    assert "range" in why_unreadable(text.encode())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a": 1e308}',
+        '{"a": 1e-999}',
+        '{"a": "1e999"}',
+        '{"a": "%s"}' % ("9" * 5000),
+        '{"a": %s}' % ("9" * 310),
+        '{"a": "1e999',
+        "",
+        "{}",
+    ],
+)
+def test_what_can_be_read_or_is_no_json_is_not(text: str) -> None:
+    assert why_unreadable(text.encode()) == ""
+
+
+def nested(depth: int) -> bytes:
+    return b'{"a":' * (depth // 2) + b"[" * (depth - depth // 2) + b"]" * (depth - depth // 2) + b"}" * (depth // 2)
+
+
+def test_nesting_is_bounded() -> None:
+    assert why_unreadable(nested(MOST_DEPTH)) == ""
+    assert "deep" in why_unreadable(nested(MOST_DEPTH + 1))
+    assert "deep" in why_unreadable(nested(100_000))
+
+
+def test_brackets_side_by_side_or_in_strings_are_no_nesting() -> None:
+    assert why_unreadable(b'{"a": [' + b"[],{}," * 500 + b"1]}") == ""
+    assert why_unreadable(b'{"a": "' + b'[{\\"' * 500 + b'"}') == ""
