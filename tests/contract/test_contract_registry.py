@@ -8,11 +8,12 @@ import json
 import logging
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any
 
 import pytest
+import pytest_asyncio
 import redis.asyncio
 
 from tests.contract.agents import agent_on, asked, asker_of, reply
@@ -23,14 +24,27 @@ from tests.support.platform import Instance, Platform, unique
 from tests.support.valkey import ValkeyServer
 
 Store = redis.asyncio.Redis
+in_town = pytest.mark.asyncio(loop_scope="module")
+
+
+@asynccontextmanager
+async def seen(server: ValkeyServer) -> AsyncIterator[Store]:
+    async with Store(unix_socket_path=str(server.socket), decode_responses=True) as client:
+        yield client
 
 
 @pytest.fixture
 async def store(valkey_server: ValkeyServer) -> AsyncIterator[Store]:
     """What an operator sees with redis-cli."""
-    client = Store(unix_socket_path=str(valkey_server.socket), decode_responses=True)
-    yield client
-    await client.aclose()
+    async with seen(valkey_server) as client:
+        yield client
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def books(valkey_server: ValkeyServer) -> AsyncIterator[Store]:
+    """The same, for tests of the town."""
+    async with seen(valkey_server) as client:
+        yield client
 
 
 async def connections(store: Store, user: str) -> dict[str, dict[str, Any]]:
@@ -42,31 +56,33 @@ async def subscriptions(store: Store, city: Instance) -> set[str]:
     return {str(channel) for channel in await store.smembers(f"subscriptions:{city.settings.instance_id}")}
 
 
-async def test_a_connection_is_in_its_users_hash_before_its_welcome(city: Instance, store: Store) -> None:
+@in_town
+async def test_a_connection_is_in_its_users_hash_before_its_welcome(town: Instance, books: Store) -> None:
     user = unique("alice")
-    token = await city.session(user)
+    token = await town.session(user)
     for _ in range(10):
-        async with city.connected(token) as alice:
-            entry = (await connections(store, user))[alice.id]
-            assert entry["instance_id"] == city.settings.instance_id
+        async with town.connected(token) as alice:
+            entry = (await connections(books, user))[alice.id]
+            assert entry["instance_id"] == town.settings.instance_id
             assert TIMESTAMP.fullmatch(entry["connected_at"])
             assert TIMESTAMP.fullmatch(entry["last_heartbeat"])
             assert isinstance(entry["channels"], list)
-            (ttl,) = await store.httl(f"connections:{user}", alice.id)
-            assert 0 < ttl <= city.settings.instance_lease_seconds
+            (ttl,) = await books.httl(f"connections:{user}", alice.id)
+            assert 0 < ttl <= town.settings.instance_lease_seconds
 
 
-async def test_both_keys_are_right_before_the_ack_of_a_subscribe_or_unsubscribe(city: Instance, store: Store) -> None:
+@in_town
+async def test_both_keys_are_right_before_the_ack_of_a_subscribe_or_unsubscribe(town: Instance, books: Store) -> None:
     user = unique("alice")
-    async with city.connected(await city.session(user)) as alice:
+    async with town.connected(await town.session(user)) as alice:
         for number in range(10):
             await alice.subscribe("guide", "pillar:content")
-            assert {"guide", "pillar:content"} <= set((await connections(store, user))[alice.id]["channels"])
-            assert await subscriptions(store, city) == {"guide", "pillar:content"}, number
+            assert {"guide", "pillar:content"} <= set((await connections(books, user))[alice.id]["channels"])
+            assert await subscriptions(books, town) == {"guide", "pillar:content"}, number
             await alice.ask(type="unsubscribe", channels=["guide", "pillar:content"])
-            left = set((await connections(store, user))[alice.id]["channels"])
+            left = set((await connections(books, user))[alice.id]["channels"])
             assert not {"guide", "pillar:content"} & left
-            assert await subscriptions(store, city) == set(), number
+            assert await subscriptions(books, town) == set(), number
 
 
 async def test_the_set_has_a_channel_as_long_as_anybody_listens_and_no_private_one(
@@ -85,25 +101,26 @@ async def test_the_set_has_a_channel_as_long_as_anybody_listens_and_no_private_o
         assert set(await connections(store, user)) == {one.id}
 
 
+@in_town
 @pytest.mark.parametrize("how", ["close", "abort", "revoked", "protocol error"])
-async def test_within_a_second_of_a_close_it_is_gone(city: Instance, store: Store, how: str) -> None:
+async def test_within_a_second_of_a_close_it_is_gone(town: Instance, books: Store, how: str) -> None:
     user = unique("alice")
-    token = await city.session(user)
-    async with city.connected(token) as alice:
+    token = await town.session(user)
+    async with town.connected(token) as alice:
         await alice.subscribe("guide")
         if how == "abort":
             alice.socket.transport.abort()
         elif how == "revoked":
-            await city.done("traffic_cop.revoke_session", {"user_id": user})
+            await town.done("traffic_cop.revoke_session", {"user_id": user})
         elif how == "protocol error":
             await alice.socket.send(b"binary")
         else:
             await alice.socket.close()
         began = time.monotonic()
-        await eventually(lambda: connections(store, user), lambda seen: seen == {}, "gone", 3)
-        await eventually(lambda: subscriptions(store, city), lambda seen: seen == set(), "gone", 3)
+        await eventually(lambda: connections(books, user), lambda seen: seen == {}, "gone", 3)
+        await eventually(lambda: subscriptions(books, town), lambda seen: seen == set(), "gone", 3)
         assert time.monotonic() - began < 1.1
-    assert not await store.exists(f"connections:{user}")
+    assert not await books.exists(f"connections:{user}")
 
 
 async def test_the_lease_is_renewed_as_long_as_the_connection_lives(platform: Platform, store: Store) -> None:
@@ -235,11 +252,12 @@ async def has_an_end(store: Store, key: str) -> bool:
     return -1 not in await store.httl(key, *names)
 
 
-async def test_coming_and_going_are_logged_without_a_token(city: Instance, caplog: pytest.LogCaptureFixture) -> None:
+@in_town
+async def test_coming_and_going_are_logged_without_a_token(town: Instance, caplog: pytest.LogCaptureFixture) -> None:
     user = unique("alice")
-    token = await city.session(user)
+    token = await town.session(user)
     with caplog.at_level(logging.INFO):
-        async with city.connected(token) as alice:
+        async with town.connected(token) as alice:
             pass
         await eventually(said(caplog, "WebSocket disconnected"), bool, "it is logged")
     assert await said(caplog, "WebSocket connected")()
