@@ -59,6 +59,12 @@ class Raw:
             self.writer.write(data)
             await self.writer.drain()
 
+    def stop_reading(self) -> None:
+        """From now on nothing is taken off the connection."""
+        transport = self.writer.transport
+        assert isinstance(transport, asyncio.ReadTransport)
+        transport.pause_reading()
+
     async def response(self, seconds: float = SECONDS) -> tuple[int, dict[str, str], bytes]:
         """The status, headers and body of the next HTTP response."""
         async with asyncio.timeout(seconds):

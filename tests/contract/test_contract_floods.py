@@ -96,7 +96,7 @@ async def test_who_sends_and_never_reads_is_not_kept_in_memory(platform: Platfor
     data = words * 2000
     before = resident()
     async with upgraded(city.url, await city.session(unique("mallory"))) as raw:
-        raw.reader._transport.pause_reading()  # type: ignore[attr-defined]
+        raw.stop_reading()
         poured = await pour(raw, data, 24 * MIB)
         grown = resident() - before
         assert grown < 32 * MIB, f"{grown >> 20} MiB more for a sender that never reads"
@@ -167,7 +167,7 @@ class TestSilence:
         city = await platform.start(heartbeat_seconds=0.3, close_seconds=0.3)
         user = unique("alice")
         async with upgraded(city.url, await city.session(user)) as raw:
-            raw.reader._transport.pause_reading()  # type: ignore[attr-defined]
+            raw.stop_reading()
             await eventually(lambda: connections(city), lambda count: count == 0, "it is noticed", 5)
 
     async def test_a_handshake_that_never_ends_is_ended(self, platform: Platform) -> None:
