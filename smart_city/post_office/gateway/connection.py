@@ -18,10 +18,11 @@ from msgspec import UNSET
 from websockets.frames import CloseCode
 
 from foundations.errors import CityError, DeadlineExceeded, Forbidden, Internal, Unauthenticated
+from foundations.invocation import Bucket
 from smart_city.post_office.envelopes import timestamp
 from smart_city.post_office.gateway import messages
 from smart_city.post_office.gateway.consuming import Consuming
-from smart_city.post_office.gateway.desk import Bucket, Desk
+from smart_city.post_office.gateway.desk import Desk
 from smart_city.post_office.gateway.messages import Ack, BadFrame, ClientFrame, encode, error_frame, wire
 from smart_city.post_office.gateway.posting import Posting
 from smart_city.post_office.gateway.socket import Socket

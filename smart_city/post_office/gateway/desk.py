@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from foundations.invocation import Limits
 from foundations.supervision import Tasks
 from foundations.telemetry import Counters
 from smart_city.post_office.answers import Answers
@@ -16,20 +17,6 @@ from smart_city.post_office.inbox import Inbox
 from smart_city.post_office.inbox.dispatch import Dispatcher
 from smart_city.post_office.log import ChannelLog
 from smart_city.vocabulary import Identity
-
-
-class Bucket(Protocol):
-    """One subject's credit for messages."""
-
-    def spend(self, n: int = 1) -> bool: ...
-
-    async def refill(self, n: int = 1) -> None: ...
-
-
-class Limits(Protocol):
-    """Where credit is kept."""
-
-    def bucket(self, subject: str, limit: str) -> Bucket: ...
 
 
 class Sessions(Protocol):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal
 
 import msgspec
 from pydantic import Field
 
 from foundations.errors import CityError, NotFound, TooLarge
+from foundations.invocation import Limits
 from foundations.operations import Arguments, Result, operation
 from foundations.telemetry import current_traceparent
 from smart_city.post_office.channels import Channels, connection_log, user_log
@@ -105,20 +106,6 @@ class Sent(Result):
     offset: int
     epoch: str
     duplicate: bool | None = None
-
-
-class Bucket(Protocol):
-    """One subject's credit for messages."""
-
-    def spend(self, n: int = 1) -> bool: ...
-
-    async def refill(self, n: int = 1) -> None: ...
-
-
-class Limits(Protocol):
-    """Where credit is kept."""
-
-    def bucket(self, subject: str, limit: str) -> Bucket: ...
 
 
 class Publishing:
