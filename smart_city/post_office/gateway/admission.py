@@ -42,14 +42,22 @@ class Admission:
         origin = _only(request.headers, "Origin")
         if origin and not self._is_allowed(origin, request.headers):
             raise OriginNotAllowed("this origin is not among SMART_CITY_ALLOWED_ORIGINS")
-        if connections >= self.max_connections:
-            raise Overloaded("this instance holds all the connections it may", retry_after=FULL_RETRY_AFTER)
+        self.check_room(connections)
         token = _from_query(query) or _from_headers(request.headers)
         if not token and origin:
             token = _from_cookie(request.headers)
         if not token:
             raise Unauthenticated("no session_token came with the handshake")
         return token
+
+    def check_room(self, connections: int) -> None:
+        """Lets one more in beside so many.
+
+        Raises:
+            Overloaded: no room for one more.
+        """
+        if connections >= self.max_connections:
+            raise Overloaded("this instance holds all the connections it may", retry_after=FULL_RETRY_AFTER)
 
     def _is_allowed(self, origin: str, headers: Headers) -> bool:
         return origin in self.allowed_origins or origin.partition("://")[2] == _only(headers, "Host")

@@ -57,6 +57,7 @@ class Connection:
         )  # fmt: skip
         self._desk = desk
         self.send = socket.outbox.send
+        self.close = socket.close
         self._allowed: set[tuple[Right, str]] = set()
         self._waiting: deque[bytes] = deque()
         self._close_code = 0

@@ -1,4 +1,4 @@
-"""By what right each connection is here: it leaves when its session expires, and when something is revoked.
+"""By what right each guest is here: it leaves when its session expires, and when something is revoked.
 
 Revocations come over the bus, whoever made them; after the bus was deaf the sessions are asked instead.
 """
@@ -17,8 +17,7 @@ from msgspec import Struct
 
 from foundations.errors import CityError
 from foundations.supervision import Tasks
-from smart_city.post_office.gateway.connection import Connection
-from smart_city.post_office.gateway.desk import Sessions
+from smart_city.post_office.gateway.desk import Guest, Sessions
 from smart_city.post_office.gateway.messages import encode, wire
 from smart_city.vocabulary import Identity
 
@@ -28,7 +27,7 @@ OVER = 4501
 EXPIRING_SECONDS = 60.0
 """How long before the end of a session its client is told."""
 CHECKED_AT_ONCE = 500
-_Then = Callable[[Connection], None]
+_Then = Callable[[Guest], None]
 
 
 class _Revoked(Struct):
@@ -37,51 +36,51 @@ class _Revoked(Struct):
 
 
 class Credentials:
-    """The connections of this instance by what let them in."""
+    """The guests of this instance by what let them in."""
 
     def __init__(self, sessions: Sessions, tasks: Tasks) -> None:
         self._sessions = sessions
         self._tasks = tasks
-        self._by_credential: dict[str, set[Connection]] = {}
-        self._by_user: dict[str, set[Connection]] = {}
-        self._timers: dict[Connection, asyncio.TimerHandle] = {}
+        self._by_credential: dict[str, set[Guest]] = {}
+        self._by_user: dict[str, set[Guest]] = {}
+        self._timers: dict[Guest, asyncio.TimerHandle] = {}
 
-    def add(self, connection: Connection) -> None:
-        """A connection was admitted, or has taken a new identity."""
-        self._by_user.setdefault(connection.user_id, set()).add(connection)
-        self._by_credential.setdefault(connection.identity.credential, set()).add(connection)
-        if connection.identity.expires_at:
-            left = connection.identity.expires_at - time.time()
-            self._at(connection, left - EXPIRING_SECONDS, self._warn)
+    def add(self, guest: Guest) -> None:
+        """A guest was let in, or has taken a new identity."""
+        self._by_user.setdefault(guest.user_id, set()).add(guest)
+        self._by_credential.setdefault(guest.identity.credential, set()).add(guest)
+        if guest.identity.expires_at:
+            left = guest.identity.expires_at - time.time()
+            self._at(guest, left - EXPIRING_SECONDS, self._warn)
 
-    def remove(self, connection: Connection) -> None:
-        """A connection is gone, or is about to take a new identity."""
-        _discard(self._by_user, connection.user_id, connection)
-        _discard(self._by_credential, connection.identity.credential, connection)
-        timer = self._timers.pop(connection, None)
+    def remove(self, guest: Guest) -> None:
+        """A guest is gone, or is about to take a new identity."""
+        _discard(self._by_user, guest.user_id, guest)
+        _discard(self._by_credential, guest.identity.credential, guest)
+        timer = self._timers.pop(guest, None)
         if timer is not None:
             timer.cancel()
 
-    def replace(self, connection: Connection, identity: Identity) -> None:
-        """A connection brought a new token of the same user."""
-        self.remove(connection)
-        connection.identity = identity
-        self.add(connection)
+    def replace(self, guest: Guest, identity: Identity) -> None:
+        """A guest brought a new token of the same user."""
+        self.remove(guest)
+        guest.identity = identity
+        self.add(guest)
 
     # Expiry
 
-    def _warn(self, connection: Connection) -> None:
-        moment = datetime.fromtimestamp(connection.identity.expires_at, UTC)
+    def _warn(self, guest: Guest) -> None:
+        moment = datetime.fromtimestamp(guest.identity.expires_at, UTC)
         expires_at = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
         warning = {"type": "system", "event": "session_expiring", "expires_at": expires_at}
-        connection.socket.outbox.send(wire(encode(warning)))
-        self._at(connection, connection.identity.expires_at - time.time(), self._expire)
+        guest.send(wire(encode(warning)))
+        self._at(guest, guest.identity.expires_at - time.time(), self._expire)
 
-    def _expire(self, connection: Connection) -> None:
-        connection.socket.close(OVER, "the session has expired")
+    def _expire(self, guest: Guest) -> None:
+        guest.close(OVER, "the session has expired")
 
-    def _at(self, connection: Connection, seconds: float, then: _Then) -> None:
-        self._timers[connection] = asyncio.get_running_loop().call_later(max(0.0, seconds), then, connection)
+    def _at(self, guest: Guest, seconds: float, then: _Then) -> None:
+        self._timers[guest] = asyncio.get_running_loop().call_later(max(0.0, seconds), then, guest)
 
     # Revocation
 
@@ -100,23 +99,23 @@ class Credentials:
         self._tasks.spawn("check identities", self._check())
 
     async def _check(self) -> None:
-        connections = [connection for found in self._by_user.values() for connection in found]
-        for start in range(0, len(connections), CHECKED_AT_ONCE):
-            chunk = connections[start : start + CHECKED_AT_ONCE]
+        guests = [guest for found in self._by_user.values() for guest in found]
+        for start in range(0, len(guests), CHECKED_AT_ONCE):
+            chunk = guests[start : start + CHECKED_AT_ONCE]
             try:
-                valid = await self._sessions.still_valid([connection.identity for connection in chunk])
+                valid = await self._sessions.still_valid([guest.identity for guest in chunk])
             except CityError as error:
                 _log.warning("identities cannot be checked now: %s", error)
                 return
-            self._end(c for c, stands in zip(chunk, valid, strict=True) if not stands)
+            self._end(guest for guest, stands in zip(chunk, valid, strict=True) if not stands)
 
-    def _end(self, connections: Iterable[Connection]) -> None:
-        for connection in list(connections):
-            connection.socket.close(OVER, "the session or token was revoked")
+    def _end(self, guests: Iterable[Guest]) -> None:
+        for guest in list(guests):
+            guest.close(OVER, "the session or token was revoked")
 
 
-def _discard(index: dict[str, set[Connection]], name: str, connection: Connection) -> None:
+def _discard(index: dict[str, set[Guest]], name: str, guest: Guest) -> None:
     found = index.get(name, set())
-    found.discard(connection)
+    found.discard(guest)
     if not found:
         index.pop(name, None)

@@ -1,8 +1,11 @@
-"""What every connection of an instance works with, and what it needs of the city's other services, in its own words."""
+"""What every connection of an instance works with, and what it needs of the city's other services, in its own words.
+
+Also what the gateway needs of whoever it has let in, be it on a WebSocket or with a stream of events.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,7 +14,7 @@ from foundations.supervision import Tasks
 from foundations.telemetry import Counters
 from smart_city.post_office.answers import Answers
 from smart_city.post_office.channels import Channels
-from smart_city.post_office.fleet.registry import Registry
+from smart_city.post_office.fleet.registry import Registered, Registry
 from smart_city.post_office.gateway.joining import Joining
 from smart_city.post_office.inbox import Inbox
 from smart_city.post_office.inbox.dispatch import Dispatcher
@@ -29,6 +32,30 @@ class Sessions(Protocol):
     async def still_valid(self, identities: Sequence[Identity]) -> list[bool]: ...
 
     def revoked_since(self, identity: Identity, moment: float) -> bool: ...
+
+
+class Guest(Registered, Protocol):
+    """Whoever was let in and stays: a connection on a socket, or a stream of events."""
+
+    identity: Identity
+
+    @property
+    def subscriptions(self) -> Container[str]:
+        """The channels listened to, private logs included."""
+        ...
+
+    @property
+    def sent_to(self) -> Container[str]:
+        """The channels that messages were sent to."""
+        ...
+
+    def send(self, frame: bytes) -> None:
+        """Queues a frame."""
+        ...
+
+    def close(self, code: int, reason: str) -> None:
+        """Sends what is queued, and ends."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

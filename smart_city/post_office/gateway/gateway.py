@@ -23,7 +23,7 @@ from smart_city.post_office.envelopes import timestamp
 from smart_city.post_office.gateway.admission import Admission
 from smart_city.post_office.gateway.connection import Connection
 from smart_city.post_office.gateway.credentials import Credentials
-from smart_city.post_office.gateway.desk import Desk
+from smart_city.post_office.gateway.desk import Desk, Guest
 from smart_city.post_office.gateway.feed import Feed
 from smart_city.post_office.gateway.heartbeats import Heartbeats
 from smart_city.post_office.gateway.hub import Hub
@@ -56,7 +56,7 @@ class Gateway:
         self.close_seconds = close_seconds
         self.state: State = "starting"
         self.draining = draining
-        self.connections: dict[str, Connection] = {}
+        self.connections: dict[str, Guest] = {}
         self._desk = desk
         self._hub = hub
         self._admission = admission
@@ -94,6 +94,17 @@ class Gateway:
             connection.connection_id for connection in self.connections.values()
             if channel in connection.subscriptions or channel in connection.sent_to
         ]  # fmt: skip
+
+    def enter(self, guest: Guest) -> None:
+        """Somebody was let in, and stands in the registry: counted, and ended when its right to be here ends."""
+        self.connections[guest.connection_id] = guest
+        self._credentials.add(guest)
+
+    def leave(self, guest: Guest) -> None:
+        """Somebody is gone."""
+        del self.connections[guest.connection_id]
+        self._credentials.remove(guest)
+        self._desk.registry.remove(guest)
 
     # Arriving
 
@@ -191,8 +202,7 @@ class Gateway:
     def _settle(self, connection: Connection) -> None:
         connection.on_closed = self._left
         connection.on_identity = self._credentials.replace
-        self.connections[connection.connection_id] = connection
-        self._credentials.add(connection)
+        self.enter(connection)
         self._heartbeats.add(connection)
         self._desk.counters.connections_active += 1
         self._desk.counters.connections_total += 1
@@ -213,10 +223,8 @@ class Gateway:
     # Leaving
 
     def _left(self, connection: Connection, code: int, reason: str) -> None:
-        del self.connections[connection.connection_id]
-        self._credentials.remove(connection)
+        self.leave(connection)
         self._heartbeats.remove(connection)
-        self._desk.registry.remove(connection)
         self._desk.counters.connections_active -= 1
         log_event(
             _log, "WebSocket disconnected", connection_id=connection.connection_id, user_id=connection.user_id,
@@ -234,5 +242,5 @@ class Gateway:
             if connection.connection_id == connection_id or connection.user_id == user_id
         ]  # fmt: skip
         for connection in found:
-            connection.socket.close(code, "disconnected by an operator")
+            connection.close(code, "disconnected by an operator")
         return len(found)

@@ -40,7 +40,7 @@ class Subscribing:
         """What is listened to, private logs left out, and what is about to be."""
         return sorted({channel for channel in self._held if not is_private(channel)} | self._arriving)
 
-    def __contains__(self, channel: str) -> bool:
+    def __contains__(self, channel: object) -> bool:
         return channel in self._held
 
     def take(self, prepared: Mapping[str, Prepared], wanted: Mapping[str, Position | None]) -> dict[str, Joined]:
