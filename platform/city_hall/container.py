@@ -42,7 +42,7 @@ from smart_city.post_office.inbox import Inbox, InboxLimits
 from smart_city.post_office.inbox.dispatch import Dispatcher
 from smart_city.post_office.log import ChannelLog, LogLimits
 from smart_city.post_office.log.bus import Announcer
-from smart_city.post_office.operations import Agents, Observing, Publishing
+from smart_city.post_office.operations import Agents, Connections, Observing, Publishing
 from smart_city.traffic_cop.identities import Identities
 from smart_city.traffic_cop.limits import Limits, Rate
 from smart_city.traffic_cop.operations import TrafficCop
@@ -219,20 +219,25 @@ def _publishing(
 
 
 def _observing(
-    settings: Settings, log: ChannelLog, inbox: Inbox, channels: Channels, registry: Registry, fleet: Fleet,
-    identities: Identities,
-) -> Observing:  # fmt: skip
+    settings: Settings, log: ChannelLog, inbox: Inbox, channels: Channels, fleet: Fleet, identities: Identities
+) -> Observing:
     return Observing(
-        log=log, inbox=inbox, channels=channels, registry=registry, fleet=fleet, tickets=identities,
-        websocket_url=settings.public_ws_url,
-    )  # fmt: skip
+        log=log, inbox=inbox, channels=channels, fleet=fleet, tickets=identities, websocket_url=settings.public_ws_url
+    )
 
 
-def _catalogue(traffic_cop: TrafficCop, publishing: Publishing, agents: Agents, observing: Observing) -> Catalogue:
+def _connections(channels: Channels, registry: Registry, fleet: Fleet) -> Connections:
+    return Connections(channels=channels, registry=registry, fleet=fleet)
+
+
+def _catalogue(
+    traffic_cop: TrafficCop, publishing: Publishing, agents: Agents, connections: Connections, observing: Observing
+) -> Catalogue:
     return Catalogue(
         (
             *operations_of(publishing, "post_office"),
             *operations_of(agents, "post_office"),
+            *operations_of(connections, "post_office"),
             *operations_of(observing, "post_office"),
             *operations_of(traffic_cop, "traffic_cop"),
         )
@@ -285,7 +290,8 @@ class City(containers.DeclarativeContainer):
     # What the city may be asked
     publishing = providers.Singleton(_publishing, settings, log, inbox, channels, registry, fleet, limits)
     agents = providers.Singleton(_agents, consumers, log, hub, answers, dispatcher, channels, draining)
-    observing = providers.Singleton(_observing, settings, log, inbox, channels, registry, fleet, identities)
-    catalogue = providers.Singleton(_catalogue, traffic_cop, publishing, agents, observing)
+    observing = providers.Singleton(_observing, settings, log, inbox, channels, fleet, identities)
+    connections = providers.Singleton(_connections, channels, registry, fleet)
+    catalogue = providers.Singleton(_catalogue, traffic_cop, publishing, agents, connections, observing)
     invocation = providers.Singleton(Invocation, limits, counters)
     health = providers.Singleton(_health, settings, valkey, subscriptions, gateway)

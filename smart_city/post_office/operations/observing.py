@@ -1,23 +1,20 @@
-"""Looking around: operations that tell of channels, connections, queues and history, and end connections."""
+"""Looking around: operations that tell of channels, queues and history. Who is connected is told by `connections`."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal, Protocol
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
-from foundations.errors import InvalidArgument, NotFound, Unauthenticated
+from foundations.errors import Unauthenticated
 from foundations.operations import Result, operation
 from smart_city.post_office.channels import Channels
 from smart_city.post_office.fleet import Fleet
-from smart_city.post_office.fleet.registry import Registry
 from smart_city.post_office.inbox import Inbox
 from smart_city.post_office.log import ChannelLog
-from smart_city.post_office.operations.publishing import ConnectionIdArgument, RealmArgument
+from smart_city.post_office.operations.publishing import RealmArgument
 from smart_city.post_office.publications import end_of, publications_of
-from smart_city.vocabulary import ChannelName, Identity, JsonObject, Position, PositionText, UserId
-
-DISCONNECTED = 1000
+from smart_city.vocabulary import ChannelName, Identity, JsonObject, Position, PositionText
 
 
 class Endpoint(Result):
@@ -37,41 +34,6 @@ class History(Result):
     epoch: str
     recovered: bool | None = Field(default=None, description="given with since: whether nothing after it is missing")
     reason: str | None = Field(default=None, description="why not: trimmed, unknown_epoch, diverged, future")
-
-
-class ConnectionCount(Result):
-    """Living connections, by where they are and what they listen to."""
-
-    model_config = ConfigDict(serialize_by_alias=True)
-
-    global_: int = Field(alias="global")
-    by_channel: dict[str, int]
-    by_instance: dict[str, int]
-    users: int
-
-
-class ConnectionsOfChannel(Result):
-    """Ids of the connections that listen to a channel, and of those that have sent to it."""
-
-    channel: str
-    connections: list[str]
-
-
-class ConnectionFound(Result):
-    """One living connection."""
-
-    connection_id: str
-    user_id: str
-    instance_id: str
-    connected_at: str
-    last_heartbeat: str
-    channels: list[str]
-
-
-class Disconnected(Result):
-    """How many connections were closed."""
-
-    disconnected: int
 
 
 class ChannelListed(Result):
@@ -118,13 +80,12 @@ class Observing:
     """The operations of whoever wants to know what goes on."""
 
     def __init__(
-        self, *, log: ChannelLog, inbox: Inbox, channels: Channels, registry: Registry, fleet: Fleet,
-        tickets: Tickets, websocket_url: str,
+        self, *, log: ChannelLog, inbox: Inbox, channels: Channels, fleet: Fleet, tickets: Tickets,
+        websocket_url: str,
     ) -> None:  # fmt: skip
         self._log = log
         self._inbox = inbox
         self._channels = channels
-        self._registry = registry
         self._fleet = fleet
         self._tickets = tickets
         self._websocket_url = websocket_url
@@ -189,63 +150,6 @@ class Observing:
             channel=channel, publications=publications_of(page), offset=end.offset, epoch=end.epoch,
             recovered=page.recovered if since is not None else None, reason=page.reason or None if since else None,
         )  # fmt: skip
-
-    @operation(scope="post_office.observe", read_only=True, example={})
-    async def get_connection_count(self, caller: Identity) -> ConnectionCount:
-        """Counts the living connections of all instances, by channel and by instance, and their users."""
-        answers = await self._fleet.ask("count", {})
-        by_channel: dict[str, int] = {}
-        users: set[int] = set()
-        for answer in answers:
-            users.update(answer["users"])
-            for channel, count in answer["channels"].items():
-                by_channel[channel] = by_channel.get(channel, 0) + count
-        by_instance = {answer["instance_id"]: answer["connections"] for answer in answers}
-        return ConnectionCount.model_validate(
-            {
-                "global": sum(by_instance.values()), "by_channel": by_channel,
-                "by_instance": by_instance, "users": len(users),
-            }
-        )  # fmt: skip
-
-    @operation(scope="post_office.observe", read_only=True, example={"channel": "guide"})
-    async def get_connections_by_channel(self, caller: Identity, channel: ChannelName) -> ConnectionsOfChannel:
-        """Lists the connections that listen to a channel and those that have sent to it, on all instances.
-
-        Errors: `unknown_channel`.
-        """
-        self._channels.kind(channel)
-        answers = await self._fleet.ask("connections_of_channel", {"channel": channel})
-        return ConnectionsOfChannel(channel=channel, connections=sorted(id_ for found in answers for id_ in found))
-
-    @operation(scope="post_office.observe", read_only=True, example={"connection_id": "c0123456789abcdef0123"})
-    async def get_connection(self, caller: Identity, connection_id: ConnectionIdArgument) -> ConnectionFound:
-        """Looks one connection up. Errors: `not_found` once it is closed."""
-        return ConnectionFound(**await self._registry.find(connection_id))
-
-    @operation(scope="post_office.admin", destructive=True, idempotent=True, example={"user_id": "mallory"})
-    async def disconnect(
-        self,
-        caller: Identity,
-        connection_id: ConnectionIdArgument | None = None,
-        user_id: UserId | None = None,
-        code: Annotated[
-            int, Field(ge=1000, le=4999, description="the close code; 1000: do not come back")
-        ] = DISCONNECTED,
-    ) -> Disconnected:
-        """Closes one connection, or all connections of a user, on whichever instance they are.
-
-        Errors: `invalid_argument` (name one of the two), `not_found` (no such connection).
-        """
-        if (connection_id is None) == (user_id is None):
-            raise InvalidArgument("name either a connection_id or a user_id")
-        if code not in {1000, 1001, 1008, 1012, 1013} and code < 3000:
-            raise InvalidArgument(f"{code} is not a close code that a server may send")
-        about = {"connection_id": connection_id or "", "user_id": user_id or "", "code": code}
-        count = sum(await self._fleet.ask("disconnect", about))
-        if not count and connection_id:
-            raise NotFound(f"there is no connection {connection_id!r} (any more)")
-        return Disconnected(disconnected=count)
 
     @operation(scope="post_office.observe", read_only=True, example={})
     async def list_channels(self, caller: Identity) -> ChannelsListed:

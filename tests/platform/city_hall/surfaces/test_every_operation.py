@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from city_hall.surfaces.catalogue import Catalogue, Entry
 from foundations.operations import operations_of
-from smart_city.post_office.operations import Agents, Observing, Publishing
+from smart_city.post_office.operations import Agents, Connections, Observing, Publishing
 from smart_city.traffic_cop.operations import TrafficCop
 from smart_city.vocabulary import SCOPES
 from tests.support import parity
@@ -21,6 +21,7 @@ SERVICES = (
     (TrafficCop, "traffic_cop"),
     (Publishing, "post_office"),
     (Agents, "post_office"),
+    (Connections, "post_office"),
     (Observing, "post_office"),
 )
 # Declarations are read off a service that was never opened: nothing of it is called here.
