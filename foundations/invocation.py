@@ -23,7 +23,7 @@ from foundations.errors import (
     InvalidArgument,
 )
 from foundations.json_bounds import why_unreadable
-from foundations.operations import Arguments, Caller, Operation, Result
+from foundations.operations import ANY_TOKEN, Arguments, Caller, Operation, Result
 from foundations.telemetry import Counters, child_traceparent, current_traceparent
 
 _log = logging.getLogger(__name__)
@@ -121,7 +121,7 @@ def _authorise(operation: Operation, caller: Caller) -> None:
         return
     if caller.kind == "session" and not operation.declared.sessions:
         raise Forbidden(f"a session may not call {operation.name}: it needs a token with the scope {scope}")
-    if caller.kind == "service" and scope not in caller.scopes:
+    if caller.kind == "service" and scope != ANY_TOKEN and scope not in caller.scopes:
         raise Forbidden(f"{operation.name} needs a token with the scope {scope}")
 
 

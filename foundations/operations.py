@@ -14,6 +14,8 @@ from typing import Any, Literal, TypeVar, get_type_hints
 from pydantic import BaseModel, ConfigDict, create_model
 
 CallerKind = Literal["session", "service", "operator"]
+ANY_TOKEN = ""
+"""The scope of what every token may: to ask about itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +69,12 @@ class Operation:
     call: Callable[..., Awaitable[Result]] = field(repr=False)
 
     @property
+    def who(self) -> str:
+        """Who may call it, for documentation: ``a token with the scope post_office.observe, or a session``."""
+        scope = self.declared.scope
+        return f"a token with the scope {scope}{', or a session' * self.declared.sessions}" if scope else "any token"
+
+    @property
     def takes_key(self) -> bool:
         """Whether a call may carry an idempotency key, as argument or as ``Idempotency-Key``."""
         return "key" in self.arguments.model_fields
@@ -99,7 +107,7 @@ def operation(
     """Declares a service's method as an operation.
 
     Args:
-        scope: what a service token needs; the operator has every scope.
+        scope: what a service token needs, or `ANY_TOKEN`; the operator has every scope.
         example: arguments that a reader can try, in documentation and tests.
         sessions: whether a user's session may call it for itself; the method checks its grants.
         read_only: it changes nothing.

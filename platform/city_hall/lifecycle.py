@@ -117,6 +117,7 @@ async def _wire(city: City) -> None:
     fleet.responders |= {
         "count": lambda _: gateway.count(),
         "connections_of_channel": lambda about: gateway.connections_on(about["channel"]),
+        "connections": lambda about: gateway.census(**about),
         "disconnect": lambda about: gateway.disconnect(
             about["code"], connection_id=about["connection_id"], user_id=about["user_id"]
         ),

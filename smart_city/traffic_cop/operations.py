@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 
 from foundations.errors import FieldError, Forbidden, InvalidArgument, NotFound, Unauthenticated
-from foundations.operations import operation
+from foundations.operations import ANY_TOKEN, operation
 from foundations.telemetry import log_event
 from foundations.valkey import Valkey
 from smart_city.traffic_cop.arguments import (
@@ -35,6 +35,7 @@ from smart_city.traffic_cop.arguments import (
 from smart_city.traffic_cop.grants import DEFAULT_GRANTS, parse_grants
 from smart_city.traffic_cop.limits import Limits
 from smart_city.traffic_cop.results import (
+    CallerIdentity,
     CreatedServiceToken,
     CreatedSession,
     ListedServiceTokens,
@@ -185,14 +186,24 @@ class TrafficCop:
         return Revoked(revoked=revoked)
 
     @operation(scope="traffic_cop.sessions", read_only=True, example={"user_id": "alice"})
-    async def list_sessions(self, caller: Identity, user_id: UserId, limit: ListLimit = 100) -> ListedSessions:
-        """Lists a user's living sessions, those that live longest first, without their tokens.
+    async def list_sessions(
+        self, caller: Identity, user_id: UserId | None = None, limit: ListLimit = 100
+    ) -> ListedSessions:
+        """Lists living sessions, a user's or everybody's, those that live longest first, without their tokens.
 
         `total` counts them all.
         """
-        listed = await self._sessions.of_user(user_id, limit)
+        if user_id is None:
+            listed = await self._sessions.of_everybody(limit)
+        else:
+            listed = await self._sessions.of_user(user_id, limit)
         sessions = [SessionDetails.of(session) for session in listed.sessions]
         return ListedSessions(user_id=user_id, total=listed.total, sessions=sessions)
+
+    @operation(scope=ANY_TOKEN, sessions=True, read_only=True, example={})
+    async def get_caller_identity(self, caller: Identity) -> CallerIdentity:
+        """Tells whose token calls, what it may do, and when it ends; the token itself is never shown."""
+        return CallerIdentity.of(caller)
 
     @operation(
         scope="traffic_cop.admin",

@@ -6,12 +6,13 @@ Times are RFC 3339, UTC, with milliseconds. No token stands in any result but th
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 from foundations.operations import Result
 from smart_city.traffic_cop.grants import channels_of
 from smart_city.traffic_cop.service_tokens import ServiceToken
 from smart_city.traffic_cop.sessions import Issued, Session
+from smart_city.vocabulary import SCOPES, Identity
 
 
 class CreatedSession(Result):
@@ -54,9 +55,9 @@ class SessionDetails(Result):
 
 
 class ListedSessions(Result):
-    """``total`` living sessions of a user, and those of them that live longest."""
+    """``total`` living sessions of a user or of all, and those of them that live longest."""
 
-    user_id: str
+    user_id: str | None = None
     total: int
     sessions: list[SessionDetails]
 
@@ -95,6 +96,29 @@ class ListedServiceTokens(Result):
     """Living service tokens, by realm, the oldest first."""
 
     tokens: list[ServiceTokenDetails]
+
+
+class CallerIdentity(Result):
+    """Who calls: a user by session, a service, or the operator.
+
+    ``id`` is the user's id or the service's realm, ``credential`` the id of the session or of the service token.
+    A service has ``scopes``, a session ``channels``. Without ``expires_at`` it ends when it is revoked.
+    """
+
+    kind: Literal["session", "service", "operator"]
+    id: str
+    credential: str
+    scopes: list[str]
+    channels: dict[str, list[str]]
+    expires_at: str | None = None
+
+    @classmethod
+    def of(cls, caller: Identity) -> CallerIdentity:
+        return cls(
+            kind=caller.kind, id=caller.realm or caller.subject, credential=caller.credential,
+            scopes=[scope for scope in SCOPES if scope in caller.scopes], channels=channels_of(caller.grants),
+            expires_at=rfc3339(caller.expires_at) if caller.expires_at else None,
+        )  # fmt: skip
 
 
 class RateLimitStanding(Result):

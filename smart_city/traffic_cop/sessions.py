@@ -7,6 +7,7 @@ here. The keys of one user share the slot of the user's shard (`tokens` says why
     token:{7f}:DIGEST        the same JSON with the end of this token: what `by_token` reads in one command
     session-tokens:{7f}:ID   digests by their end, for revocation; tickets are among them
     user-sessions:{7f}:USER  session ids by their end, for listing and revoking all
+    sessions:{7f}:all        session ids by their end of all users of the shard, for listing everybody's
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import msgspec
 from foundations.errors import FieldError, InvalidArgument, Overloaded, Unauthenticated
 from foundations.valkey import Script, Valkey
 from smart_city.traffic_cop.tokens import (
+    SHARDS,
     Kind,
     Token,
     digest,
@@ -94,6 +96,7 @@ class Sessions:
         self._issue_token = Script.read(package, "issue_token")
         self._revoke_sessions = Script.read(package, "revoke_sessions")
         self._list_sessions = Script.read(package, "list_sessions")
+        self._longest_sessions = Script.read(package, "longest_sessions")
         self._still_there = Script.read(package, "still_there")
 
     async def create(
@@ -169,6 +172,18 @@ class Sessions:
         )
         return Listed(total, [_session.decode(one) for one in found if one is not None])
 
+    async def of_everybody(self, limit: int) -> Listed:
+        """The living sessions of all users, at most ``limit`` of them: one small question to each shard."""
+        shards = await asyncio.gather(*(self._longest(shard, limit) for shard in SHARDS))
+        ends = sorted(((end, session_id) for _, ends in shards for end, session_id in ends), reverse=True)
+        found = await asyncio.gather(*(self.by_id(session_id) for _, session_id in ends[:limit]))
+        return Listed(sum(total for total, _ in shards), [session for session in found if session is not None])
+
+    async def _longest(self, shard: str, limit: int) -> tuple[int, list[tuple[float, str]]]:
+        """How many sessions a shard has, and the end and id of those that live longest."""
+        total, told = await self._valkey.run(self._longest_sessions, [self._key("sessions", shard, "all")], [limit])
+        return total, [(float(end), name.decode()) for name, end in zip(told[::2], told[1::2], strict=True)]
+
     async def revoke(self, session_id: str) -> int:
         """Ends a session and all its tokens and tickets. Returns how many sessions ended: 1, or 0."""
         session = await self.by_id(session_id)
@@ -213,6 +228,7 @@ class Sessions:
             [
                 self._key("session", shard, session_id), self._key("session-tokens", shard, session_id),
                 self._key("user-sessions", shard, session.user_id), self._key("token", shard, digest(token)),
+                self._key("sessions", shard, "all"),
             ],
             [
                 session_id, digest(token), milliseconds, msgspec.json.encode(session),
@@ -230,7 +246,7 @@ class Sessions:
         shard = shard_of_user(user_id)
         taken, ended = await self._valkey.run(
             self._revoke_sessions,
-            [self._key("user-sessions", shard, user_id)],
+            [self._key("user-sessions", shard, user_id), self._key("sessions", shard, "all")],
             [
                 *(self._key(stem, shard, "") for stem in ("session", "session-tokens", "token")),
                 _REVOKED_AT_ONCE, session_id,

@@ -21,6 +21,7 @@ from typing import Literal, cast
 
 Kind = Literal["ses", "tkt", "svc"]
 
+SHARDS = tuple(f"{number:02x}" for number in range(256))
 _TOKEN = re.compile(r"(?:(ses|tkt)_([0-9a-f]{2})|(svc)_)[A-Za-z0-9_-]{43}")
 _SESSION_ID = re.compile(r"([0-9a-f]{2})[A-Za-z0-9_-]{22}")
 

@@ -40,6 +40,7 @@ OPERATIONS: dict[str, tuple[dict[str, Any], str, bool]] = {
     "post_office.get_channel_history": ({"channel": "guide"}, "post_office.history", True),
     "post_office.get_connection_count": ({}, "post_office.observe", False),
     "post_office.get_connections_by_channel": ({"channel": "guide"}, "post_office.observe", False),
+    "post_office.list_connections": ({}, "post_office.observe", False),
     "post_office.get_connection": ({"connection_id": NOBODY}, "post_office.observe", False),
     "post_office.disconnect": ({"connection_id": NOBODY}, "post_office.admin", False),
     "post_office.list_channels": ({}, "post_office.observe", False),

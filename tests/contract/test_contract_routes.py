@@ -18,11 +18,13 @@ POST_OFFICE = (
     "publish_to_agent_channel", "send_to_agent", "publish_batch", "send_to_connection", "send_to_user",
     "get_websocket_endpoint", "subscribe_to_channel", "receive_messages", "acknowledge_messages", "reply",
     "extend_delivery", "fail_delivery", "forward_delivery", "get_channel_history", "get_connection_count",
-    "get_connections_by_channel", "get_connection", "disconnect", "list_channels", "get_queue_status",
+    "get_connections_by_channel", "list_connections", "get_connection", "disconnect", "list_channels",
+    "get_queue_status",
 )  # fmt: skip
 TRAFFIC_COP = (
     "create_session", "validate_session", "get_session", "refresh_session", "revoke_session", "list_sessions",
     "create_service_token", "list_service_tokens", "revoke_service_token", "check_rate_limit",
+    "get_caller_identity",
 )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp_types import Tool
 
 from city_hall.surfaces.catalogue import Entry
+from foundations.operations import ANY_TOKEN
 
 MODES = ("auto", "legacy")
 """The sessionless protocol era, and the one with a handshake."""
@@ -163,6 +164,9 @@ async def check_stranger(url: str, entry: Entry) -> None:
 
 
 async def check_wrong_scope(surfaces: BothSurfaces, entry: Entry) -> None:
-    """A token without scopes may call nothing; ``surfaces`` is one that has such a token."""
+    """A token without scopes may call nothing but ask about itself; ``surfaces`` is one that has such a token."""
+    if entry.operation.declared.scope == ANY_TOKEN:
+        await check_result(surfaces, entry)
+        return
     refusal = await surfaces.refused(entry, entry.operation.declared.example)
     assert refusal.code == "forbidden"

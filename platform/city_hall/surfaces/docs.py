@@ -65,12 +65,10 @@ def page(catalogue: Catalogue) -> str:
 def _operation(entry: Entry) -> str:
     operation = entry.operation
     example = escape(json.dumps(dict(operation.declared.example), indent=2, ensure_ascii=False))
-    who = f"the scope <code>{escape(operation.declared.scope)}</code>"
-    if operation.declared.sessions:
-        who += ", or a session"
     return (
         f'<details id="{escape(operation.tool_name)}"><summary><code>POST {escape(operation.path)}</code> '
-        f"{escape(operation.summary)}</summary><p>{escape(operation.description)}</p><p>Needs {who}.</p>"
+        f"{escape(operation.summary)}</summary><p>{escape(operation.description)}</p>"
+        f"<p>Needs {escape(operation.who)}.</p>"
         f"<h3>Arguments</h3>{_table(entry.input_schema)}<h3>Result</h3>{_table(entry.output_schema)}"
         f"<h3>Example</h3><pre>{example}</pre></details>"
     )

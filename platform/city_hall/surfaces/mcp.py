@@ -137,7 +137,7 @@ def _instructions() -> str:
 def _tool(entry: Entry) -> mcp_types.Tool:
     operation = entry.operation
     declared = operation.declared
-    who = f"Needs a token with the scope {declared.scope}" + ", or a session" * declared.sessions + "."
+    who = f"Needs {operation.who}."
     example = f"Example: {to_json(dict(declared.example)).decode()}"
     told = (operation.summary, operation.description, who, example)
     return mcp_types.Tool(

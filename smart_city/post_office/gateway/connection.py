@@ -80,6 +80,21 @@ class Connection:
         """The channels listened to, private logs left out."""
         return self.subscriptions.channels
 
+    @property
+    def consumes(self) -> Sequence[str]:
+        """The channels whose inboxes it takes from."""
+        return self.consuming.channels
+
+    @property
+    def unsent_bytes(self) -> int:
+        """Bytes that wait for the client."""
+        return self.socket.outbox.unsent
+
+    @property
+    def address(self) -> str:
+        """Where the other end is."""
+        return self.socket.address
+
     # Frames, one after the other
 
     def received(self, text: bytes) -> None:

@@ -6,7 +6,7 @@ good is not known here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -101,6 +101,11 @@ class Consuming:
             messages.Consume: self._consume, messages.Done: self._done, messages.Failed: self._failed,
             messages.Working: self._working, messages.Reply: self._reply, messages.Forward: self._forward,
         }  # fmt: skip
+
+    @property
+    def channels(self) -> Sequence[str]:
+        """The channels whose inboxes the agent takes from."""
+        return sorted(channel for channel, consumer in self._consumers.items() if consumer.most)
 
     def pause(self) -> None:
         """Takes nothing more."""

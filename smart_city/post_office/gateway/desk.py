@@ -49,6 +49,21 @@ class Guest(Registered, Protocol):
         """The channels that messages were sent to."""
         ...
 
+    @property
+    def consumes(self) -> Sequence[str]:
+        """The channels whose inboxes are taken from."""
+        ...
+
+    @property
+    def unsent_bytes(self) -> int:
+        """Bytes that wait to be sent."""
+        ...
+
+    @property
+    def address(self) -> str:
+        """Where the other end is; empty when it is not known."""
+        ...
+
     def send(self, frame: bytes) -> None:
         """Queues a frame."""
         ...

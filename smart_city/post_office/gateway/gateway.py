@@ -21,6 +21,7 @@ from foundations.telemetry import log_event
 from smart_city.post_office.channels import connection_log, user_log
 from smart_city.post_office.envelopes import timestamp
 from smart_city.post_office.gateway.admission import Admission
+from smart_city.post_office.gateway.census import concerns, described
 from smart_city.post_office.gateway.connection import Connection
 from smart_city.post_office.gateway.credentials import Credentials
 from smart_city.post_office.gateway.desk import Desk, Guest
@@ -94,6 +95,18 @@ class Gateway:
             connection.connection_id for connection in self.connections.values()
             if channel in connection.subscriptions or channel in connection.sent_to
         ]  # fmt: skip
+
+    def census(self, *, user_id: str, channel: str, limit: int) -> dict[str, Any]:
+        """This instance's part of a list of connections: how many fit, and the newest of them.
+
+        An empty ``user_id`` or ``channel`` fits all.
+        """
+        fitting = [
+            connection for connection in self.connections.values()
+            if user_id in {"", connection.user_id} and (not channel or concerns(connection, channel))
+        ]  # fmt: skip
+        newest = [described(connection, self._instance_id) for connection in fitting[: -limit - 1 : -1]]
+        return {"instance_id": self._instance_id, "total": len(fitting), "connections": newest}
 
     def enter(self, guest: Guest) -> None:
         """Somebody was let in, and stands in the registry: counted, and ended when its right to be here ends."""

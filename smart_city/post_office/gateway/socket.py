@@ -169,6 +169,11 @@ class Socket(asyncio.Protocol):
 
     # The city's side
 
+    @property
+    def address(self) -> str:
+        """Where the other end of this socket is, as the transport has it; empty for none, as on a Unix socket."""
+        return self.peer[0] if self.peer else ""
+
     def admitted(self, listener: Listener) -> None:
         """From now on messages go to ``listener``, beginning with those that came during the admission."""
         self._listener = listener

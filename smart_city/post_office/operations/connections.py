@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
 
@@ -15,6 +16,10 @@ from smart_city.post_office.operations.publishing import ConnectionIdArgument
 from smart_city.vocabulary import ChannelName, Identity, UserId
 
 DISCONNECTED = 1000
+SubjectArgument = Annotated[
+    str,
+    Field(pattern=r"^[A-Za-z0-9._~@|-]{1,128}$", description="a user's id, or ~ and a realm for a service"),
+]
 
 
 class ConnectionCount(Result):
@@ -44,6 +49,29 @@ class ConnectionFound(Result):
     connected_at: str
     last_heartbeat: str
     channels: list[str]
+
+
+class ConnectionListed(Result):
+    """One living connection, as its instance sees it."""
+
+    connection_id: str
+    user_id: str
+    instance_id: str
+    connected_at: str
+    last_heartbeat: str
+    channels: list[str] = Field(description="the first fifty")
+    channel_count: int
+    consumes: list[str] = Field(description="agent channels whose inboxes it takes from")
+    unsent_bytes: int = Field(description="bytes that wait for it on its instance")
+    address: str | None = Field(default=None, description="of the other end, a proxy's if one is between")
+
+
+class ConnectionsListed(Result):
+    """How many connections fit, and the newest of them."""
+
+    total: int
+    connections: list[ConnectionListed]
+    silent_instances: list[str] = Field(description="have not answered in time: their connections are missing")
 
 
 class Disconnected(Result):
@@ -88,6 +116,33 @@ class Connections:
         answers = await self._fleet.ask("connections_of_channel", {"channel": channel})
         return ConnectionsOfChannel(channel=channel, connections=sorted(id_ for found in answers for id_ in found))
 
+    @operation(scope="post_office.observe", read_only=True, example={"channel": "guide", "limit": 50})
+    async def list_connections(
+        self,
+        caller: Identity,
+        user_id: SubjectArgument | None = None,
+        channel: ChannelName | None = None,
+        limit: Annotated[int, Field(ge=1, le=200, description="how many to describe at most")] = 50,
+    ) -> ConnectionsListed:
+        """Lists living connections of all instances, the newest first: all, a user's, or those that concern a channel.
+
+        A connection concerns a channel that it listens to, whose inbox it takes from, or to which it has sent.
+        Addresses are told to callers with `post_office.admin`. Errors: `unknown_channel`.
+        """
+        if channel is not None:
+            self._channels.kind(channel)
+        about = {"user_id": user_id or "", "channel": channel or "", "limit": limit}
+        answers = await self._fleet.ask("connections", about)
+        heard = {answer["instance_id"] for answer in answers}
+        found = [connection for answer in answers for connection in answer["connections"]]
+        found.sort(key=lambda connection: str(connection["connected_at"]), reverse=True)
+        may_see_addresses = "post_office.admin" in caller.scopes
+        return ConnectionsListed(
+            total=sum(answer["total"] for answer in answers),
+            connections=[_listed(connection, with_address=may_see_addresses) for connection in found[:limit]],
+            silent_instances=sorted({one.instance_id for one in self._fleet.living.values()} - heard),
+        )
+
     @operation(scope="post_office.observe", read_only=True, example={"connection_id": "c0123456789abcdef0123"})
     async def get_connection(self, caller: Identity, connection_id: ConnectionIdArgument) -> ConnectionFound:
         """Looks one connection up. Errors: `not_found` once it is closed."""
@@ -116,3 +171,7 @@ class Connections:
         if not count and connection_id:
             raise NotFound(f"there is no connection {connection_id!r} (any more)")
         return Disconnected(disconnected=count)
+
+
+def _listed(told: Mapping[str, Any], *, with_address: bool) -> ConnectionListed:
+    return ConnectionListed.model_validate({**told, "address": (told["address"] or None) if with_address else None})

@@ -1,6 +1,6 @@
 -- Ends sessions of one user with all their tokens: the one named, or those that end first.
 --
--- KEYS    the user's sessions (id by end)
+-- KEYS    the user's sessions (id by end), the sessions of the whole shard (id by end)
 -- ARGV    what the names of sessions, of their token indexes and of tokens begin with (all in this slot),
 --         how many to end at most, and the id of the one to end (empty: any)
 -- Returns how many were taken out of the index, and how many of those still stood
@@ -15,5 +15,6 @@ for _, id in ipairs(ids) do
   ended = ended + redis.call('DEL', session_stem .. id)
   redis.call('DEL', tokens_stem .. id)
   redis.call('ZREM', KEYS[1], id)
+  redis.call('ZREM', KEYS[2], id)
 end
 return { #ids, ended }

@@ -9,7 +9,7 @@ import pytest
 
 from foundations.errors import CityError, Forbidden
 from foundations.invocation import Invocation, encode
-from foundations.operations import Operation, operations_of
+from foundations.operations import ANY_TOKEN, Operation, operations_of
 from foundations.telemetry import Counters
 from smart_city.traffic_cop.identities import OPERATOR_IDENTITY, Identities
 from smart_city.traffic_cop.limits import Limits
@@ -22,6 +22,7 @@ NAMES = {
     "revoke_session": "traffic_cop.sessions", "list_sessions": "traffic_cop.sessions",
     "create_service_token": "traffic_cop.admin", "list_service_tokens": "traffic_cop.admin",
     "revoke_service_token": "traffic_cop.admin", "check_rate_limit": "traffic_cop.observe",
+    "get_caller_identity": ANY_TOKEN,
 }  # fmt: skip
 
 
@@ -125,7 +126,7 @@ async def test_wrong_arguments_are_refused_and_named(
     assert [error.field for error in refusal.errors] == [field]
 
 
-@pytest.mark.parametrize(("name", "scope"), NAMES.items())
+@pytest.mark.parametrize(("name", "scope"), [item for item in NAMES.items() if item[1] != ANY_TOKEN])
 async def test_each_operation_needs_its_scope(desk: Desk, name: str, scope: str) -> None:
     example = dict(desk.operations[name].declared.example)
     others = {
@@ -142,12 +143,17 @@ async def test_each_operation_needs_its_scope(desk: Desk, name: str, scope: str)
         assert refusal.code in {"not_found", "unauthenticated"}  # the example's session is nobody's
 
 
+async def test_a_token_without_any_scope_may_ask_about_itself(desk: Desk) -> None:
+    told = await desk.call("get_caller_identity", {}, service())
+    assert told == {"kind": "service", "id": "desk", "credential": "t1", "scopes": [], "channels": {}}
+
+
 async def test_a_session_may_only_refresh_itself(desk: Desk, identities: Identities) -> None:
     created = await desk.call("create_session", {"user_id": "alice"})
     caller = await identities.identify(created["session_token"])
     renewed = await desk.call("refresh_session", {}, caller)
     assert renewed["session_id"] == created["session_id"]
-    for name in NAMES.keys() - {"refresh_session"}:
+    for name in NAMES.keys() - {"refresh_session", "get_caller_identity"}:
         assert (await desk.refusal(name, desk.operations[name].declared.example, caller)).code == "forbidden"
 
 

@@ -27,10 +27,10 @@ from smart_city.traffic_cop.operations import TrafficCop
 from smart_city.traffic_cop.revocations import CHANNEL
 from smart_city.traffic_cop.service_tokens import ServiceTokens
 from smart_city.traffic_cop.sessions import Sessions
-from smart_city.vocabulary import SCOPES, Identity
+from smart_city.vocabulary import SCOPES, Identity, Right
 from tests.smart_city.traffic_cop.conftest import RATES
 from tests.support.valkey import ValkeyServer
-from tests.support.waiting import until
+from tests.support.waiting import eventually, until
 
 OPERATOR = OPERATOR_IDENTITY
 SERVICE = Identity(
@@ -171,6 +171,52 @@ async def test_a_users_sessions_are_listed(cop: TrafficCop) -> None:
     assert [one.session_id for one in listed.sessions] == [made[1].session_id, made[2].session_id]
     nobodys = await cop.list_sessions(SERVICE, "carol")
     assert (nobodys.total, nobodys.sessions) == (0, [])
+
+
+async def test_everybodys_sessions_are_listed_those_that_live_longest_first(cop: TrafficCop) -> None:
+    lifetimes = {"alice": 10, "bob": 40, "carol": 30, "dave": 20}
+    for user, ttl in lifetimes.items():
+        await cop.create_session(SERVICE, user, ttl_seconds=ttl)
+    listed = await cop.list_sessions(SERVICE, limit=3)
+    assert (listed.user_id, listed.total) == (None, 4)
+    assert [one.user_id for one in listed.sessions] == ["bob", "carol", "dave"]
+    await cop.revoke_session(SERVICE, user_id="bob")
+    await cop.revoke_session(SERVICE, session_id=listed.sessions[1].session_id)
+    listed = await cop.list_sessions(SERVICE)
+    assert (listed.total, [one.user_id for one in listed.sessions]) == (2, ["dave", "alice"])
+
+
+async def test_sessions_that_have_ended_are_not_listed_and_refreshed_ones_move_up(
+    cop: TrafficCop, identities: Identities
+) -> None:
+    brief = await cop.create_session(SERVICE, "brief", ttl_seconds=1)
+    renewed = await cop.create_session(SERVICE, "renewed", ttl_seconds=10)
+    await cop.create_session(SERVICE, "steady", ttl_seconds=20)
+    await cop.refresh_session(SERVICE, renewed.session_token, ttl_seconds=30)
+
+    async def has_ended() -> bool:
+        return await code_of(cop.validate_session(SERVICE, brief.session_token)) == "unauthenticated"
+
+    await eventually(has_ended, "the brief one ends", 5)
+    listed = await cop.list_sessions(SERVICE)
+    assert (listed.total, [one.user_id for one in listed.sessions]) == (2, ["renewed", "steady"])
+
+
+# Who calls
+
+
+async def test_a_token_tells_whose_it_is_and_what_it_may(cop: TrafficCop, identities: Identities) -> None:
+    grants: dict[str, list[Right]] = {"guide": ["subscribe"]}
+    created = await cop.create_session(SERVICE, "alice", ttl_seconds=60, channels=grants)
+    session = await cop.get_caller_identity(await identities.identify(created.session_token))
+    assert (session.kind, session.id, session.credential) == ("session", "alice", created.session_id)
+    assert (session.channels, session.scopes, session.expires_at) == (grants, [], created.expires_at)
+    made = await cop.create_service_token(OPERATOR, "content", ["traffic_cop.observe", "post_office.publish"])
+    service = await cop.get_caller_identity(await identities.identify(made.token))
+    assert (service.kind, service.id, service.credential) == ("service", "content", made.token_id)
+    assert (service.scopes, service.expires_at) == (["post_office.publish", "traffic_cop.observe"], None)
+    operator = await cop.get_caller_identity(OPERATOR)
+    assert (operator.kind, operator.id, operator.scopes) == ("operator", "operator", list(SCOPES))
 
 
 # Revocation
@@ -318,7 +364,8 @@ async def test_while_valkey_is_away_everything_is_unavailable() -> None:
             cop.create_session(SERVICE, "alice"), cop.validate_session(SERVICE, "ses_7f" + "a" * 43),
             cop.get_session(SERVICE, "7f" + "a" * 22), cop.refresh_session(SERVICE, "ses_7f" + "a" * 43),
             cop.revoke_session(SERVICE, user_id="alice"), cop.list_sessions(SERVICE, "alice"),
-            cop.create_service_token(OPERATOR, "content", []), cop.list_service_tokens(OPERATOR),
+            cop.list_sessions(SERVICE), cop.create_service_token(OPERATOR, "content", []),
+            cop.list_service_tokens(OPERATOR),
             cop.revoke_service_token(OPERATOR, "x"), cop.check_rate_limit(SERVICE, "alice", "calls"),
         ]  # fmt: skip
         assert set(await asyncio.gather(*map(code_of, calls))) == {"unavailable"}

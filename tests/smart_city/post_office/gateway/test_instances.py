@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import AsyncExitStack
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -137,6 +138,77 @@ async def test_connections_are_counted_over_all_instances(platform: Platform) ->
             return bool(published["subscribers"] == 2)
 
         await eventually(seen, "the other instance's subscriber is counted")
+
+
+async def test_connections_are_listed_across_instances_with_what_only_their_instance_knows(
+    platform: Platform,
+) -> None:
+    one, two = await platform.start(), await platform.start()
+    alice, bob = unique("alice"), unique("bob")
+    agent = await one.service("content-agent", "post_office.consume")
+    async with (
+        one.connected(await one.session(alice)) as first,
+        two.connected(await one.session(bob)) as second,
+        two.connected(agent) as third,
+    ):
+        await first.subscribe("guide")
+        await third.ask(type="consume", channel="pillar:content")
+        listed = await one.done("post_office.list_connections")
+        assert (listed["total"], listed["silent_instances"]) == (3, [])
+        assert [c["connection_id"] for c in listed["connections"]] == [third.id, second.id, first.id]
+        newest, _, oldest = listed["connections"]
+        assert (newest["user_id"], newest["consumes"]) == ("~content-agent", ["pillar:content"])
+        assert newest["instance_id"] == two.settings.instance_id
+        assert (oldest["instance_id"], oldest["channels"]) == (one.settings.instance_id, ["guide"])
+        assert (oldest["unsent_bytes"], oldest["address"], oldest["channel_count"]) == (0, "127.0.0.1", 1)
+        assert oldest["connected_at"] <= oldest["last_heartbeat"]
+
+        async def ids(**wanted: Any) -> list[str]:
+            found = await two.done("post_office.list_connections", wanted)
+            return [c["connection_id"] for c in found["connections"]]
+
+        assert await ids(user_id=alice) == [first.id]
+        assert await ids(user_id="~content-agent") == [third.id]
+        assert await ids(channel="guide") == [first.id]
+        assert await ids(channel="pillar:content") == [third.id]
+        assert await ids(user_id=bob, channel="guide") == []
+        assert await ids(limit=1) == [third.id]
+        observer = await one.service("observer", "post_office.observe")
+        seen = await one.done("post_office.list_connections", {}, Authorization=f"Bearer {observer}")
+        assert not any("address" in c for c in seen["connections"])
+        unknown = await one.call("post_office.list_connections", {"channel": "pillar:nowhere"})
+        assert unknown.json()["code"] == "unknown_channel"
+
+
+async def test_bytes_that_wait_for_a_slow_reader_are_listed(platform: Platform) -> None:
+    city = await platform.start(max_unsent_bytes=64 * 1024 * 1024)
+    name = unique("alice")
+    token = await city.session(name, channels=ALL)
+    async with WireClient.connected(city.ws_url, token, max_queue=1) as alice:
+        await alice.subscribe("guide")
+        alice.socket.transport.pause_reading()
+        item = {"channel": "guide", "message": {"text": "x" * 200_000}}
+
+        async def is_behind() -> bool:
+            await city.done("post_office.publish_batch", {"items": [item] * 10})
+            listed = await city.done("post_office.list_connections", {"user_id": name})
+            return bool(listed["connections"][0]["unsent_bytes"] > 1_000_000)
+
+        await eventually(is_behind, "bytes wait", 20)
+        alice.socket.transport.abort()
+
+
+async def test_an_instance_that_does_not_answer_is_named(platform: Platform) -> None:
+    """One that has its lease still and says nothing any more, as after a SIGSTOP."""
+    city = await platform.start(instance_lease_seconds=5)
+    redis = redis_of(platform)
+    hanging, stem = "hanging#1", f"{platform.prefix}{{instances}}"
+    lapses = int((await redis.time())[0]) * 1000 + 10_000
+    await redis.hset(f"{stem}:figures", hanging, json.dumps({"instance_id": "hanging"}))
+    await redis.zadd(f"{stem}:leases", {hanging: lapses})
+    listed = await city.done("post_office.list_connections")
+    assert listed["silent_instances"] == ["hanging"]
+    await redis.aclose()
 
 
 async def test_a_revocation_on_one_instance_closes_sockets_on_another_within_a_second(
