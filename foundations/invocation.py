@@ -78,7 +78,7 @@ class Invocation:
             CityError: every refusal and every failure; a defect of ours is logged and becomes `Internal`.
         """
         counters = self._counters.operation(f"{operation.service}.{operation.name}")
-        counters.calls += 1
+        counters.count += 1
         context = current_traceparent.set(child_traceparent(traceparent))
         began = perf_counter()
         try:

@@ -106,6 +106,7 @@ class Settings(BaseSettings):
     calls_burst: Count = 4_000
 
     # Telling
+    traffic_seconds: Seconds = 5
     log_format: Literal["", "text", "json"] = ""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 

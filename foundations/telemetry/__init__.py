@@ -4,7 +4,7 @@ Nothing is exported from here and nothing is configured at import: the integers,
 ``traceparent`` of the current call are the seams that exporters read.
 """
 
-from foundations.telemetry.counters import BUCKETS, Counters, Histogram, OperationCounters
+from foundations.telemetry.counters import BUCKETS, OTHER, Counters, Histogram, Tally
 from foundations.telemetry.exposition import Exposition
 from foundations.telemetry.logs import configure_logging, log_event, redacted
 from foundations.telemetry.traces import (
@@ -16,7 +16,6 @@ from foundations.telemetry.traces import (
 )
 
 __all__ = [
-    "BUCKETS", "Counters", "Exposition", "Histogram", "OperationCounters", "child_traceparent",
-    "configure_logging", "current_traceparent", "is_traceparent", "log_event", "new_traceparent",
-    "redacted", "trace_id_of",
+    "BUCKETS", "OTHER", "Counters", "Exposition", "Histogram", "Tally", "child_traceparent", "configure_logging",
+    "current_traceparent", "is_traceparent", "log_event", "new_traceparent", "redacted", "trace_id_of",
 ]  # fmt: skip

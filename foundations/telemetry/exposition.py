@@ -26,6 +26,12 @@ _TOTALS: tuple[tuple[str, str, str], ...] = (
     ("post_office_dead_letters", "dead_letters", "Messages that no agent would or could answer."),
 )
 
+_INFINITE = float("inf")
+_SHOWN = frozenset(
+    (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, _INFINITE)
+)
+"""Every other bound or so: each one is a time series of every operation and instance."""
+
 
 class Exposition(Collector):
     """Shows `Counters`, the interpreter and the process as Prometheus metrics."""
@@ -67,7 +73,7 @@ class Exposition(Collector):
             "operation_latency_seconds", "How long calls of operations took.", labels=["operation"]
         )
         for name, figures in sorted(self._counters.operations.items()):
-            calls.add_metric([name], figures.calls)
+            calls.add_metric([name], figures.count)
             latency.add_metric([name], _cumulated(figures.latency), figures.latency.total)
             for code, count in sorted(figures.refusals.items()):
                 refusals.add_metric([name, code], count)
@@ -76,5 +82,5 @@ class Exposition(Collector):
 
 def _cumulated(histogram: Histogram) -> list[tuple[str, float]]:
     """Prometheus' buckets contain all smaller ones."""
-    bounds = [*(str(bound) for bound in BUCKETS), "+Inf"]
-    return list(zip(bounds, accumulate(histogram.counts), strict=True))
+    cumulated = zip((*BUCKETS, _INFINITE), accumulate(histogram.counts), strict=True)
+    return [(str(bound) if bound < _INFINITE else "+Inf", count) for bound, count in cumulated if bound in _SHOWN]

@@ -43,6 +43,7 @@ from smart_city.post_office.inbox.dispatch import Dispatcher
 from smart_city.post_office.log import ChannelLog, LogLimits
 from smart_city.post_office.log.bus import Announcer
 from smart_city.post_office.operations import Agents, Connections, Observing, Publishing
+from smart_city.traffic_cop.analytics import Analytics, Recorder
 from smart_city.traffic_cop.identities import Identities
 from smart_city.traffic_cop.limits import Limits, Rate
 from smart_city.traffic_cop.operations import TrafficCop
@@ -68,6 +69,10 @@ def _traffic_cop(
     settings: Settings, valkey: Valkey, sessions: Sessions, service_tokens: ServiceTokens, limits: Limits
 ) -> TrafficCop:
     return TrafficCop(valkey, sessions, service_tokens, limits, session_seconds=settings.session_seconds)
+
+
+def _recorder(settings: Settings, valkey: Valkey, tasks: Tasks, counters: Counters, member: str) -> Recorder:
+    return Recorder(valkey, tasks, counters, member=member, seconds=settings.traffic_seconds)
 
 
 def _channels(settings: Settings) -> Channels:
@@ -231,8 +236,9 @@ def _connections(channels: Channels, registry: Registry, fleet: Fleet) -> Connec
 
 
 def _catalogue(
-    traffic_cop: TrafficCop, publishing: Publishing, agents: Agents, connections: Connections, observing: Observing
-) -> Catalogue:
+    traffic_cop: TrafficCop, analytics: Analytics, publishing: Publishing, agents: Agents, connections: Connections,
+    observing: Observing,
+) -> Catalogue:  # fmt: skip
     return Catalogue(
         (
             *operations_of(publishing, "post_office"),
@@ -240,6 +246,7 @@ def _catalogue(
             *operations_of(connections, "post_office"),
             *operations_of(observing, "post_office"),
             *operations_of(traffic_cop, "traffic_cop"),
+            *operations_of(analytics, "traffic_cop"),
         )
     )
 
@@ -263,6 +270,8 @@ class City(containers.DeclarativeContainer):
     identities = providers.Singleton(_identities, settings, sessions, service_tokens)
     limits = providers.Singleton(_limits, settings, valkey)
     traffic_cop = providers.Singleton(_traffic_cop, settings, valkey, sessions, service_tokens, limits)
+    analytics = providers.Singleton(Analytics, valkey)
+    recorder = providers.Singleton(_recorder, settings, valkey, tasks, counters, member)
     front_desk = providers.Singleton(FrontDesk, traffic_cop)
 
     # Post Office
@@ -292,6 +301,6 @@ class City(containers.DeclarativeContainer):
     agents = providers.Singleton(_agents, consumers, log, hub, answers, dispatcher, channels, draining)
     observing = providers.Singleton(_observing, settings, log, inbox, channels, fleet, identities)
     connections = providers.Singleton(_connections, channels, registry, fleet)
-    catalogue = providers.Singleton(_catalogue, traffic_cop, publishing, agents, connections, observing)
+    catalogue = providers.Singleton(_catalogue, traffic_cop, analytics, publishing, agents, connections, observing)
     invocation = providers.Singleton(Invocation, limits, counters)
     health = providers.Singleton(_health, settings, valkey, subscriptions, gateway)

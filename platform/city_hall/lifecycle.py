@@ -78,6 +78,9 @@ async def _begin(city: City, stack: AsyncExitStack) -> None:
     lease = city.instance_lease()
     await lease.acquire()
     stack.push_async_callback(lease.release)
+    recorder = city.recorder()
+    recorder.start()
+    stack.push_async_callback(_quietly, "record traffic", recorder.close)
     subscriptions = city.subscriptions()
     await subscriptions.start()
     stack.push_async_callback(subscriptions.close)
@@ -99,12 +102,18 @@ async def _wire(city: City) -> None:
     """Who hears what: needs run one way, so the parts know nothing of one another."""
     gateway, hub, fleet = city.gateway(), city.hub(), city.fleet()
     subscriptions, identities, credentials = city.subscriptions(), city.identities(), city.credentials()
-    counters = city.counters()
+    counters, counted_as = city.counters(), city.channels().counted_as
 
     def count(stretch: Stretch) -> None:
-        counters.appended += stretch.last - stretch.first + 1
+        appended = stretch.last - stretch.first + 1
+        counters.appended += appended
+        counters.channel(counted_as(stretch.channel)).count += appended
+
+    def count_questions(channel: str, queued: int) -> None:
+        counters.channel(channel).count += queued
 
     city.announcer().listeners += [count, hub.accept]
+    city.inbox().listeners.append(count_questions)
     subscriptions.heard_again += [hub.check_tails, credentials.check]
 
     def revoked(payload: bytes) -> None:

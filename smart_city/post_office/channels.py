@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from foundations.errors import CityError, Forbidden, UnknownChannel
+from foundations.telemetry import OTHER
 from smart_city.vocabulary import CHANNEL_PATTERN, Identity, Right
 
 _NAME = re.compile(CHANNEL_PATTERN)
@@ -46,6 +47,14 @@ class Channels:
     def is_agent(self, channel: str) -> bool:
         """Whether the channel has an inbox."""
         return channel == "guide" or (channel.startswith("pillar:") and channel[7:] in self.pillars)
+
+    def counted_as(self, channel: str) -> str:
+        """The name for a channel's figures: private logs of a kind share one, what does not exist has another."""
+        try:
+            kind = self.kind(channel)
+        except UnknownChannel:
+            return OTHER
+        return channel if kind == "agent" else f"{kind}:*"
 
     def check_inbox(self, channel: str) -> None:
         """Lets channels pass that have an inbox.

@@ -333,8 +333,8 @@ async def test_calls_refusals_and_latencies_are_counted_by_operation(
         with pytest.raises((InvalidArgument, Conflict)):
             await invoke(operations["fail"], SERVICE, raw)
     greeted, failed = counters.operation("test.greet"), counters.operation("test.fail")
-    assert (greeted.calls, greeted.refusals, greeted.latency.count) == (1, {}, 1)
-    assert (failed.calls, failed.refusals) == (3, {"invalid_argument": 2, "conflict": 1})
+    assert (greeted.count, greeted.refusals, greeted.latency.count) == (1, {}, 1)
+    assert (failed.count, failed.refusals) == (3, {"invalid_argument": 2, "conflict": 1})
     assert failed.latency.count == 3
 
 

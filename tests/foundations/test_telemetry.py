@@ -87,8 +87,8 @@ def test_metrics_have_the_names_that_operators_know() -> None:
     counters = Counters()
     counters.connections_active, counters.connections_total = 2, 5
     counters.messages_sent, counters.messages_received, counters.errors = 7, 3, 1
-    counters.latency.observe(0.002)
-    counters.operation("post_office.list_channels").calls = 4
+    counters.channel("guide").latency.observe(0.002)
+    counters.operation("post_office.list_channels").count = 4
     counters.operation("post_office.list_channels").refused("forbidden")
     counters.operation("post_office.list_channels").refused("forbidden")
     counters.operation("post_office.list_channels").latency.observe(0.2)

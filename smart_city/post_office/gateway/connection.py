@@ -124,10 +124,12 @@ class Connection:
         if self._close_code and not (self._waiting or self._is_busy or self._unanswered):
             self.consuming.end(counts=self._close_code != CloseCode.SERVICE_RESTART)
 
-    def refuse(self, error: CityError, frame_id: str = "", delivery_id: str = "") -> None:
+    def refuse(self, frame: ClientFrame, error: CityError) -> None:
         """Answers with an ``error`` frame; the connection stays open."""
-        self._desk.counters.errors += 1
-        self.send(error_frame(error, frame_id, delivery_id))
+        counters, channel = self._desk.counters, self._desk.channels.counted_as(getattr(frame, "channel", ""))
+        counters.errors += 1
+        counters.channel(channel).refused(error.code)
+        self.send(error_frame(error, _id(frame), _delivery(frame)))
 
     def acknowledge(self, frame: ClientFrame) -> None:
         """Answers a frame that carried an id and needs no other answer."""
@@ -141,7 +143,7 @@ class Connection:
             act: Callable[[], Waiting] = partial(self._act, frame)
         except BadFrame as bad:
             frame = ClientFrame(id=bad.frame_id or UNSET)
-            act = partial(self.refuse, bad.error, bad.frame_id)
+            act = partial(self.refuse, frame, bad.error)
         bucket = self._desk.limits.bucket(self.identity.subject, "messages")
         try:
             waiting = act() if bucket.spend() else self._act_with_credit(bucket, act)
@@ -183,7 +185,7 @@ class Connection:
                 await work
         except TimeoutError:
             told = f"{frame.type} took longer than {self._desk.frame_seconds:g} seconds"
-            self.refuse(DeadlineExceeded(told), _id(frame), _delivery(frame))
+            self.refuse(frame, DeadlineExceeded(told))
         except Exception as error:  # a connection is supervised here: one bad frame must not end it
             self.failed(frame, error)
 
@@ -214,7 +216,7 @@ class Connection:
         if not isinstance(error, CityError):
             _log.error("the frame %s of %s failed", frame.type, self.connection_id, exc_info=error)
             error = Internal("something went wrong here; the log of this instance has the details")
-        self.refuse(error, _id(frame), _delivery(frame))
+        self.refuse(frame, error)
 
     def began(self) -> None:
         """One frame more is under way beside the others; beyond a number the rest waits."""

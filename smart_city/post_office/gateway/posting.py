@@ -104,7 +104,7 @@ class Posting:
                 duplicate=outcome.duplicate,
             )  # fmt: skip
             self._client.send(wire(encode(ack)))
-        self._acknowledged(began)
+        self._acknowledged(frame.channel, began)
 
     def _appended(self, frame: messages.Publish, began: float, outcome: Appended | Exception) -> None:
         if isinstance(outcome, Exception):
@@ -115,10 +115,10 @@ class Posting:
                 offset=outcome.offset, epoch=outcome.epoch, duplicate=outcome.duplicate,
             )  # fmt: skip
             self._client.send(wire(encode(ack)))
-        self._acknowledged(began)
+        self._acknowledged(frame.channel, began)
 
-    def _acknowledged(self, began: float) -> None:
-        self._desk.counters.latency.observe(now() - began)
+    def _acknowledged(self, channel: str, began: float) -> None:
+        self._desk.counters.channel(channel).latency.observe(now() - began)
         self._client.ended()
 
     def _key(self, key: str | UnsetType) -> str:

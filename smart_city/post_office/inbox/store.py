@@ -64,6 +64,8 @@ class Inbox:
     ) -> None:
         self.limits = limits
         self.channels = tuple(channels)
+        self.listeners: list[Callable[[str, int], None]] = []
+        """Told of each round: the channel, and how many questions this instance has queued in it."""
         self._writer = secrets.token_hex(8)
         self._scripts = InboxScripts(valkey)
         self.deliveries = Deliveries(
@@ -152,6 +154,8 @@ class Inbox:
             words = await self._scripts.run("enqueue", channel, *args)
         except Unavailable:  # perhaps the connection was just old
             words = await self._scripts.run("enqueue", channel, *args)
+        for listener in self.listeners:
+            listener(channel, sum(word[:1] == b"q" for word in words))
         return [_told(question, word) for question, word in zip(questions, words, strict=True)]
 
 

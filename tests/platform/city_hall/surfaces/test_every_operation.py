@@ -11,6 +11,7 @@ import pytest_asyncio
 from city_hall.surfaces.catalogue import Catalogue, Entry
 from foundations.operations import ANY_TOKEN, operations_of
 from smart_city.post_office.operations import Agents, Connections, Observing, Publishing
+from smart_city.traffic_cop.analytics import Analytics
 from smart_city.traffic_cop.operations import TrafficCop
 from smart_city.vocabulary import SCOPES
 from tests.support import parity
@@ -19,6 +20,7 @@ from tests.support.valkey import ValkeyServer
 
 SERVICES = (
     (TrafficCop, "traffic_cop"),
+    (Analytics, "traffic_cop"),
     (Publishing, "post_office"),
     (Agents, "post_office"),
     (Connections, "post_office"),
