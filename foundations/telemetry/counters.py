@@ -56,18 +56,20 @@ class Tally:
 class Counters:
     """Everything that one instance counts. One object, made by the composition root, incremented in place.
 
-    ``connections_active`` is the only figure that also falls. The latency of a channel is the time of a frame
-    from its arrival here to its acknowledgement.
+    ``connections_active`` and ``event_streams_active`` are the only figures that also fall. The latency of a channel
+    is the time of a frame from its arrival here to its acknowledgement.
     """
 
     __slots__ = (
         "answers", "appended", "channels", "connections_active", "connections_total", "dead_letters", "deliveries",
-        "errors", "messages_received", "messages_sent", "operations",
+        "errors", "event_streams_active", "event_streams_total", "messages_received", "messages_sent", "operations",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.connections_active = 0
         self.connections_total = 0
+        self.event_streams_active = 0
+        self.event_streams_total = 0
         self.messages_received = 0
         self.messages_sent = 0
         self.errors = 0

@@ -17,6 +17,7 @@ from foundations.telemetry.counters import BUCKETS, Counters, Histogram
 
 _TOTALS: tuple[tuple[str, str, str], ...] = (
     ("websocket_connections", "connections_total", "WebSocket connections since the start."),
+    ("event_streams", "event_streams_total", "Event streams since the start."),
     ("websocket_messages_sent", "messages_sent", "Frames sent to WebSocket clients."),
     ("websocket_messages_received", "messages_received", "Frames received from WebSocket clients."),
     ("websocket_errors", "errors", "Errors answered to WebSocket clients."),
@@ -55,6 +56,7 @@ class Exposition(Collector):
         yield GaugeMetricFamily(
             "websocket_connections_active", "WebSocket connections now.", value=counters.connections_active
         )
+        yield GaugeMetricFamily("event_streams_active", "Event streams now.", value=counters.event_streams_active)
         for name, attribute, text in _TOTALS:
             yield CounterMetricFamily(name, text, value=getattr(counters, attribute))
         latency = HistogramMetricFamily(

@@ -18,6 +18,7 @@ from uvicorn.server import ServerState
 
 from city_hall.container import City
 from city_hall.lifecycle import opened
+from city_hall.surfaces.channel_events import bind_channel_events
 from city_hall.surfaces.connections import bind_connections
 from city_hall.surfaces.console import console_router
 from city_hall.surfaces.docs import bind_docs
@@ -31,7 +32,7 @@ from smart_city.post_office.gateway.gateway import Gateway
 from smart_city.post_office.gateway.socket import Socket
 
 VERSION = version("smart-city")
-CROSS_ORIGIN_HEADERS = ("Authorization", "Content-Type", "Idempotency-Key", "traceparent")
+CROSS_ORIGIN_HEADERS = ("Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "traceparent")
 """What a page of an allowed origin may send with a call."""
 
 
@@ -70,6 +71,7 @@ def _bind(app: FastAPI, city: City, settings: Settings) -> Later:
     bind_metrics(app, city.exposition(), identify, settings)
     bind_operations(app, catalogue, identify, invocation, settings)
     bind_connections(app, city.registry(), identify, invocation, settings)
+    bind_channel_events(app, city.event_streams(), identify, invocation, settings)
     bind_upgrade_notice(app)
     bind_docs(app, catalogue, identify, settings)
     bind_openapi(app)

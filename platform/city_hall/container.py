@@ -34,6 +34,7 @@ from smart_city.post_office.fleet.succession import Succession
 from smart_city.post_office.gateway.admission import Admission
 from smart_city.post_office.gateway.credentials import Credentials
 from smart_city.post_office.gateway.desk import Desk
+from smart_city.post_office.gateway.event_streams import EventStreams
 from smart_city.post_office.gateway.gateway import Gateway
 from smart_city.post_office.gateway.heartbeats import Heartbeats
 from smart_city.post_office.gateway.hub import Hub
@@ -202,6 +203,10 @@ def _gateway(
     )  # fmt: skip
 
 
+def _event_streams(settings: Settings, desk: Desk, gateway: Gateway) -> EventStreams:
+    return EventStreams(desk, gateway, heartbeat_seconds=settings.heartbeat_seconds)
+
+
 def _health(settings: Settings, valkey: Valkey, subscriptions: Subscriptions, gateway: Gateway) -> Health:
     return Health(instance_id=settings.instance_id, store=valkey, bus=subscriptions, gateway=gateway)
 
@@ -294,6 +299,7 @@ class City(containers.DeclarativeContainer):
     heartbeats = providers.Singleton(_heartbeats, settings, registry, tasks)
     draining = providers.Singleton(asyncio.Event)
     gateway = providers.Singleton(_gateway, settings, desk, hub, credentials, heartbeats, draining)
+    event_streams = providers.Singleton(_event_streams, settings, desk, gateway)
     consumers = providers.Singleton(Consumers, valkey)
 
     # What the city may be asked

@@ -1,5 +1,7 @@
 """uvicorn's HTTP protocol with bounds on a request's head, in time and in size, and upgrades that wait their turn.
 
+It also lets an application look at what a client has not taken yet, and cut it off: the ASGI extension `ROAD`.
+
 uvicorn limits only the pause between two requests, so that a connection which sends nothing, or one byte a
 minute, or a head without an end, would stay for ever. What an upgraded connection may do is the gateway's matter.
 """
@@ -12,6 +14,8 @@ from typing import ClassVar
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MOST_HEAD_BYTES = 64 * 1024
+ROAD = "smart_city.road"
+"""The way to the client: `unsent()` gives the bytes that wait for it, `cut()` ends the connection at once."""
 
 
 class PromptHttpProtocol(HttpToolsProtocol):
@@ -52,6 +56,7 @@ class PromptHttpProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """The first bytes of a request are here."""
         super().on_message_begin()
+        self.scope["extensions"] = {ROAD: {"unsent": self._unsent, "cut": self.transport.abort}}
         self._expect_head()
 
     def on_headers_complete(self) -> None:
@@ -78,6 +83,10 @@ class PromptHttpProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._relax()
         super().connection_lost(exc)
+
+    def _unsent(self) -> int:
+        """Bytes that wait here for the client to take what came before."""
+        return self.transport.get_write_buffer_size()
 
     def _refuse(self, status: bytes) -> None:
         self.transport.write(b"HTTP/1.1 %b\r\ncontent-length: 0\r\nconnection: close\r\n\r\n" % status)

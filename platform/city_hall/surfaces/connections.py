@@ -13,7 +13,7 @@ from fastapi import FastAPI
 
 from city_hall.surfaces.callers import Identify
 from city_hall.surfaces.catalogue import Catalogue
-from city_hall.surfaces.http import bind_plain
+from city_hall.surfaces.http import bind_address
 from foundations.invocation import Invocation
 from foundations.operations import Result, operation, operations_of
 from foundations.settings import Settings
@@ -55,4 +55,4 @@ def bind_connections(
 ) -> None:
     """Gives ``app`` the address."""
     for entry in Catalogue(operations_of(_Desk(registry), "connections")):
-        bind_plain(app, PATH, entry, identify, invocation, settings)
+        bind_address(app, PATH, entry, identify, invocation, settings)

@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from city_hall.surfaces.addresses import arguments_in
 from city_hall.surfaces.callers import Door, Identify
 from city_hall.surfaces.catalogue import Catalogue, Entry
 from city_hall.surfaces.openapi import DocumentedRoute, describe
@@ -43,8 +44,11 @@ class BodyLimit:
         return cls(settings.max_message_bytes + ENVELOPE_BYTES, settings.body_seconds)
 
 
-ALIASES: Mapping[str, str] = {"/api/connections/stats": "post_office_get_connection_count"}
-"""Plain addresses of operations that need no arguments."""
+ADDRESSES: Mapping[str, str] = {
+    "/api/connections/stats": "post_office_get_connection_count",
+    "/api/channels/{channel}/history": "post_office_get_channel_history",
+}
+"""Addresses of operations that only look, for what can only GET."""
 
 _Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -58,18 +62,18 @@ def bind_operations(
         app.router.routes.append(
             DocumentedRoute(entry.operation.path, surface.endpoint(entry), method="POST", described=describe(entry))
         )
-    for path, tool in ALIASES.items():
+    for path, tool in ADDRESSES.items():
         if (named := catalogue.tool(tool)) is not None:
-            bind_plain(app, path, named, identify, invocation, settings)
+            bind_address(app, path, named, identify, invocation, settings)
 
 
-def bind_plain(
+def bind_address(
     app: FastAPI, path: str, entry: Entry, identify: Identify, invocation: Invocation, settings: Settings
 ) -> None:
-    """Gives an operation without arguments a plain address, for what can only GET."""
+    """Gives an operation an address with its arguments in path and query."""
     surface = _Operations(Door(identify, settings), invocation, BodyLimit(0, 0))
-    described = describe(entry, body=False)
-    app.router.routes.append(DocumentedRoute(path, surface.plain_endpoint(entry), method="GET", described=described))
+    described = describe(entry, address=path)
+    app.router.routes.append(DocumentedRoute(path, surface.looking_endpoint(entry), method="GET", described=described))
 
 
 def success(result: Result) -> Response:
@@ -104,14 +108,15 @@ class _Operations:
 
         return call
 
-    def plain_endpoint(self, entry: Entry) -> _Endpoint:
-        """Calls the operation without arguments."""
+    def looking_endpoint(self, entry: Entry) -> _Endpoint:
+        """Calls the operation with what the address says."""
         operation = entry.operation
 
         async def call(request: Request) -> Response:
             caller = await self._door.caller(request)
+            raw = arguments_in(request, entry.input_schema)
             traceparent = request.headers.get("traceparent", "")
-            return success(await self._invocation(operation, caller, b"", traceparent=traceparent))
+            return success(await self._invocation(operation, caller, raw, traceparent=traceparent))
 
         return call
 

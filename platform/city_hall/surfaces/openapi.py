@@ -14,41 +14,52 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from city_hall.surfaces.addresses import parameters
 from city_hall.surfaces.callers import COOKIE
 from city_hall.surfaces.catalogue import Entry
 from city_hall.surfaces.problems import MEDIA_TYPE, Problem
 from foundations.errors import ERRORS, CityError
+from foundations.operations import Operation
 
 _ONLY_ON_SOCKETS = HTTPStatus.BAD_REQUEST
 """What is not a frame, or of no known type, cannot be said over HTTP."""
 _STATUSES: tuple[int, ...] = tuple(sorted({error.status for error in ERRORS if error.status != _ONLY_ON_SOCKETS}))
 
 
-def describe(entry: Entry, *, body: bool = True) -> dict[str, Any]:
-    """One operation in OpenAPI's words: its body, its answer, its refusals and who may call it."""
+def describe(entry: Entry, *, address: str = "") -> dict[str, Any]:
+    """One operation in OpenAPI's words: its arguments, its answer, its refusals and who may call it.
+
+    They stand in the request's body, or in the ``address``.
+    """
     operation = entry.operation
+    described = secured(operation, {"description": "Done.", "content": _json(entry.output_schema)})
+    if address:
+        described["parameters"] = parameters(address, entry.input_schema)
+        return described
+    described["operationId"] = operation.tool_name
+    content = _json(entry.input_schema)
+    content["application/json"]["example"] = dict(operation.declared.example)
+    described["requestBody"] = {"required": bool(entry.input_schema.get("required")), "content": content}
+    if operation.takes_key:
+        described["parameters"] = [{"$ref": "#/components/parameters/IdempotencyKey"}]
+    return described
+
+
+def secured(operation: Operation, done: Mapping[str, Any]) -> dict[str, Any]:
+    """What is the same of every operation: its words, who may call it, what it answers when ``done`` or refused."""
     declared = operation.declared
-    described: dict[str, Any] = {
+    return {
         "tags": [operation.service],
         "summary": operation.summary,
         "description": operation.description,
         "security": [{"bearer": []}, {"session": []}] if declared.sessions else [{"bearer": []}],
         "responses": {
-            "200": {"description": "Done.", "content": _json(entry.output_schema)},
+            "200": done,
             **{str(status): {"$ref": f"#/components/responses/{_name(status)}"} for status in _STATUSES},
         },
         "x-scope": declared.scope,
         "x-deadline-seconds": declared.deadline,
     }
-    if body:
-        described["operationId"] = operation.tool_name
-        content = _json(entry.input_schema)
-        content["application/json"]["example"] = dict(declared.example)
-        required = bool(entry.input_schema.get("required"))
-        described["requestBody"] = {"required": required, "content": content}
-    if body and operation.takes_key:
-        described["parameters"] = [{"$ref": "#/components/parameters/IdempotencyKey"}]
-    return described
 
 
 class DocumentedRoute(Route):

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from hashlib import blake2b
 from time import monotonic
 from typing import Any, Literal
@@ -36,7 +37,8 @@ from smart_city.vocabulary import Identity
 _log = logging.getLogger("smart_city.post_office.gateway")
 
 TOO_SLOW = 4009
-REVOKED = 4501
+REVOKED = 4501, "the session or token was revoked"
+DRAINING = 1012, "this instance is draining; reconnect now"
 POLICY_VIOLATION = 1008
 INTERNAL_ERROR = 1011
 
@@ -75,9 +77,11 @@ class Gateway:
         self.state = "ready"
 
     def drain(self) -> None:
-        """Lets nobody in any more, and tells whoever waits here; uvicorn closes those who are inside."""
+        """Lets nobody in any more, and ends whoever is inside or waits here."""
         self.state = "draining"
         self.draining.set()
+        for guest in list(self.connections.values()):
+            guest.close(*DRAINING)
 
     # Who is here
 
@@ -121,11 +125,29 @@ class Gateway:
 
     # Arriving
 
+    @contextmanager
+    def arriving(self) -> Iterator[None]:
+        """Keeps room for one who is about to enter.
+
+        Raises:
+            Unavailable, Overloaded: there is none, now.
+        """
+        self._check_ready()
+        self._admission.check_room(len(self.connections) + self._arriving)
+        self._arriving += 1
+        try:
+            yield
+        finally:
+            self._arriving -= 1
+
+    def _check_ready(self) -> None:
+        if self.state != "ready":
+            raise Unavailable("this instance is not serving", retry_after=1)
+
     def arrived(self, socket: Socket, request: Request) -> None:
         """Admits a socket, or closes it with the code that says why not."""
         try:
-            if self.state != "ready":
-                raise Unavailable("this instance is not serving", retry_after=1)
+            self._check_ready()
             token = self._admission.token_of(request, connections=len(self.connections) + self._arriving)
         except CityError as error:
             self._refuse(socket, error)
@@ -144,7 +166,7 @@ class Gateway:
                 identity = await self._desk.sessions.admit(token)
                 connection = await self._welcome(socket, identity)
             if connection is not None and self._desk.sessions.revoked_since(identity, began):
-                socket.close(REVOKED, "the session or token was revoked")
+                socket.close(*REVOKED)
         except CityError as error:
             self._refuse(socket, error)
         except TimeoutError:

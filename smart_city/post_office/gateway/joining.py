@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass
+from typing import Any
 
 from foundations.errors import CityError
 from foundations.supervision import Tasks
@@ -38,6 +39,15 @@ class Joined:
     recovered: bool | None = None
     missed: int = 0
     reason: str = ""
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What the ack says of it."""
+        offset, epoch = self.subscription.position
+        if self.recovered is None:
+            return {"offset": offset, "epoch": epoch}
+        outcome = {"missed": self.missed} if self.recovered else {"reason": self.reason}
+        return {"offset": offset, "epoch": epoch, "recovered": self.recovered, **outcome}
 
 
 class Joining:
@@ -90,6 +100,14 @@ class Joining:
         else:
             work = self._catch_up(feed, subscription, joined.page)
             subscription.work = self._tasks.spawn(f"catch up on {feed.channel}", work)
+
+    def rejoin(self, feed: Feed, subscription: Subscription, position: Position) -> None:
+        """Feeds a subscriber that has let frames pass: from the log again, after the last position that it took."""
+        if subscription.work is not None:
+            subscription.work.cancel()
+        feed.live.discard(subscription)
+        subscription.position, subscription.snapshots = position, None
+        self.begin(feed, Joined(subscription=subscription))
 
     def give_back(self, feed: Feed) -> None:
         """Gives a prepared feed back that no subscription was made of."""

@@ -77,7 +77,7 @@ class Subscribing:
             self._give_back(prepared)
             return
         taken = self.take(prepared, wanted)
-        outcomes |= {channel: _position(joined) for channel, joined in taken.items()}
+        outcomes |= {channel: joined.told for channel, joined in taken.items()}
         frame = {"type": "ack", "id": frame_id, "channels": outcomes}
         if not frame_id:
             del frame["id"]
@@ -152,15 +152,3 @@ class Subscribing:
 
 def _told(error: CityError) -> dict[str, Any]:
     return {"error": {"code": error.code, "message": error.message}}
-
-
-def _position(joined: Joined) -> dict[str, Any]:
-    position = joined.subscription.position
-    told: dict[str, Any] = {"offset": position.offset, "epoch": position.epoch}
-    if joined.recovered is not None:
-        told["recovered"] = joined.recovered
-        if joined.recovered:
-            told["missed"] = joined.missed
-        else:
-            told["reason"] = joined.reason
-    return told
