@@ -83,6 +83,7 @@ def bind_channel_events(
         if request.method == "HEAD":
             streams.let_go(opened.stream, "only asked about")
             return Response(headers=HEADERS, media_type=MEDIA_TYPE)
+        opened.stream.address = request.client.host if request.client else ""
         streams.check(opened.stream, began)
         return EventResponse(opened.stream, streams.let_go, cut_after=settings.close_seconds)
 

@@ -43,8 +43,8 @@ class EventStream:
         self.last_heartbeat = self.connected_at
         self.over = asyncio.Event()
         """Set when the stream is to end: after what is queued comes its last event."""
-        self.unsent = 0
-        """Bytes that wait here to be written."""
+        self.address = ""
+        self.unsent_bytes = 0
         self.is_lagging = False
         """Whether it has missed frames, and will be fed from the log once it has taken what waits."""
         self.position = Position(0)
@@ -79,6 +79,10 @@ class EventStream:
     def sent_to(self) -> Collection[str]:
         return ()
 
+    @property
+    def consumes(self) -> Sequence[str]:
+        return ()
+
     def close(self, code: int, reason: str) -> None:
         """Ends the stream once what is queued has been written; its last event tells why."""
         if not self.over.is_set():
@@ -93,7 +97,7 @@ class EventStream:
         """Queues frames; one that is too far behind gets what the log has later, and ephemeral parts not at all."""
         found = self._rendering(frame)
         if found.passing:
-            self.is_lagging = self.is_lagging or self.unsent > self._lags_at
+            self.is_lagging = self.is_lagging or self.unsent_bytes > self._lags_at
             if self.is_lagging:
                 return
         self._queue(found)
@@ -112,7 +116,7 @@ class EventStream:
 
     def _put(self, data: bytes) -> None:
         self._queued.append(data)
-        self.unsent += len(data)
+        self.unsent_bytes += len(data)
         self._wanted.set()
 
     # From its first event to its last
@@ -150,7 +154,7 @@ class EventStream:
         except TimeoutError:
             return events.HEARTBEAT
         self._wanted.clear()
-        queued, self._queued, self.unsent = self._queued, [], 0
+        queued, self._queued, self.unsent_bytes = self._queued, [], 0
         return b"".join(queued)
 
     def _go_on(self) -> None:

@@ -113,7 +113,7 @@ async def test_a_slow_reader_lags_and_gets_all_from_the_log(platform: Platform) 
             await city.done("post_office.publish_batch", {"items": batch})
         [stream] = city.app.state.gateway.connections.values()
         assert stream.is_lagging
-        assert stream.unsent < 32 * 1024 + 1024 * 1024  # half of the limit, and what the bus brings at once
+        assert stream.unsent_bytes < 32 * 1024 + 1024 * 1024  # half of the limit, and what the bus brings at once
         seen = offsets(await events.take(400, 30))
     assert seen == list(range(1, 401))
 
@@ -191,6 +191,8 @@ async def test_streams_count_towards_the_connections_of_a_user(platform: Platfor
     async with city.connected(token), EventReader.connected(city.url, "guide", token) as events:
         found = (await city.http.get("/api/connections/info", headers={"Authorization": f"Bearer {token}"})).json()
         assert sorted(c["channels"] for c in found["connections"]) == [[], ["guide"]]
+        listed = (await city.done("post_office.list_connections"))["connections"]
+        assert [c["address"] for c in listed if c["channels"]] == ["127.0.0.1"]
         async with EventReader.connected(city.url, "guide", token) as refused:
             assert refused.status == 503
         await city.done("post_office.disconnect", {"user_id": user})
