@@ -12,6 +12,7 @@ import msgspec
 
 MOST_DEPTH = 100
 """Levels of arrays and objects. Readers give up from about two hundred on."""
+TOO_DEEP = f"it is nested more than {MOST_DEPTH} levels deep"
 
 _decode = msgspec.json.Decoder().decode
 """Reading a text whole takes a tenth of a microsecond for 250 bytes; looking for suspicious digits takes longer."""
@@ -21,8 +22,8 @@ _BRACKETS = re.compile(rb"[\[\]{}]")
 
 def why_unreadable(text: bytes) -> str:
     """Why some readers cannot take this JSON text; empty when all can, or when it is no JSON at all."""
-    if text.count(b"[") + text.count(b"{") > MOST_DEPTH and _depth(text) > MOST_DEPTH:
-        return f"it is nested more than {MOST_DEPTH} levels deep"
+    if is_too_deep(text):
+        return TOO_DEEP
     try:
         _decode(text)
     except msgspec.ValidationError as error:
@@ -30,6 +31,11 @@ def why_unreadable(text: bytes) -> str:
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
         return ""  # whoever reads it says better what is wrong
     return ""
+
+
+def is_too_deep(text: bytes) -> bool:
+    """Whether this JSON text is nested deeper than readers can follow."""
+    return text.count(b"[") + text.count(b"{") > MOST_DEPTH and _depth(text) > MOST_DEPTH
 
 
 def _depth(text: bytes) -> int:

@@ -10,18 +10,23 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import msgspec
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
+from websockets.typing import Subprotocol
 
 Frame = dict[str, Any]
 SECONDS = 5.0
+PACKED = Subprotocol("smart-city.v1.msgpack")
+"""The subprotocol of those who speak MessagePack."""
 
 
 class WireClient:
-    """One connection. Heartbeats are left out of what it shows."""
+    """One connection, in MessagePack if that was agreed on. Heartbeats are left out of what it shows."""
 
     def __init__(self, socket: ClientConnection) -> None:
         self.socket = socket
+        self.is_packed = socket.subprotocol == PACKED
         self.welcome: Frame = {}
         self._early: deque[Frame] = deque()
         self._ids = itertools.count(1)
@@ -43,7 +48,7 @@ class WireClient:
 
     async def send(self, **frame: Any) -> None:
         """Sends one frame."""
-        await self.socket.send(json.dumps(frame))
+        await self.socket.send(msgspec.msgpack.encode(frame) if self.is_packed else json.dumps(frame))
 
     async def next(self, seconds: float = SECONDS) -> Frame:
         """The next frame that is no heartbeat."""
@@ -51,9 +56,14 @@ class WireClient:
             return self._early.popleft()
         async with asyncio.timeout(seconds):
             while True:
-                frame: Frame = json.loads(await self.socket.recv())
+                frame = self._read(await self.socket.recv())
                 if frame["type"] != "heartbeat":
                     return frame
+
+    def _read(self, data: str | bytes) -> Frame:
+        assert isinstance(data, bytes) is self.is_packed
+        frame: Frame = msgspec.msgpack.decode(data) if isinstance(data, bytes) else json.loads(data)
+        return frame
 
     async def until(self, wanted: Callable[[Frame], bool], seconds: float = SECONDS) -> Frame:
         """The next frame that fits; others before it are shown later, in their order."""

@@ -20,7 +20,7 @@ from websockets.frames import CloseCode
 from foundations.errors import CityError, DeadlineExceeded, Forbidden, Internal, Unauthenticated
 from foundations.invocation import Bucket
 from smart_city.post_office.envelopes import timestamp
-from smart_city.post_office.gateway import messages
+from smart_city.post_office.gateway import messages, msgpack
 from smart_city.post_office.gateway.consuming import Consuming
 from smart_city.post_office.gateway.desk import Desk
 from smart_city.post_office.gateway.messages import Ack, BadFrame, ClientFrame, encode, error_frame, wire
@@ -58,6 +58,10 @@ class Connection:
         self._desk = desk
         self.send = socket.outbox.send
         self.close = socket.close
+        self._takes_text = not socket.is_packed
+        self._decode: Callable[[bytes], ClientFrame] = messages.decode
+        if socket.is_packed:
+            self._decode = partial(msgpack.decode, most_bytes=desk.max_message_bytes)
         self._allowed: set[tuple[Right, str]] = set()
         self._waiting: deque[bytes] = deque()
         self._close_code = 0
@@ -97,14 +101,16 @@ class Connection:
 
     # Frames, one after the other
 
-    def received(self, text: bytes) -> None:
+    def received(self, data: bytes, is_text: bool) -> None:
         """Handles a frame now, or after those before it."""
         self._desk.counters.messages_received += 1
-        if self._waiting or self._is_held_back:
-            self._waiting.append(text)
+        if is_text is not self._takes_text:
+            self.socket.fail(CloseCode.UNSUPPORTED_DATA, _other_encoding(is_text))
+        elif self._waiting or self._is_held_back:
+            self._waiting.append(data)
             self.socket.pause_reading()
         else:
-            self._handle(text)
+            self._handle(data)
 
     def heard(self) -> None:
         """The peer lives."""
@@ -136,10 +142,10 @@ class Connection:
         if frame.id is not UNSET:
             self.send(wire(encode(Ack(id=frame.id))))
 
-    def _handle(self, text: bytes) -> None:
+    def _handle(self, data: bytes) -> None:
         """Handles a frame at once if there is credit for it here; refused frames cost credit, too."""
         try:
-            frame = messages.decode(text)
+            frame = self._decode(data)
             act: Callable[[], Waiting] = partial(self._act, frame)
         except BadFrame as bad:
             frame = ClientFrame(id=bad.frame_id or UNSET)
@@ -289,3 +295,9 @@ def _delivery(frame: ClientFrame) -> str:
     """The delivery that an agent's frame is about."""
     found = getattr(frame, "delivery_id", "")
     return found if isinstance(found, str) else ""
+
+
+def _other_encoding(is_text: bool) -> str:
+    if is_text:
+        return "this connection speaks MessagePack, in binary frames; for JSON offer another subprotocol"
+    return "binary frames need the subprotocol smart-city.v1.msgpack"

@@ -16,7 +16,8 @@ from foundations.errors import Forbidden, InvalidMessage, StaleDelivery
 from smart_city.post_office.answers import Answers
 from smart_city.post_office.channels import Channels
 from smart_city.post_office.gateway import messages
-from smart_city.post_office.gateway.messages import ClientFrame, check_object, encode, wire
+from smart_city.post_office.gateway.messages import ClientFrame, encode, wire
+from smart_city.post_office.gateway.payloads import read
 from smart_city.post_office.inbox.dispatch import Dispatcher
 from smart_city.post_office.inbox.questions import Delivery
 from smart_city.vocabulary import Identity
@@ -176,7 +177,7 @@ class Consuming:
         if frame.payload is UNSET and stream not in {"start", "end"}:
             raise InvalidMessage("Invalid message format: a reply needs a payload, unless it starts or ends a stream")
         payload = Raw(b"{}") if frame.payload is UNSET else frame.payload
-        check_object(payload)
+        read(payload)
         work = self._answers.reply(
             frame.delivery_id, self._agent.identity.realm, payload,
             intent="" if frame.intent is UNSET else frame.intent, stream=stream,

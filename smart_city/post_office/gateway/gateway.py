@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import blake2b
 from time import monotonic
@@ -29,7 +29,8 @@ from smart_city.post_office.gateway.desk import Desk, Guest
 from smart_city.post_office.gateway.feed import Feed
 from smart_city.post_office.gateway.heartbeats import Heartbeats
 from smart_city.post_office.gateway.hub import Hub
-from smart_city.post_office.gateway.messages import PROTOCOL_VERSION, encode, wire
+from smart_city.post_office.gateway.messages import FEATURES, PROTOCOL_VERSION, encode, wire
+from smart_city.post_office.gateway.msgpack import Packing
 from smart_city.post_office.gateway.outbox import Round
 from smart_city.post_office.gateway.socket import Socket, quiet
 from smart_city.vocabulary import Identity
@@ -57,6 +58,7 @@ class Gateway:
         self.max_message_bytes = desk.max_message_bytes
         self.max_unsent_bytes = max_unsent_bytes
         self.close_seconds = close_seconds
+        self.pack: Callable[[bytes], bytes] = Packing()
         self.state: State = "starting"
         self.draining = draining
         self.connections: dict[str, Guest] = {}
@@ -225,7 +227,7 @@ class Gateway:
             encode(
                 {
                     "type": "system", "event": "welcome", "message": "Connected to WebSocket Gateway",
-                    "protocol": PROTOCOL_VERSION, "features": [], "connection_id": connection.connection_id,
+                    "protocol": PROTOCOL_VERSION, "features": FEATURES, "connection_id": connection.connection_id,
                     "user_id": connection.user_id, "instance_id": self._instance_id, "resumed": False,
                     "heartbeat_seconds": self._heartbeats.seconds, "max_message_bytes": self.max_message_bytes,
                     "channels": {c: {"offset": p.offset, "epoch": p.epoch} for c, p in positions.items()},

@@ -13,16 +13,20 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from foundations.errors import CityError, InvalidMessage, UnknownType
-from foundations.json_bounds import why_unreadable
 
 PROTOCOL_VERSION = 1
 SUBPROTOCOL = "smart-city.v1"
+SUBPROTOCOL_MSGPACK = "smart-city.v1.msgpack"
+TEXT_FRAME = 0x81
+"""A whole text frame's first byte."""
+FEATURES = ("msgpack",)
+"""What the welcome names: parts of the protocol that an earlier release does not have."""
 
-FrameId = Annotated[str, Meta(max_length=128)]
+MAX_ID = 128
+FrameId = Annotated[str, Meta(max_length=MAX_ID)]
 Key = Annotated[str, Meta(min_length=1, max_length=64)]
 Channel = Annotated[str, Meta(max_length=160)]
 DeliveryId = Annotated[str, Meta(max_length=256)]
-Conversation = Annotated[str, Meta(max_length=128)]
 Intent = Literal["chat", "query", "command"]
 
 
@@ -150,19 +154,9 @@ class _Id(Struct):
     id: str | UnsetType = UNSET
 
 
-class _Conversation(Struct):
-    conversation_id: Conversation | UnsetType = UNSET
-
-
-class _Object(Struct):
-    pass
-
-
 _type = msgspec.json.Decoder(_Type)
 _id = msgspec.json.Decoder(_Id)
 _decoders = {name: msgspec.json.Decoder(struct) for name, struct in CLIENT_FRAMES.items()}
-_conversation = msgspec.json.Decoder(_Conversation)
-_object = msgspec.json.Decoder(_Object)
 _encoder = msgspec.json.Encoder()
 
 
@@ -198,39 +192,7 @@ def _id_of(text: bytes) -> str:
         found = _id.decode(text).id
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
         return ""
-    return "" if found is UNSET or len(found) > 128 else found
-
-
-def conversation_of(payload: Raw) -> str:
-    """The payload's opaque ``conversation_id``; also checks that the payload is an object.
-
-    Raises:
-        InvalidMessage: the payload is no object, or its conversation_id no short string.
-    """
-    _check_readable(payload)
-    try:
-        found = _conversation.decode(payload).conversation_id
-    except msgspec.MsgspecError as error:
-        raise InvalidMessage(f"Invalid message format: payload: {error}") from None
-    return "" if found is UNSET else found
-
-
-def _check_readable(payload: Raw) -> None:
-    if why := why_unreadable(bytes(payload)):
-        raise InvalidMessage(f"Invalid message format: payload: {why}")
-
-
-def check_object(payload: Raw) -> None:
-    """Checks that a payload is an object; nothing of it is read.
-
-    Raises:
-        InvalidMessage: it is none.
-    """
-    _check_readable(payload)
-    try:
-        _object.decode(payload)
-    except msgspec.MsgspecError as error:
-        raise InvalidMessage(f"Invalid message format: payload: {error}") from None
+    return "" if found is UNSET or len(found) > MAX_ID else found
 
 
 def encode(frame: Mapping[str, Any] | Struct) -> bytes:
@@ -238,17 +200,17 @@ def encode(frame: Mapping[str, Any] | Struct) -> bytes:
     return _encoder.encode(frame)
 
 
-def wire(data: bytes) -> bytes:
-    """A text frame of the WebSocket protocol around ``data``: unmasked, whole (RFC 6455, 5.2).
+def wire(data: bytes, first: int = TEXT_FRAME) -> bytes:
+    """A frame of the WebSocket protocol around ``data``: unmasked, whole (RFC 6455, 5.2).
 
     Encoded once, the same bytes go to every connection; that is why they bypass `ServerProtocol`.
     """
     size = len(data)
     if size < 126:
-        return bytes((0x81, size)) + data
+        return bytes((first, size)) + data
     if size < 65536:
-        return b"\x81\x7e" + size.to_bytes(2, "big") + data
-    return b"\x81\x7f" + size.to_bytes(8, "big") + data
+        return bytes((first, 126)) + size.to_bytes(2, "big") + data
+    return bytes((first, 127)) + size.to_bytes(8, "big") + data
 
 
 def positioned(data: bytes, offset: int, epoch: str) -> bytes:
@@ -257,7 +219,12 @@ def positioned(data: bytes, offset: int, epoch: str) -> bytes:
 
 
 def error_frame(error: CityError, frame_id: str = "", delivery_id: str = "") -> bytes:
-    """The ``error`` frame of a refusal."""
+    """The ``error`` frame of a refusal, ready to be written."""
+    return wire(encode(error_of(error, frame_id, delivery_id)))
+
+
+def error_of(error: CityError, frame_id: str = "", delivery_id: str = "") -> dict[str, Any]:
+    """What the ``error`` frame of a refusal says."""
     frame: dict[str, Any] = {
         "type": "error", "code": error.code, "message": error.message, "retryable": error.retryable,
     }  # fmt: skip
@@ -267,7 +234,7 @@ def error_frame(error: CityError, frame_id: str = "", delivery_id: str = "") -> 
         frame["id"] = frame_id
     if delivery_id:
         frame["delivery_id"] = delivery_id
-    return wire(encode(frame))
+    return frame
 
 
 HEARTBEAT = wire(b'{"type":"heartbeat"}')

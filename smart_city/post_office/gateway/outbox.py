@@ -133,3 +133,29 @@ class Outbox:
         if self._drained is not None:
             self._drained.set()
             self._drained = None
+
+
+class TranslatingOutbox(Outbox):
+    """An outbox whose client is written to in another encoding than that in which frames are handed around."""
+
+    __slots__ = ("_translate",)
+
+    def __init__(
+        self,
+        translate: Callable[[bytes], bytes],
+        transport: asyncio.Transport,
+        round_: Round,
+        *,
+        limit: int,
+        on_too_slow: Callable[[], None],
+    ) -> None:
+        super().__init__(transport, round_, limit=limit, on_too_slow=on_too_slow)
+        self._translate = translate
+
+    def send(self, frame: bytes) -> None:
+        """Queues whole frames, translated."""
+        super().send(self._translate(frame))
+
+    async def replay(self, frames: bytes) -> None:
+        """Writes old frames, translated."""
+        await super().replay(self._translate(frames))

@@ -15,7 +15,8 @@ from msgspec import UNSET, UnsetType
 from smart_city.post_office.envelopes import Sender, agent_message, digest_of, new_message_id, publication
 from smart_city.post_office.gateway import messages
 from smart_city.post_office.gateway.desk import Desk
-from smart_city.post_office.gateway.messages import Ack, ClientFrame, check_object, conversation_of, encode, wire
+from smart_city.post_office.gateway.messages import Ack, ClientFrame, encode, wire
+from smart_city.post_office.gateway.payloads import Payload, canonical, conversation_of, read
 from smart_city.post_office.inbox.questions import Question, Queued, Route
 from smart_city.post_office.log import Appended, Entry
 from smart_city.vocabulary import Identity, Right
@@ -51,14 +52,14 @@ class Posting:
 
     def _message(self, frame: messages.Message) -> None:
         self._client.allow("send", frame.channel)
-        self._ask(frame, conversation_of(frame.payload))
+        payload = read(frame.payload)
+        self._ask(frame, payload, conversation_of(payload))
 
     def _publish(self, frame: messages.Publish) -> None:
         self._client.allow("publish", frame.channel)
-        check_object(frame.payload)
-        self._append(frame)
+        self._append(frame, read(frame.payload))
 
-    def _ask(self, frame: messages.Message, conversation_id: str) -> None:
+    def _ask(self, frame: messages.Message, payload: Payload, conversation_id: str) -> None:
         who = self._client.identity
         message_id = new_message_id()
         body = agent_message(
@@ -68,7 +69,7 @@ class Posting:
         key = self._key(frame.key)
         question = Question(
             channel=frame.channel, message_id=message_id, lane=f"{who.subject}/{conversation_id}", user=who.subject,
-            body=body, key=key, digest=digest_of(frame.channel, frame.intent, frame.payload) if key else "",
+            body=body, key=key, digest=digest_of(frame.channel, frame.intent, canonical(payload)) if key else "",
             route=Route(
                 connection_id=self._client.connection_id, user_id=who.subject, conversation_id=conversation_id
             ),
@@ -77,7 +78,7 @@ class Posting:
         self._client.began()
         self._desk.inbox.send(question, partial(self._queued, frame, now()))
 
-    def _append(self, frame: messages.Publish) -> None:
+    def _append(self, frame: messages.Publish, payload: Payload) -> None:
         message_id = new_message_id()
         intent = "" if frame.intent is UNSET else frame.intent
         data = publication(
@@ -88,7 +89,7 @@ class Posting:
             intent=intent,
         )
         key = self._key(frame.key)
-        digest = digest_of(frame.channel, intent, frame.payload) if key else ""
+        digest = digest_of(frame.channel, intent, canonical(payload)) if key else ""
         self._client.sent_to.add(frame.channel)
         self._client.began()
         self._desk.log.append(

@@ -1,4 +1,4 @@
-"""One WebSocket: bytes in, whole text messages out, around websockets' sans-I/O `ServerProtocol`.
+"""One WebSocket: bytes in, whole messages out, around websockets' sans-I/O `ServerProtocol`.
 
 It does the protocol's duties (RFC 6455: fragments, UTF-8, control frames, the closing handshake) and nothing of
 the city's: messages go to whoever `admitted` the socket. Outgoing data frames bypass the protocol object, since
@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol, cast
 
 from websockets.frames import CloseCode, Frame, Opcode
@@ -18,8 +19,9 @@ from websockets.protocol import SEND_EOF, State
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
-from smart_city.post_office.gateway.messages import SUBPROTOCOL
-from smart_city.post_office.gateway.outbox import Outbox, Round
+from smart_city.post_office.gateway.fragments import Fragments, check_utf8
+from smart_city.post_office.gateway.messages import SUBPROTOCOL, SUBPROTOCOL_MSGPACK
+from smart_city.post_office.gateway.outbox import Outbox, Round, TranslatingOutbox
 
 SLICE_BYTES = 8 * 1024
 FRAMES_A_TURN = 256
@@ -35,6 +37,8 @@ class Door(Protocol):
     max_message_bytes: int
     max_unsent_bytes: int
     close_seconds: float
+    pack: Callable[[bytes], bytes]
+    """Makes the frames of a client of MessagePack from those of all others."""
 
     def arrived(self, socket: Socket, request: Request) -> None:
         """A handshake is complete; admit the socket or close it."""
@@ -48,8 +52,8 @@ class Door(Protocol):
 class Listener(Protocol):
     """Whoever a socket was admitted as: a connection."""
 
-    def received(self, text: bytes) -> None:
-        """One whole text message, known to be UTF-8."""
+    def received(self, data: bytes, is_text: bool) -> None:
+        """One whole message; text is known to be UTF-8."""
         ...
 
     def heard(self) -> None:
@@ -70,9 +74,9 @@ class Socket(asyncio.Protocol):
         self._protocol = ServerProtocol(
             max_size=self._door.max_message_bytes, logger=quiet, select_subprotocol=_select_subprotocol
         )
-        self._fragments: bytearray | None = None
+        self._fragments: Fragments | None = None
         self._listener: Listener | None = None
-        self._waiting: list[bytes] = []
+        self._waiting: list[tuple[bytes, bool]] = []
         self._closing: asyncio.TimerHandle | None = None
         self._asked: tuple[int, str] | None = None
         self._unread = bytearray()
@@ -88,12 +92,7 @@ class Socket(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         self.peer: tuple[str, int] | None = transport.get_extra_info("peername")
-        self.outbox = Outbox(
-            self.transport,
-            self._door.round,
-            limit=self._door.max_unsent_bytes,
-            on_too_slow=lambda: self._door.too_slow(self),
-        )
+        self.outbox = self._new_outbox(Outbox)
         self._open_sockets.add(self)
 
     def data_received(self, data: bytes) -> None:
@@ -174,13 +173,18 @@ class Socket(asyncio.Protocol):
         """Where the other end of this socket is, as the transport has it; empty for none, as on a Unix socket."""
         return self.peer[0] if self.peer else ""
 
+    @property
+    def is_packed(self) -> bool:
+        """Whether MessagePack in binary messages was agreed on, instead of JSON in text."""
+        return self._protocol.subprotocol == SUBPROTOCOL_MSGPACK
+
     def admitted(self, listener: Listener) -> None:
         """From now on messages go to ``listener``, beginning with those that came during the admission."""
         self._listener = listener
         self.resume_reading()
         waiting, self._waiting = self._waiting, []
-        for text in waiting:
-            listener.received(text)
+        for data, is_text in waiting:
+            listener.received(data, is_text)
 
     def close(self, code: int, reason: str = "") -> None:
         """Sends what is queued, then begins the closing handshake; a peer that does not end it is cut off."""
@@ -190,6 +194,13 @@ class Socket(asyncio.Protocol):
         self.outbox.write()
         self._protocol.send_close(code, reason.encode()[:123].decode(errors="ignore"))
         self._answer()
+
+    def fail(self, code: int, reason: str) -> None:
+        """Ends the connection at once, since the peer broke the protocol: it is not waited for (RFC 6455, 7.1.7)."""
+        if self._is_open:
+            self._has_failed = True
+            self._protocol.fail(code, reason)
+            self._answer()
 
     def pause_reading(self) -> None:
         """Takes nothing more from the peer until `resume_reading`."""
@@ -220,37 +231,41 @@ class Socket(asyncio.Protocol):
         self._protocol.send_response(response)
         self._answer()
         if response.status_code == 101:
+            if self.is_packed:
+                self.outbox = self._new_outbox(partial(TranslatingOutbox, self._door.pack))
             self._door.arrived(self, request)
 
+    def _new_outbox(self, kind: Callable[..., Outbox]) -> Outbox:
+        return kind(
+            self.transport, self._door.round, limit=self._door.max_unsent_bytes,
+            on_too_slow=lambda: self._door.too_slow(self),
+        )  # fmt: skip
+
     def _frame(self, frame: Frame) -> None:
-        if frame.opcode is Opcode.TEXT or frame.opcode is Opcode.CONT:
-            if frame.fin and self._fragments is None:
-                self._message(bytes(frame.data))
-                return
-            whole = self._fragments = self._fragments or bytearray()
-            whole += frame.data
-            if frame.fin:
-                self._fragments = None
-                self._message(bytes(whole))
-        elif frame.opcode is Opcode.BINARY:
-            self._fail(CloseCode.UNSUPPORTED_DATA, "binary frames need the msgpack subprotocol")
+        is_text = frame.opcode is Opcode.TEXT
+        try:
+            if is_text or frame.opcode is Opcode.BINARY:
+                if frame.fin:
+                    data = bytes(frame.data)
+                    if is_text:
+                        check_utf8(data)
+                    self._message(data, is_text)
+                else:
+                    self._fragments = Fragments(frame)
+            elif frame.opcode is Opcode.CONT and self._fragments is not None:
+                whole = self._fragments.go_on(frame)
+                if whole is not None:
+                    self._fragments = None
+                    self._message(*whole)
+        except UnicodeDecodeError:
+            self.fail(CloseCode.INVALID_DATA, "a text message must be UTF-8")
 
-    def _message(self, text: bytes) -> None:
-        if not text.isascii():
-            try:
-                text.decode()
-            except UnicodeDecodeError:
-                self._fail(CloseCode.INVALID_DATA, "a text message must be UTF-8")
-                return
+    def _message(self, data: bytes, is_text: bool) -> None:
         if self._listener is not None:
-            self._listener.received(text)
+            self._listener.received(data, is_text)
         else:
-            self._waiting.append(text)
+            self._waiting.append((data, is_text))
             self.pause_reading()  # until the welcome; what came in one piece is all that waits
-
-    def _fail(self, code: CloseCode, reason: str) -> None:
-        self._has_failed = True
-        self._protocol.fail(code, reason)
 
     def _answer(self) -> None:
         """Writes what the protocol has to say, in order with what is queued."""
@@ -278,4 +293,5 @@ class Socket(asyncio.Protocol):
 
 
 def _select_subprotocol(_: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:
-    return Subprotocol(SUBPROTOCOL) if SUBPROTOCOL in offered else None
+    """The client's first choice of those spoken here."""
+    return next((name for name in offered if name in (SUBPROTOCOL, SUBPROTOCOL_MSGPACK)), None)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 
-import msgspec
 import pytest
 from msgspec import UNSET
 
 from foundations.errors import RateLimited
 from smart_city.post_office.gateway import messages
-from smart_city.post_office.gateway.messages import BadFrame, check_object, conversation_of, decode
+from smart_city.post_office.gateway.messages import BadFrame, decode
 
 
 def refused(text: str | bytes) -> BadFrame:
@@ -85,27 +84,6 @@ def test_a_refused_frame_keeps_its_id_when_it_could_be_read() -> None:
     assert refused('{"type": 7, "id": "f9"}').frame_id == "f9"
     assert refused('{"payload": {}, "id": 9}').frame_id == ""
     assert refused('{"type": 7, "id": "%s"}' % ("i" * 129)).frame_id == ""
-
-
-@pytest.mark.parametrize("payload", ["[]", '"text"', "1", "null", '{"a": 1e999}'])
-def test_a_payload_must_be_an_object(payload: str) -> None:
-    for check in (check_object, conversation_of):
-        with pytest.raises(Exception) as caught:
-            check(msgspec.Raw(payload.encode()))
-        assert getattr(caught.value, "code", "") == "invalid_message"
-
-
-def test_the_conversation_is_read_from_the_payload_and_must_be_a_short_string() -> None:
-    assert conversation_of(msgspec.Raw(b'{"conversation_id": "c1", "x": [1]}')) == "c1"
-    assert conversation_of(msgspec.Raw(b'{"x": 1}')) == ""
-    assert conversation_of(msgspec.Raw(b'{"conversation_id": ""}')) == ""
-    for wrong in (
-        b'{"conversation_id": 5}',
-        b'{"conversation_id": "%b"}' % (b"c" * 129),
-    ):
-        with pytest.raises(Exception) as caught:
-            conversation_of(msgspec.Raw(wrong))
-        assert getattr(caught.value, "code", "") == "invalid_message"
 
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65_535, 65_536, 70_000])
