@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+ASYNCAPI = ROOT / "tests/tools/node_modules/@asyncapi/specs/schemas/3.0.0-without-$id.json"
+"""What an AsyncAPI document is, as its authors have written it down."""
 INSPECTOR = ROOT / "tests/tools/node_modules/@modelcontextprotocol/inspector"
 
 
@@ -38,11 +40,17 @@ def find_inspector() -> str | None:
     return str(INSPECTOR) if (INSPECTOR / "package.json").exists() else None
 
 
+def find_asyncapi() -> str | None:
+    """The schema of AsyncAPI documents, or None."""
+    return str(ASYNCAPI) if ASYNCAPI.exists() else None
+
+
 PARTS = {
     part.name: part
     for part in (
         Part("chromium", "install the package chromium, or set CHROMIUM=/path/to/it", find_chromium),
         Part("inspector", "scripts/test-machine, with npm's registry in reach", find_inspector),
+        Part("asyncapi", "scripts/test-machine, with npm's registry in reach", find_asyncapi),
     )
 }
 
