@@ -3,7 +3,7 @@
 It speaks Valkey's words (keys, scripts, shard channels) and deliberately knows nothing of what is kept there.
 """
 
-from foundations.valkey.client import Valkey, WrongStore
+from foundations.valkey.client import Valkey, WrongStore, shown_url
 from foundations.valkey.embedded import EmbeddedServer, ServerFailed, ServerHung, UnusableDataDir
 from foundations.valkey.launch import NoServer
 from foundations.valkey.scripts import Script
@@ -19,4 +19,5 @@ __all__ = [
     "UnusableDataDir",
     "Valkey",
     "WrongStore",
+    "shown_url",
 ]

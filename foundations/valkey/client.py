@@ -76,7 +76,7 @@ class Valkey:
             refusal = str(error.__cause__ or error)
             if refusal.partition(" ")[0] in _CLOSED:
                 raise WrongStore(
-                    f"The store at {_shown(url)} does not let us in ({refusal}): put a user name and "
+                    f"The store at {shown_url(url)} does not let us in ({refusal}): put a user name and "
                     "a password that may do everything into SMART_CITY_VALKEY_URL."
                 ) from error
             raise
@@ -133,7 +133,7 @@ def _client(url: str, seconds: float) -> redis.asyncio.Redis:
     """redis-py's client, with one try for each command, a deadline for each step and a bound on the pool."""
     if parse_qs(urlsplit(url).query).get("cluster", ["false"])[0].lower() == "true":
         raise WrongStore(
-            f"SMART_CITY_VALKEY_URL is {_shown(url)}, but clusters are not supported yet: "
+            f"SMART_CITY_VALKEY_URL is {shown_url(url)}, but clusters are not supported yet: "
             "name one server, or leave the variable unset for the embedded one."
         )
     try:
@@ -143,7 +143,10 @@ def _client(url: str, seconds: float) -> redis.asyncio.Redis:
             socket_connect_timeout=seconds,
         )  # fmt: skip
     except (ValueError, TypeError) as error:
-        raise WrongStore(f"SMART_CITY_VALKEY_URL is {_shown(url)}: {error}.") from error
+        raise WrongStore(
+            f"SMART_CITY_VALKEY_URL is {shown_url(url)}, which cannot be read as redis://HOST:6379, rediss://HOST:6379 "
+            "or unix:///PATH; in a password, every character but letters and digits is written as %XX."
+        ) from error
     return redis.asyncio.Redis(connection_pool=pool)
 
 
@@ -193,7 +196,21 @@ def _numbers(version: str) -> tuple[int, int]:
     return (int(major) if major.isdigit() else 0, int(minor) if minor.isdigit() else 0)
 
 
-def _shown(url: str) -> str:
-    """The URL without what is secret in it."""
+def shown_url(url: str) -> str:
+    """The URL without what is secret in it.
+
+    A password in which ``/``, ``?`` or ``#`` is not written as ``%XX`` may stand anywhere: then only the scheme
+    is shown.
+    """
     parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
+    if "@" in parts.path + parts.query + parts.fragment or not _has_readable_port(url):
+        return f"{parts.scheme}://…"
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+
+
+def _has_readable_port(url: str) -> bool:
+    try:
+        _ = urlsplit(url).port
+    except ValueError:
+        return False
+    return True

@@ -74,6 +74,13 @@ class Operations:
             raise _refusal(response)
         return result
 
+    async def description(self) -> Payload:
+        """The OpenAPI document under ``/openapi.json``: every operation with its arguments and results."""
+        response = await self._request("GET", "/openapi.json")
+        if response.is_error:
+            raise _refusal(response)
+        return _json(response)
+
     async def metrics(self) -> str:
         """The figures under ``/metrics``, in Prometheus' text form."""
         response = await self._request("GET", "/metrics")

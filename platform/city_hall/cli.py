@@ -1,11 +1,12 @@
-"""``smart-city``: opens the city (``serve``), and talks to an open one (`client_commands`).
+"""``smart-city``: opens the city (``serve``), and talks to an open one (`commands`).
 
-It parses, words and exits; what runs the platform is `supervisor`, what speaks to it `remote`.
+It parses, words and exits; what runs the platform is `supervisor`, what speaks to it `commands.remote`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import os
 import shlex
@@ -18,8 +19,10 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from city_hall import client_commands
-from city_hall.remote import REFUSED, USAGE, complain
+from city_hall import commands
+from city_hall.commands.completing import answer_shell
+from city_hall.commands.options import HERE, LOCAL
+from city_hall.commands.printing import REFUSED, USAGE, complain, show
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
 EXAMPLE = """publish guide '{"message": "The doors are open."}'"""
 
 app = typer.Typer(
-    name="smart-city", no_args_is_help=True, add_completion=False, rich_markup_mode="rich",
+    name="smart-city", no_args_is_help=True, rich_markup_mode="rich",
     pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]},
 )  # fmt: skip
 
@@ -41,6 +44,12 @@ def smart_city() -> None:
 
     [b]smart-city serve[/b] opens the city on this machine. All other commands talk
     to an open one, with --token, or with the operator's token in its data dir.
+
+    \b
+    [b]Examples[/b]
+    smart-city status
+    smart-city publish guide '{"message": "The doors are open."}'
+    smart-city COMMAND --help
 
     [dim]Exit codes: 0 done, 1 the platform said no, 2 wrong usage, 3 nothing answers.[/dim]
     """
@@ -60,6 +69,7 @@ def serve(
         int | None, typer.Option(min=1, max=65535, help="Opens its own Valkey on this loopback port, too.")
     ] = None,
     has_demo: Annotated[bool, typer.Option("--demo/--no-demo", help="With the demo agents.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs: where it is open, as a line of JSON.")] = False,
 ) -> None:
     """Runs the platform until Ctrl-C.
 
@@ -68,6 +78,7 @@ def serve(
     SMART_CITY_…, and these options win over them.
 
     \b
+    [b]Examples[/b]
     smart-city serve
     smart-city serve --port 9000 --workers 2
     SMART_CITY_VALKEY_URL=redis://valkey:6379 smart-city serve --host 0.0.0.0
@@ -77,19 +88,31 @@ def serve(
     given = {"host": host, "port": port, "data_dir": data_dir}
     options = {name: value for name, value in given.items() if value is not None}
     plan = Plan(workers=workers, valkey_port=valkey_port or 0, has_demo=has_demo)
-    supervisor = Supervisor(plan, lambda: _settings(options, plan), _announce)
+    supervisor = Supervisor(plan, lambda: _settings(options, plan), _announce_as_json if as_json else _announce)
     try:
         asyncio.run(supervisor.run())
     except Exception as error:
-        raise _refused(error) from None
+        raise _refused(error, is_json=as_json) from None
 
 
-client_commands.add_to(app, "Talk to it")
+commands.add_to(app)
 
 
 def main() -> None:
     """The command's entry point."""
-    app()
+    answer_shell(_run)
+
+
+def _run() -> None:
+    """Runs the command; with --json, wrong usage is told in JSON, too."""
+    if "--json" not in itertools.takewhile(lambda word: word != "--", sys.argv[1:]):
+        app()
+        return
+    try:
+        status = app(standalone_mode=False)
+    except typer.TyperException as error:
+        raise SystemExit(complain(error.format_message(), USAGE, code="wrong_usage", is_json=True).exit_code) from None
+    raise SystemExit(status)
 
 
 def _settings(options: Mapping[str, object], plan: Plan) -> Settings:
@@ -108,15 +131,17 @@ def _settings(options: Mapping[str, object], plan: Plan) -> Settings:
     return settings
 
 
-def _refused(error: Exception) -> Exception:
+def _refused(error: Exception, *, is_json: bool) -> Exception:
     """A person's sentence as the command's exit; a defect as itself."""
     from city_hall.refusals import refusal_of
     from foundations.settings import WrongSetting
 
     if isinstance(error, WrongSetting):
-        return complain(str(error), USAGE)
+        return complain(str(error), USAGE, code="wrong_setting", is_json=is_json)
     refusal = refusal_of(error)
-    return complain(str(refusal), REFUSED) if refusal else error
+    if refusal is None:
+        return error
+    return complain(str(refusal), REFUSED, code="start_refused", is_json=is_json)
 
 
 def _announce(opened: Opened) -> None:
@@ -132,13 +157,20 @@ def _announce(opened: Opened) -> None:
     Console(highlight=False, soft_wrap=True).print("\n".join(lines))
 
 
+def _announce_as_json(opened: Opened) -> None:
+    """The same for programs, in a line."""
+    told = {"event": "open", "url": opened.url, "seconds": round(opened.seconds, 3), "has_guides": opened.has_guides}
+    show(told, is_json=True)
+    sys.stdout.flush()
+
+
 def _example(url: str, settings: Settings) -> str:
     """A command that works as it stands here: found by the shell, with what is not the default."""
     found = shutil.which("smart-city")
     here = Path(sys.executable).with_name("smart-city")
     program = "smart-city" if found and Path(found).samefile(here) else _shortest(here)
-    options = [] if url == client_commands.LOCAL else ["--url", url]
-    if settings.valkey_url == "embedded" and settings.data_dir != client_commands.HERE:
+    options = [] if url == LOCAL else ["--url", url]
+    if settings.valkey_url == "embedded" and settings.data_dir != HERE:
         options += ["--data-dir", _shortest(settings.data_dir)]
     return " ".join([shlex.quote(program), EXAMPLE, *map(shlex.quote, options)])
 

@@ -13,7 +13,7 @@ import redis.asyncio
 from redis.exceptions import ResponseError
 
 from foundations.errors import Overloaded, Unavailable
-from foundations.valkey import Script, Valkey, WrongStore, pipe
+from foundations.valkey import Script, Valkey, WrongStore, pipe, shown_url
 from tests.support.speaking import speaking
 from tests.support.valkey import ValkeyServer, free_port
 
@@ -343,3 +343,19 @@ async def fake_store(info: str) -> AsyncIterator[str]:
 
     async with speaking(serve) as port:
         yield f"redis://127.0.0.1:{port}"
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://valkey:6379/0", "redis://valkey:6379/0"),
+        ("rediss://user:secret@valkey:6379", "rediss://valkey:6379"),
+        ("redis://valkey:6379?password=secret", "redis://valkey:6379"),
+        ("redis://user:sec/ret@valkey:6379", "redis://…"),
+        ("redis://user:sec?ret@valkey:6379", "redis://…"),
+        ("redis://:1#secret@valkey:6379", "redis://…"),
+        ("redis://user:1234/secret@valkey", "redis://…"),
+    ],
+)
+def test_a_shown_url_has_no_secret_wherever_it_stands(url: str, shown: str) -> None:
+    assert shown_url(url) == shown

@@ -1,0 +1,71 @@
+"""``status`` and ``channels``: how the platform is, at this moment or from now on."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from city_hall.commands.options import talking
+from city_hall.commands.overview import Overview, look
+from city_hall.commands.printing import REFUSED, show, table
+from city_hall.commands.remote import Remote
+from city_hall.commands.watching import watch
+
+
+@talking
+def status(
+    remote: Remote,
+    watching: Annotated[
+        bool, typer.Option("--watch", "-w", help="Go on until Ctrl-C; without a terminal, a line for each change.")
+    ] = False,
+    every: Annotated[float, typer.Option(min=0.2, max=3600, help="How often --watch looks, in seconds.")] = 2.0,
+) -> None:
+    """Shows how the platform is, part by part; exits with 1 when it can serve nothing.
+
+    With a token that may observe it shows connections, instances and queues, too.
+
+    \b
+    [b]Examples[/b]
+    smart-city status
+    smart-city status --json
+    smart-city status --watch
+    """
+    if watching:
+        return watch(remote, every)
+    found = remote.run(_look(remote), "waiting for the platform")
+    show(found.document, is_json=remote.is_json, as_people_read_it=found.readable())
+    if found.document["status"] == "unhealthy":
+        raise typer.Exit(REFUSED)
+    return None
+
+
+@talking
+def channels(remote: Remote) -> None:
+    """Lists the channels: who listens, where each log ends, what waits for agents, and how many take it.
+
+    \b
+    [b]Examples[/b]
+    smart-city channels
+    smart-city channels --json
+    """
+    found = remote.call("post_office.list_channels")["channels"]
+    queues = remote.call("post_office.get_queue_status")["channels"]
+    told = [channel | {"queue": queues.get(channel["channel"], {})} for channel in found]
+    rows = table("channel", "listen", "newest", "wait", "agents")
+    for one in told:
+        newest = f"{one['offset']}.{one['epoch']}" if one["offset"] else "nothing yet"
+        queue: dict[str, Any] = one["queue"]
+        rows.add_row(
+            one["channel"],
+            str(one["subscribers"]),
+            newest,
+            str(queue.get("depth", "")),
+            str(queue.get("consumers", "")),
+        )
+    show({"channels": told}, is_json=remote.is_json, as_people_read_it=rows)
+
+
+async def _look(remote: Remote) -> Overview:
+    async with remote.operations() as city:
+        return await look(city, remote.url, may_ask_more=bool(remote.found_token))
