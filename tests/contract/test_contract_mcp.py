@@ -63,7 +63,9 @@ async def test_every_operation_is_a_tool_and_says_what_it_does(town: Instance, e
     async with opened(town, era=era) as client:
         tools = {tool.name: tool for tool in (await client.list_tools()).tools}
     assert set(tools) >= TOOLS
-    assert {name for name in tools if name not in TOOLS} <= {name for name in tools if name.startswith("nurse_")}
+    paths = (await town.http.get("/openapi.json", headers=town.operator)).json()["paths"]
+    by_http = {path.removeprefix("/soa/").replace("/", "_") for path in paths if path.startswith("/soa/")}
+    assert set(tools) == {name.replace("-", "_") for name in by_http}, "what MCP can do HTTP can do, and nothing else"
     for name, described in tools.items():
         assert described.description, name
         assert described.input_schema["type"] == "object"
