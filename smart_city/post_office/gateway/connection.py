@@ -23,8 +23,9 @@ from smart_city.post_office.envelopes import timestamp
 from smart_city.post_office.gateway import messages, msgpack
 from smart_city.post_office.gateway.consuming import Consuming
 from smart_city.post_office.gateway.desk import Desk
-from smart_city.post_office.gateway.messages import Ack, BadFrame, ClientFrame, encode, error_frame, wire
+from smart_city.post_office.gateway.messages import BadFrame, ClientFrame, encode, error_frame, wire
 from smart_city.post_office.gateway.posting import Posting
+from smart_city.post_office.gateway.server_frames import Ack, Pong, Unsubscribed
 from smart_city.post_office.gateway.socket import Socket
 from smart_city.post_office.gateway.subscribing import Subscribing
 from smart_city.vocabulary import Identity, Position, Right
@@ -262,7 +263,7 @@ class Connection:
             self._desk.registry.heard(self)
 
     def _ping(self, frame: messages.Ping) -> None:
-        self.send(wire(encode({"type": "pong"} if frame.id is UNSET else {"type": "pong", "id": frame.id})))
+        self.send(wire(encode(Pong(id=frame.id))))
 
     async def _refresh(self, frame: messages.Refresh) -> None:
         """Takes a new token of the same user; what it does not allow ends."""
@@ -281,7 +282,7 @@ class Connection:
                 self.allow("subscribe", channel)
             except CityError as error:
                 self.subscriptions.unsubscribe([channel])
-                ended = {"type": "unsubscribed", "channel": channel, "code": error.code, "message": error.message}
+                ended = Unsubscribed(channel=channel, code=error.code, message=error.message)
                 self.send(wire(encode(ended)))
         self.acknowledge(frame)
         await self._rewritten()

@@ -15,7 +15,7 @@ from msgspec import UNSET, Raw
 from foundations.errors import Forbidden, InvalidMessage, StaleDelivery
 from smart_city.post_office.answers import Answers
 from smart_city.post_office.channels import Channels
-from smart_city.post_office.gateway import messages
+from smart_city.post_office.gateway import messages, server_frames
 from smart_city.post_office.gateway.messages import ClientFrame, encode, wire
 from smart_city.post_office.gateway.payloads import read
 from smart_city.post_office.inbox.dispatch import Dispatcher
@@ -206,10 +206,9 @@ class Consuming:
 
 def delivery_frame(delivery: Delivery) -> bytes:
     """The ``delivery`` frame, around a message that is encoded already."""
-    head = encode(
-        {
-            "type": "delivery", "channel": delivery.channel, "delivery_id": delivery.delivery_id,
-            "attempt": delivery.attempt,
-        }
+    return encode(
+        server_frames.Delivery(
+            channel=delivery.channel, delivery_id=delivery.delivery_id, attempt=delivery.attempt,
+            message=Raw(delivery.body),
+        )
     )  # fmt: skip
-    return b'%b,"message":%b}' % (head[:-1], delivery.body)

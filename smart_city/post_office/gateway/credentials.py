@@ -19,6 +19,7 @@ from foundations.errors import CityError
 from foundations.supervision import Tasks
 from smart_city.post_office.gateway.desk import Guest, Sessions
 from smart_city.post_office.gateway.messages import encode, wire
+from smart_city.post_office.gateway.server_frames import SessionExpiring
 from smart_city.vocabulary import Identity
 
 _log = logging.getLogger(__name__)
@@ -72,7 +73,7 @@ class Credentials:
     def _warn(self, guest: Guest) -> None:
         moment = datetime.fromtimestamp(guest.identity.expires_at, UTC)
         expires_at = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        warning = {"type": "system", "event": "session_expiring", "expires_at": expires_at}
+        warning = SessionExpiring(expires_at=expires_at)
         guest.send(wire(encode(warning)))
         self._at(guest, guest.identity.expires_at - time.time(), self._expire)
 

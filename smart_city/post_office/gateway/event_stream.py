@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from random import randrange
-from typing import Any
 
 from websockets.frames import CloseCode
 
@@ -20,6 +19,7 @@ from smart_city.post_office.gateway.events import Rendering
 from smart_city.post_office.gateway.feed import Feed, Subscription
 from smart_city.post_office.gateway.joining import Joined, Joining
 from smart_city.post_office.gateway.messages import encode
+from smart_city.post_office.gateway.server_frames import Close, Opened
 from smart_city.post_office.log import Page
 from smart_city.vocabulary import Identity, Position
 
@@ -130,8 +130,7 @@ class EventStream:
         self._joining.begin(feed, joined)
 
     def _ack(self, joined: Joined) -> bytes:
-        told: dict[str, Any] = {"type": "ack", "channel": self.channel, **joined.told}
-        return events.event(encode(told), "ack", self.position)
+        return events.event(encode(Opened.of(self.channel, joined.told)), "ack", self.position)
 
     async def run(self, write: Write) -> None:
         """Writes what there is to write until the stream has ended, heartbeats where there is nothing else."""
@@ -168,9 +167,8 @@ class EventStream:
             self._joining.rejoin(*self._place, self.position)
 
     def _farewell(self, code: int, reason: str) -> bytes:
-        told = {"type": "close", "code": code, "reason": reason}
         again = events.retry(randrange(SPREAD_MS)) if code == CloseCode.SERVICE_RESTART else b""  # noqa: S311  # no secret
-        return again + events.event(encode(told), "close")
+        return again + events.event(encode(Close(code=code, reason=reason)), "close")
 
     def leave(self) -> None:
         """Gives its place in the feed back; nothing more is sent to it."""

@@ -32,8 +32,9 @@ from smart_city.post_office.gateway.hub import Hub
 from smart_city.post_office.gateway.messages import FEATURES, PROTOCOL_VERSION, encode, wire
 from smart_city.post_office.gateway.msgpack import Packing
 from smart_city.post_office.gateway.outbox import Round
+from smart_city.post_office.gateway.server_frames import Place, Welcome
 from smart_city.post_office.gateway.socket import Socket, quiet
-from smart_city.vocabulary import Identity
+from smart_city.vocabulary import Identity, Position
 
 _log = logging.getLogger("smart_city.post_office.gateway")
 
@@ -222,19 +223,14 @@ class Gateway:
             self._desk.registry.remove(connection)  # it may be half written
             raise
 
-    def _welcome_frame(self, connection: Connection, positions: Mapping[str, Any]) -> bytes:
-        return wire(
-            encode(
-                {
-                    "type": "system", "event": "welcome", "message": "Connected to WebSocket Gateway",
-                    "protocol": PROTOCOL_VERSION, "features": FEATURES, "connection_id": connection.connection_id,
-                    "user_id": connection.user_id, "instance_id": self._instance_id, "resumed": False,
-                    "heartbeat_seconds": self._heartbeats.seconds, "max_message_bytes": self.max_message_bytes,
-                    "channels": {c: {"offset": p.offset, "epoch": p.epoch} for c, p in positions.items()},
-                    "timestamp": timestamp(),
-                }
-            )
+    def _welcome_frame(self, connection: Connection, positions: Mapping[str, Position]) -> bytes:
+        welcome = Welcome(
+            protocol=PROTOCOL_VERSION, features=FEATURES, connection_id=connection.connection_id,
+            user_id=connection.user_id, instance_id=self._instance_id, resumed=False,
+            heartbeat_seconds=self._heartbeats.seconds, max_message_bytes=self.max_message_bytes,
+            channels={channel: Place.of(position) for channel, position in positions.items()}, timestamp=timestamp(),
         )  # fmt: skip
+        return wire(encode(welcome))
 
     def _settle(self, connection: Connection) -> None:
         connection.on_closed = self._left

@@ -17,6 +17,7 @@ from foundations.telemetry import Counters
 from foundations.valkey.subscriptions import Subscriptions
 from smart_city.post_office.gateway.feed import Feed, by_epoch
 from smart_city.post_office.gateway.messages import encode, positioned, wire
+from smart_city.post_office.gateway.server_frames import Reset
 from smart_city.post_office.gateway.tails import Tails
 from smart_city.post_office.log import ChannelLog, Page, Stretch, bus
 from smart_city.post_office.log.bus import Delta, bus_channel
@@ -228,5 +229,4 @@ def _deaf() -> Unavailable:
 
 def reset_frame(channel: str, newest: Position, reason: str) -> bytes:
     """Says that continuity broke: what follows on the channel starts after this position."""
-    frame = {"type": "reset", "channel": channel, "offset": newest.offset, "epoch": newest.epoch, "reason": reason}
-    return wire(encode(frame))
+    return wire(encode(Reset(channel=channel, offset=newest.offset, epoch=newest.epoch, reason=reason)))

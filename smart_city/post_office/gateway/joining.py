@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass
-from typing import Any
 
 from foundations.errors import CityError
 from foundations.supervision import Tasks
@@ -17,6 +16,7 @@ from foundations.telemetry import Counters
 from smart_city.post_office.gateway.feed import Feed, Snapshots, Subscriber, Subscription, by_epoch
 from smart_city.post_office.gateway.hub import RETRY_SECONDS, Hub, reset_frame
 from smart_city.post_office.gateway.messages import positioned, wire
+from smart_city.post_office.gateway.server_frames import Outcome
 from smart_city.post_office.log import ChannelLog, Page
 from smart_city.post_office.log.bus import Delta
 from smart_city.vocabulary import Position
@@ -41,13 +41,14 @@ class Joined:
     reason: str = ""
 
     @property
-    def told(self) -> dict[str, Any]:
+    def told(self) -> Outcome:
         """What the ack says of it."""
         offset, epoch = self.subscription.position
         if self.recovered is None:
-            return {"offset": offset, "epoch": epoch}
-        outcome = {"missed": self.missed} if self.recovered else {"reason": self.reason}
-        return {"offset": offset, "epoch": epoch, "recovered": self.recovered, **outcome}
+            return Outcome(offset=offset, epoch=epoch)
+        if self.recovered:
+            return Outcome(offset=offset, epoch=epoch, recovered=True, missed=self.missed)
+        return Outcome(offset=offset, epoch=epoch, recovered=False, reason=self.reason)
 
 
 class Joining:

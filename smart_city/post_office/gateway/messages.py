@@ -7,12 +7,13 @@ refused by name. It knows nothing of connections or channels; `docs/protocol.md`
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from foundations.errors import CityError, InvalidMessage, UnknownType
+from smart_city.post_office.gateway.server_frames import Error, Heartbeat
 
 PROTOCOL_VERSION = 1
 SUBPROTOCOL = "smart-city.v1"
@@ -134,18 +135,6 @@ CLIENT_FRAMES: Mapping[str, type[ClientFrame]] = {
 }  # fmt: skip
 
 
-class Ack(Struct, frozen=True, omit_defaults=True, tag_field="type", tag="ack", kw_only=True):
-    """What answers a frame that carried an id: the message is safe, or the request is carried out."""
-
-    id: str
-    channel: str | UnsetType = UNSET
-    status: Literal["published", "queued"] | UnsetType = UNSET
-    message_id: str | UnsetType = UNSET
-    offset: int | UnsetType = UNSET
-    epoch: str | UnsetType = UNSET
-    duplicate: bool = False
-
-
 class _Type(Struct):
     type: str = "message"
 
@@ -195,7 +184,7 @@ def _id_of(text: bytes) -> str:
     return "" if found is UNSET or len(found) > MAX_ID else found
 
 
-def encode(frame: Mapping[str, Any] | Struct) -> bytes:
+def encode(frame: Struct) -> bytes:
     """One server frame as JSON, not yet framed for the wire."""
     return _encoder.encode(frame)
 
@@ -220,21 +209,7 @@ def positioned(data: bytes, offset: int, epoch: str) -> bytes:
 
 def error_frame(error: CityError, frame_id: str = "", delivery_id: str = "") -> bytes:
     """The ``error`` frame of a refusal, ready to be written."""
-    return wire(encode(error_of(error, frame_id, delivery_id)))
+    return wire(encode(Error.of(error, frame_id, delivery_id)))
 
 
-def error_of(error: CityError, frame_id: str = "", delivery_id: str = "") -> dict[str, Any]:
-    """What the ``error`` frame of a refusal says."""
-    frame: dict[str, Any] = {
-        "type": "error", "code": error.code, "message": error.message, "retryable": error.retryable,
-    }  # fmt: skip
-    if error.retry_after is not None:
-        frame["retry_after"] = round(error.retry_after, 3)
-    if frame_id:
-        frame["id"] = frame_id
-    if delivery_id:
-        frame["delivery_id"] = delivery_id
-    return frame
-
-
-HEARTBEAT = wire(b'{"type":"heartbeat"}')
+HEARTBEAT = wire(encode(Heartbeat()))

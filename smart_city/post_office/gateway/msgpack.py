@@ -17,7 +17,8 @@ import msgspec
 from foundations.errors import CityError, Internal, InvalidMessage, TooLarge
 from foundations.json_bounds import TOO_DEEP
 from smart_city.post_office.gateway import messages
-from smart_city.post_office.gateway.messages import BadFrame, ClientFrame, error_of, wire
+from smart_city.post_office.gateway.messages import BadFrame, ClientFrame, wire
+from smart_city.post_office.gateway.server_frames import Error
 
 BYTES: Final = "$bytes"
 BINARY_FRAME = 0x82
@@ -137,7 +138,7 @@ class Packing:
             return packed(text)
         except Exception:  # supervised: one frame must not keep others, for other readers, from being sent
             _log.exception("a frame could not be put into MessagePack")
-            return _pack(error_of(Internal("a frame was lost here; the log of this instance has the details")))
+            return _pack(Error.of(Internal("a frame was lost here; the log of this instance has the details")))
 
 
 def texts_of(frames: bytes) -> Iterator[bytes]:

@@ -15,8 +15,9 @@ from msgspec import UNSET, UnsetType
 from smart_city.post_office.envelopes import Sender, agent_message, digest_of, new_message_id, publication
 from smart_city.post_office.gateway import messages
 from smart_city.post_office.gateway.desk import Desk
-from smart_city.post_office.gateway.messages import Ack, ClientFrame, encode, wire
+from smart_city.post_office.gateway.messages import ClientFrame, encode, wire
 from smart_city.post_office.gateway.payloads import Payload, canonical, conversation_of, read
+from smart_city.post_office.gateway.server_frames import Ack
 from smart_city.post_office.inbox.questions import Question, Queued, Route
 from smart_city.post_office.log import Appended, Entry
 from smart_city.vocabulary import Identity, Right

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+
+from msgspec import UNSET
 
 from foundations.errors import CityError, Overloaded
 from smart_city.post_office.channels import is_private
@@ -15,6 +16,7 @@ from smart_city.post_office.fleet.registry import Registered, Registry
 from smart_city.post_office.gateway.feed import Feed, Subscriber, Subscription
 from smart_city.post_office.gateway.joining import Joined, Joining
 from smart_city.post_office.gateway.messages import encode, wire
+from smart_city.post_office.gateway.server_frames import Outcome, Subscribed
 from smart_city.post_office.log import Page
 from smart_city.vocabulary import Position
 
@@ -62,13 +64,13 @@ class Subscribing:
     async def subscribe(self, wanted: Mapping[str, Position | None], who: Registered, frame_id: str,
                         refused: Mapping[str, CityError]) -> None:  # fmt: skip
         """Subscribes to every channel that can be had and acknowledges all, the refused ones with their error."""
-        outcomes: dict[str, Any] = {channel: _told(error) for channel, error in refused.items()}
+        outcomes: dict[str, Outcome] = {channel: Outcome.refused(error) for channel, error in refused.items()}
         prepared: dict[str, Prepared] = {}
         try:
             await self._prepare(self._affordable(wanted, outcomes), prepared, outcomes)
             await self._register(prepared, who)
         except CityError as error:
-            outcomes |= {channel: _told(error) for channel in prepared}
+            outcomes |= {channel: Outcome.refused(error) for channel in prepared}
             self._give_back(prepared)
         except BaseException:
             self._give_back(prepared)
@@ -78,34 +80,31 @@ class Subscribing:
             return
         taken = self.take(prepared, wanted)
         outcomes |= {channel: joined.told for channel, joined in taken.items()}
-        frame = {"type": "ack", "id": frame_id, "channels": outcomes}
-        if not frame_id:
-            del frame["id"]
-        self._subscriber.send(wire(encode(frame)))
+        self._subscriber.send(wire(encode(Subscribed(id=frame_id or UNSET, channels=outcomes))))
         self.begin(taken)
 
     def _affordable(
-        self, wanted: Mapping[str, Position | None], outcomes: dict[str, Any]
+        self, wanted: Mapping[str, Position | None], outcomes: dict[str, Outcome]
     ) -> dict[str, Position | None]:
         room = self._most - sum(not is_private(channel) for channel in self._held)
         affordable: dict[str, Position | None] = {}
         for channel, since in wanted.items():
             room -= channel not in self._held and not is_private(channel)
             if room < 0:
-                outcomes[channel] = _told(Overloaded(f"a connection may have {self._most} subscriptions"))
+                outcomes[channel] = Outcome.refused(Overloaded(f"a connection may have {self._most} subscriptions"))
             else:
                 affordable[channel] = since
         return affordable
 
     async def _prepare(self, wanted: Mapping[str, Position | None], prepared: dict[str, Prepared],
-                       outcomes: dict[str, Any]) -> None:  # fmt: skip
+                       outcomes: dict[str, Outcome]) -> None:  # fmt: skip
         """Prepares all at once; when this is broken off, all that was prepared is in ``prepared``."""
 
         async def prepare(channel: str, since: Position | None) -> None:
             try:
                 prepared[channel] = await self._joining.prepare(channel, since)
             except CityError as error:
-                outcomes[channel] = _told(error)
+                outcomes[channel] = Outcome.refused(error)
 
         async with asyncio.TaskGroup() as group:
             for channel, since in wanted.items():
@@ -148,7 +147,3 @@ class Subscribing:
         for feed, _ in prepared.values():
             self._joining.give_back(feed)
         prepared.clear()
-
-
-def _told(error: CityError) -> dict[str, Any]:
-    return {"error": {"code": error.code, "message": error.message}}

@@ -8,7 +8,7 @@ import pytest
 
 from smart_city.post_office.gateway import events
 from smart_city.post_office.gateway.events import Rendering, events_of
-from smart_city.post_office.gateway.messages import encode, positioned, wire
+from smart_city.post_office.gateway.messages import positioned, wire
 from smart_city.vocabulary import Position
 from tests.support.event_reader import Event
 
@@ -30,7 +30,7 @@ def test_frames_in_one_piece_become_events_in_their_order(size: int) -> None:
 
 
 def test_a_part_of_an_answer_has_no_position_and_may_be_left_out() -> None:
-    found = events_of(wire(encode({"type": "chat_response", "stream": "delta", "part": 3})))
+    found = events_of(wire(b'{"type":"chat_response","stream":"delta","part":3}'))
     assert found.position is None
     assert found.passing
     assert found.data.startswith(b"data: ")
@@ -38,7 +38,7 @@ def test_a_part_of_an_answer_has_no_position_and_may_be_left_out() -> None:
 
 @pytest.mark.parametrize(("kind", "passing"), [("reset", True), ("system", False), ("unsubscribed", False)])
 def test_other_frames_are_named_after_their_type(kind: str, passing: bool) -> None:
-    found = events_of(wire(encode({"type": kind})))
+    found = events_of(wire(b'{"type":"%b"}' % kind.encode()))
     assert found.data.startswith(f"event: {kind}\n".encode())
     assert found.passing is passing
 
