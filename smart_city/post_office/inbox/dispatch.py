@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -162,6 +162,11 @@ class Dispatcher:
         place.is_attached = False
         if not place.stays:
             self._reaper.hand_back(desk.channel, place.holder.name, counts=counts)
+
+    def give_back(self, deliveries: Iterable[Delivery]) -> None:
+        """Hands back what a taker was given and never saw: it counts as no try."""
+        for delivery in deliveries:
+            self._reaper.return_one(delivery, "free")
 
     def has_room(self, channel: str) -> None:
         """Somebody can take more."""

@@ -17,8 +17,8 @@ from foundations.operations import Result, operation
 from smart_city.post_office.answers import Answers
 from smart_city.post_office.channels import Channels
 from smart_city.post_office.consumers import Consumer, Consumers, Mode
-from smart_city.post_office.gateway.feed import Subscription
 from smart_city.post_office.gateway.hub import Hub
+from smart_city.post_office.gateway.watching import watching
 from smart_city.post_office.inbox.dispatch import Dispatcher
 from smart_city.post_office.inbox.questions import Delivery
 from smart_city.post_office.log import ChannelLog, Page
@@ -231,6 +231,9 @@ class Agents:
         try:
             await self._until(basket.some, max(wait, FIRST_TAKE_SECONDS))
             basket.room = 0
+        except asyncio.CancelledError:
+            self._dispatcher.give_back(basket.taken)  # the caller left and never saw them
+            raise
         finally:
             self._dispatcher.detach(found.channel, basket)
         return Received(
@@ -264,34 +267,13 @@ class Agents:
 
     async def _read_when_written(self, found: Consumer, most: int, wait: float) -> Page:
         """Reads again as soon as the hub hears something, or the wait is over."""
-        feed = await self._hub.open(found.channel)
-        bell = _Bell()
-        subscription = Subscription(bell, found.channel, feed.position)
-        feed.live.add(subscription)
-        try:
+        heard = asyncio.Event()
+        async with watching(self._hub, found.channel, heard.set):
             page = await self._log.read(found.channel, found.position, limit=most)
             if not page.entries:
-                await self._until(bell.heard, wait)
+                await self._until(heard, wait)
                 page = await self._log.read(found.channel, found.position, limit=most)
             return page
-        finally:
-            feed.live.discard(subscription)
-            self._hub.close(feed)
-
-
-class _Bell:
-    """A subscriber that only wants to know that something came."""
-
-    def __init__(self) -> None:
-        self.heard = asyncio.Event()
-
-    def send(self, frame: bytes) -> None:
-        """Something came."""
-        self.heard.set()
-
-    async def replay(self, frames: bytes) -> None:
-        """Something was there."""
-        self.heard.set()
 
 
 class _Basket:
