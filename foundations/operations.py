@@ -13,6 +13,8 @@ from typing import Any, Literal, TypeVar, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, create_model
 
+LONG_SECONDS = 15.0
+"""An operation that may take longer than this waits for something."""
 CallerKind = Literal["session", "service", "operator"]
 ANY_TOKEN = ""
 """The scope of what every token may: to ask about itself."""
@@ -78,6 +80,14 @@ class Operation:
     def takes_key(self) -> bool:
         """Whether a call may carry an idempotency key, as argument or as ``Idempotency-Key``."""
         return "key" in self.arguments.model_fields
+
+    @property
+    def waits(self) -> bool:
+        """Whether it may wait for something: such a call is given up when its caller leaves.
+
+        What it would have taken for somebody who is gone stays for others.
+        """
+        return self.declared.deadline > LONG_SECONDS
 
     @property
     def tool_name(self) -> str:

@@ -32,7 +32,10 @@ from smart_city.post_office.gateway.gateway import Gateway
 from smart_city.post_office.gateway.socket import Socket
 
 VERSION = version("smart-city")
-CROSS_ORIGIN_HEADERS = ("Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "traceparent")
+CROSS_ORIGIN_HEADERS = (
+    "Authorization", "Content-Type", "Idempotency-Key", "traceparent",
+    "Mcp-Session-Id", "MCP-Protocol-Version", "Mcp-Method", "Mcp-Name", "Last-Event-ID",
+)  # fmt: skip
 """What a page of an allowed origin may send with a call."""
 
 
@@ -58,7 +61,8 @@ def create_app(settings: Settings) -> FastAPI:
     if settings.allowed_origins:
         app.add_middleware(
             CORSMiddleware, allow_origins=settings.allowed_origins, allow_credentials=True,
-            allow_methods=("GET", "POST"), allow_headers=CROSS_ORIGIN_HEADERS, expose_headers=("Retry-After",),
+            allow_methods=("GET", "POST", "DELETE"), allow_headers=CROSS_ORIGIN_HEADERS,
+            expose_headers=("Retry-After", "Mcp-Session-Id"),
         )  # fmt: skip
     return app
 
@@ -77,10 +81,16 @@ def _bind(app: FastAPI, city: City, settings: Settings) -> Later:
     bind_openapi(app)
     app.include_router(console_router(settings, city.front_desk()))
 
-    def load_mcp() -> Surface:
-        from city_hall.surfaces.mcp import McpSurface
+    listening, limits = city.listening(), city.limits()
 
-        return McpSurface(catalogue, identify, invocation, settings, VERSION)
+    def load_mcp() -> Surface:
+        from city_hall.surfaces.mcp import McpSurface, Reach
+
+        reach = Reach(
+            channels=city.channels(), listening=listening, limits=limits, store=city.valkey(),
+            bus=city.subscriptions(),
+        )  # fmt: skip
+        return McpSurface(catalogue, identify, invocation, settings, VERSION, reach)
 
     mcp = Later(load_mcp)
     bind_mcp(app, mcp)

@@ -39,6 +39,7 @@ from smart_city.post_office.gateway.gateway import Gateway
 from smart_city.post_office.gateway.heartbeats import Heartbeats
 from smart_city.post_office.gateway.hub import Hub
 from smart_city.post_office.gateway.joining import Joining
+from smart_city.post_office.gateway.listening import Listening
 from smart_city.post_office.inbox import Inbox, InboxLimits
 from smart_city.post_office.inbox.dispatch import Dispatcher
 from smart_city.post_office.log import ChannelLog, LogLimits
@@ -207,6 +208,17 @@ def _event_streams(settings: Settings, desk: Desk, gateway: Gateway) -> EventStr
     return EventStreams(desk, gateway, heartbeat_seconds=settings.heartbeat_seconds)
 
 
+def _listening(
+    settings: Settings, hub: Hub, log: ChannelLog, channels: Channels, credentials: Credentials,
+    identities: Identities, draining: asyncio.Event,
+) -> Listening:  # fmt: skip
+    return Listening(
+        hub=hub, log=log, channels=channels, credentials=credentials, sessions=identities, draining=draining,
+        most=settings.max_listeners, most_per_caller=settings.max_connections_per_user,
+        most_channels=settings.max_subscriptions,
+    )  # fmt: skip
+
+
 def _health(settings: Settings, valkey: Valkey, subscriptions: Subscriptions, gateway: Gateway) -> Health:
     return Health(instance_id=settings.instance_id, store=valkey, bus=subscriptions, gateway=gateway)
 
@@ -300,6 +312,7 @@ class City(containers.DeclarativeContainer):
     draining = providers.Singleton(asyncio.Event)
     gateway = providers.Singleton(_gateway, settings, desk, hub, credentials, heartbeats, draining)
     event_streams = providers.Singleton(_event_streams, settings, desk, gateway)
+    listening = providers.Singleton(_listening, settings, hub, log, channels, credentials, identities, draining)
     consumers = providers.Singleton(Consumers, valkey)
 
     # What the city may be asked

@@ -26,9 +26,6 @@ from foundations.settings import Settings
 
 ENVELOPE_BYTES = 64 * 1024
 """What a body may hold beside the largest message: the names and values of the other arguments."""
-_LONG_SECONDS = 15.0
-"""An operation that may take longer than this waits for something, and is given up when its caller leaves:
-what it would have taken for somebody who is gone stays for others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +91,6 @@ class _Operations:
     def endpoint(self, entry: Entry) -> _Endpoint:
         """Calls the operation with the request's body."""
         operation = entry.operation
-        waits = operation.declared.deadline > _LONG_SECONDS
 
         async def call(request: Request) -> Response:
             caller = await self._door.caller(request)
@@ -104,7 +100,7 @@ class _Operations:
                 operation, caller, raw,
                 key=headers.get("idempotency-key", ""), traceparent=headers.get("traceparent", ""),
             )  # fmt: skip
-            return success(await (_while_connected(request, called) if waits else called))
+            return success(await (_while_connected(request, called) if operation.waits else called))
 
         return call
 

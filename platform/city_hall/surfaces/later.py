@@ -61,8 +61,5 @@ class Later:
 
 
 def bind_mcp(app: FastAPI, surface: ASGIApp) -> None:
-    """Gives ``app`` the address of the MCP server.
-
-    Without sessions there is nothing to stream by GET and nothing to end by DELETE: both are answered 405.
-    """
-    app.router.routes.append(Route(MCP_PATH, endpoint=surface, methods=["POST"], include_in_schema=False))
+    """Gives ``app`` the address of the MCP server, which judges the methods itself."""
+    app.router.routes.append(Route(MCP_PATH, endpoint=surface, include_in_schema=False))

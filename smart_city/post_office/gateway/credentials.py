@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from foundations.errors import CityError
 from foundations.supervision import Tasks
-from smart_city.post_office.gateway.desk import Guest, Sessions
+from smart_city.post_office.gateway.desk import Admitted, Sessions
 from smart_city.post_office.gateway.messages import encode, wire
 from smart_city.post_office.gateway.server_frames import SessionExpiring
 from smart_city.vocabulary import Identity
@@ -28,7 +28,7 @@ OVER = 4501
 EXPIRING_SECONDS = 60.0
 """How long before the end of a session its client is told."""
 CHECKED_AT_ONCE = 500
-_Then = Callable[[Guest], None]
+_Then = Callable[[Admitted], None]
 
 
 class _Revoked(Struct):
@@ -42,11 +42,11 @@ class Credentials:
     def __init__(self, sessions: Sessions, tasks: Tasks) -> None:
         self._sessions = sessions
         self._tasks = tasks
-        self._by_credential: dict[str, set[Guest]] = {}
-        self._by_user: dict[str, set[Guest]] = {}
-        self._timers: dict[Guest, asyncio.TimerHandle] = {}
+        self._by_credential: dict[str, set[Admitted]] = {}
+        self._by_user: dict[str, set[Admitted]] = {}
+        self._timers: dict[Admitted, asyncio.TimerHandle] = {}
 
-    def add(self, guest: Guest) -> None:
+    def add(self, guest: Admitted) -> None:
         """A guest was let in, or has taken a new identity."""
         self._by_user.setdefault(guest.user_id, set()).add(guest)
         self._by_credential.setdefault(guest.identity.credential, set()).add(guest)
@@ -54,7 +54,7 @@ class Credentials:
             left = guest.identity.expires_at - time.time()
             self._at(guest, left - EXPIRING_SECONDS, self._warn)
 
-    def remove(self, guest: Guest) -> None:
+    def remove(self, guest: Admitted) -> None:
         """A guest is gone, or is about to take a new identity."""
         _discard(self._by_user, guest.user_id, guest)
         _discard(self._by_credential, guest.identity.credential, guest)
@@ -62,7 +62,7 @@ class Credentials:
         if timer is not None:
             timer.cancel()
 
-    def replace(self, guest: Guest, identity: Identity) -> None:
+    def replace(self, guest: Admitted, identity: Identity) -> None:
         """A guest brought a new token of the same user."""
         self.remove(guest)
         guest.identity = identity
@@ -70,17 +70,17 @@ class Credentials:
 
     # Expiry
 
-    def _warn(self, guest: Guest) -> None:
+    def _warn(self, guest: Admitted) -> None:
         moment = datetime.fromtimestamp(guest.identity.expires_at, UTC)
         expires_at = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
         warning = SessionExpiring(expires_at=expires_at)
         guest.send(wire(encode(warning)))
         self._at(guest, guest.identity.expires_at - time.time(), self._expire)
 
-    def _expire(self, guest: Guest) -> None:
+    def _expire(self, guest: Admitted) -> None:
         guest.close(OVER, "the session has expired")
 
-    def _at(self, guest: Guest, seconds: float, then: _Then) -> None:
+    def _at(self, guest: Admitted, seconds: float, then: _Then) -> None:
         self._timers[guest] = asyncio.get_running_loop().call_later(max(0.0, seconds), then, guest)
 
     # Revocation
@@ -110,12 +110,12 @@ class Credentials:
                 return
             self._end(guest for guest, stands in zip(chunk, valid, strict=True) if not stands)
 
-    def _end(self, guests: Iterable[Guest]) -> None:
+    def _end(self, guests: Iterable[Admitted]) -> None:
         for guest in list(guests):
             guest.close(OVER, "the session or token was revoked")
 
 
-def _discard(index: dict[str, set[Guest]], name: str, guest: Guest) -> None:
+def _discard(index: dict[str, set[Admitted]], name: str, guest: Admitted) -> None:
     found = index.get(name, set())
     found.discard(guest)
     if not found:

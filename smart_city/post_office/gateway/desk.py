@@ -34,10 +34,27 @@ class Sessions(Protocol):
     def revoked_since(self, identity: Identity, moment: float) -> bool: ...
 
 
-class Guest(Registered, Protocol):
-    """Whoever was let in and stays: a connection on a socket, or a stream of events."""
+class Admitted(Protocol):
+    """Whoever was let in by a token, and leaves when that stands no more."""
 
     identity: Identity
+
+    @property
+    def user_id(self) -> str:
+        """The user's id, or ``~REALM`` of a service."""
+        ...
+
+    def send(self, frame: bytes) -> None:
+        """Queues a frame."""
+        ...
+
+    def close(self, code: int, reason: str) -> None:
+        """Sends what is queued, and ends."""
+        ...
+
+
+class Guest(Registered, Admitted, Protocol):
+    """Whoever was let in and stays where others see it: a connection on a socket, or a stream of events."""
 
     @property
     def subscriptions(self) -> Container[str]:
@@ -62,14 +79,6 @@ class Guest(Registered, Protocol):
     @property
     def address(self) -> str:
         """Where the other end is; empty when it is not known."""
-        ...
-
-    def send(self, frame: bytes) -> None:
-        """Queues a frame."""
-        ...
-
-    def close(self, code: int, reason: str) -> None:
-        """Sends what is queued, and ends."""
         ...
 
 

@@ -1,0 +1,172 @@
+"""What HTTP has for the sessions of the handshake era, beside the requests that the SDK answers.
+
+A session's name comes with the answer to ``initialize``; GET is its stream of notifications, DELETE its end, and a
+notification that cancels a call is acted on here, since the call may wait on another instance.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+import mcp_types
+from mcp.server import ServerRequestContext
+from pydantic_core import from_json, to_json
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Message, Send
+
+from city_hall.surfaces.mcp.calls import SESSION_HEADER, CallName, session_of
+from city_hall.surfaces.mcp.refusals import protocol_error
+from city_hall.surfaces.mcp.sessions import Sessions, Stream
+from foundations.errors import CityError, InvalidArgument
+from foundations.invocation import Limits
+
+SEND_SECONDS = 30.0
+"""A stream whose client takes nothing for so long is given up."""
+LONGEST_NOTICE = 16 * 1024
+"""Longer bodies are neither a handshake nor a cancellation, and are not read twice."""
+_STREAM_HEADERS = [
+    (b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache, no-transform"),
+    (b"x-accel-buffering", b"no"),
+]  # fmt: skip
+_log = logging.getLogger("smart_city.mcp")
+
+
+class Handshake:
+    """The handshake era's own part of the surface."""
+
+    def __init__(self, sessions: Sessions, limits: Limits, *, most: int) -> None:
+        self._sessions = sessions
+        self._limits = limits
+        self._most = most
+
+    # POST
+
+    async def notice(self, request: Request, body: bytes) -> Response | None:
+        """Carries out a cancellation; anything else is for the SDK."""
+        if b"notifications/cancelled" not in body[:LONGEST_NOTICE] or not (session := session_of(request)):
+            return None
+        message = _message(body)
+        if message.get("method") != "notifications/cancelled" or "id" in message:
+            return None
+        params = message.get("params")
+        cancelled = params.get("requestId") if isinstance(params, dict) else None
+        if isinstance(cancelled, str | int):
+            try:
+                await self._sessions.cancel(CallName(session, str(cancelled)))
+            except CityError as error:
+                _log.warning("a cancellation reached this instance only: %s", error)
+        return Response(status_code=202)
+
+    def naming(self, request: Request, body: bytes, send: Send) -> Send:
+        """Sends the answer to ``initialize`` with the name of a new session."""
+        if SESSION_HEADER in request.headers or _message(body).get("method") != "initialize":
+            return send
+
+        async def named(message: Message) -> None:
+            if message["type"] == "http.response.start" and message["status"] == 200:
+                MutableHeaders(raw=message["headers"])[SESSION_HEADER] = secrets.token_hex(16)
+            await send(message)
+
+        return named
+
+    async def subscribe(
+        self, context: ServerRequestContext[Any, Request], params: mcp_types.SubscribeRequestParams
+    ) -> mcp_types.EmptyResult:
+        """``resources/subscribe``: the session's stream tells when this resource has changed."""
+        try:
+            request, session = await self._caller(context)
+            await self._sessions.subscribe(request.user, session, params.uri, most=self._most)
+        except CityError as error:
+            raise protocol_error(error) from None
+        return mcp_types.EmptyResult()
+
+    async def unsubscribe(
+        self, context: ServerRequestContext[Any, Request], params: mcp_types.UnsubscribeRequestParams
+    ) -> mcp_types.EmptyResult:
+        """``resources/unsubscribe``: it tells so no more."""
+        try:
+            _, session = await self._caller(context)
+            await self._sessions.unsubscribe(session, params.uri)
+        except CityError as error:
+            raise protocol_error(error) from None
+        return mcp_types.EmptyResult()
+
+    async def _caller(self, context: ServerRequestContext[Any, Request]) -> tuple[Request, str]:
+        request = context.request
+        assert request is not None  # noqa: S101  # only HTTP is served, and it brings the request
+        await self._spend(request)
+        if session := session_of(request):
+            return request, session
+        raise InvalidArgument(f"this needs the {SESSION_HEADER} that came with the answer to initialize")
+
+    async def _spend(self, request: Request) -> None:
+        """These are no operations, but cost their callers as much."""
+        bucket = self._limits.bucket(request.user.subject, "calls")
+        if not bucket.spend():
+            await bucket.refill()
+
+    # GET and DELETE
+
+    async def end(self, request: Request) -> Response:
+        """DELETE: the client needs its session no more."""
+        await self._spend(request)
+        await self._sessions.end(session_of(request))
+        return Response(status_code=204)
+
+    async def stream(self, request: Request, send: Send) -> None:
+        """GET: the session's stream of notifications, until its client or this instance leaves."""
+        accepted = request.headers.get("accept", "*/*")
+        if not any(kind in accepted for kind in ("text/event-stream", "text/*", "*/*")):
+            raise HTTPException(406, "the stream of a session is text/event-stream")
+        await self._spend(request)
+        async with self._sessions.stream(request.user, session_of(request), request.state.arrived) as stream:
+            leaving = asyncio.create_task(_until_left(request, stream))
+            try:
+                await send({"type": "http.response.start", "status": 200, "headers": _STREAM_HEADERS})
+                async for uris in self._sessions.updates(stream):
+                    await _write(send, _events(uris))
+                await _write(send, b"", more=False)
+            except TimeoutError:
+                _log.info("a stream was given up: its client takes nothing")
+            finally:
+                leaving.cancel()
+                with suppress(asyncio.CancelledError):
+                    await leaving
+
+
+async def _until_left(request: Request, stream: Stream) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass  # a GET has no body
+    stream.listener.end()
+
+
+async def _write(send: Send, data: bytes, *, more: bool = True) -> None:
+    async with asyncio.timeout(SEND_SECONDS):
+        await send({"type": "http.response.body", "body": data, "more_body": more})
+
+
+def _events(uris: Sequence[str]) -> bytes:
+    """Notifications as server-sent events; without any, a comment that keeps the way open."""
+    told = [
+        {"jsonrpc": "2.0", "method": "notifications/resources/updated", "params": {"uri": uri}} for uri in uris
+    ]  # fmt: skip
+    return b"".join(b"event: message\ndata: " + to_json(one) + b"\n\n" for one in told) or b": still here\n\n"
+
+
+def _message(body: bytes) -> dict[str, Any]:
+    """A short JSON-RPC message; whatever is none is left to the SDK's judgement."""
+    if len(body) > LONGEST_NOTICE:
+        return {}
+    try:
+        message = from_json(body)
+    except ValueError:
+        return {}
+    return message if isinstance(message, dict) else {}

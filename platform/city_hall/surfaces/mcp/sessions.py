@@ -1,0 +1,219 @@
+"""Sessions of the handshake era: a name under which a client's subscriptions are kept, on every instance.
+
+Nothing is kept for a session until it subscribes to something, and no instance owns one: requests, cancellations and
+the stream of notifications may each go elsewhere. What they must tell one another goes over one channel of the bus.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import msgspec
+
+from city_hall.surfaces.mcp.calls import CallName, Calls
+from city_hall.surfaces.mcp.channels import Address
+from foundations.errors import CityError, Overloaded
+from foundations.valkey import Subscriptions, Valkey
+from smart_city.post_office.gateway.listening import Listener, Listening
+from smart_city.vocabulary import Identity, Position
+
+BUS = "bus:mcp"
+KEPT_SECONDS = 86_400
+"""Subscriptions outlive their stream by a day, so that a client that comes back is told what it missed."""
+BEAT_SECONDS = 15.0
+"""How often something is written to a stream on which nothing happens, for the proxies on its way."""
+
+PARTS = ("uris", "told")
+"""What is kept: the URIs subscribed to, and by URI the offset up to which changes were told."""
+
+_log = logging.getLogger("smart_city.mcp")
+
+
+class News(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What instances tell one another of a session: a call to cancel, a newer stream, or other subscriptions."""
+
+    session: str
+    cancel: str = ""
+    stream: str = ""
+    v: int = 1
+
+
+@dataclass(slots=True, eq=False)
+class Stream:
+    """A session's open stream here."""
+
+    session: str
+    listener: Listener
+    name: str = field(default_factory=lambda: secrets.token_hex(8))
+    uris: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    is_stale: bool = True
+
+
+class Sessions:
+    """The subscriptions of all sessions, and those of their streams that are open here."""
+
+    def __init__(self, store: Valkey, bus: Subscriptions, listening: Listening, calls: Calls) -> None:
+        self._store = store
+        self._bus = bus
+        self._listening = listening
+        self._calls = calls
+        self._streams: dict[str, Stream] = {}
+
+    @asynccontextmanager
+    async def heard(self) -> AsyncIterator[None]:
+        """Hears what other instances tell, until left."""
+        self._bus.heard_again.append(self._all_stale)
+        self._bus.listen(BUS, self._hear)
+        try:
+            yield
+        finally:
+            self._bus.leave(BUS)
+            self._bus.heard_again.remove(self._all_stale)
+
+    # Subscriptions
+
+    async def subscribe(self, caller: Identity, session: str, uri: str, *, most: int) -> None:
+        """Tells the session's stream of changes from now on, wherever that stream is, and when there is one.
+
+        Raises:
+            NotFound, UnknownChannel, Forbidden: no such resource, or not for this caller.
+            Overloaded: the session has as many subscriptions as it may.
+        """
+        channel = Address.parse(uri).channel
+        self._listening.check(caller, channel)
+        uris = self._key(session, "uris")
+        await self._store.command("SADD", uris, uri)
+        if await self._store.command("SCARD", uris) > most:
+            await self._store.command("SREM", uris, uri)
+            raise Overloaded(f"a session may have {most} subscriptions; end one with resources/unsubscribe")
+        await self._note(session, [uri], (await self._listening.newest([channel]))[channel])
+        await self._keep(session)
+        await self._publish(News(session))
+
+    async def unsubscribe(self, session: str, uri: str) -> None:
+        """Tells of this no more."""
+        await self._store.command("SREM", self._key(session, "uris"), uri)
+        await self._store.command("HDEL", self._key(session, "told"), uri)
+        await self._publish(News(session))
+
+    async def end(self, session: str) -> None:
+        """Forgets the session and ends its stream."""
+        await self._store.command("DEL", *(self._key(session, part) for part in PARTS))
+        await self._publish(News(session, stream="none"))
+
+    async def cancel(self, name: CallName) -> None:
+        """Cancels a call, on whichever instance it waits."""
+        self._calls.cancel(name)
+        await self._publish(News(name.session, cancel=name.request_id))
+
+    # The stream
+
+    @asynccontextmanager
+    async def stream(self, caller: Identity, session: str, since: float) -> AsyncIterator[Stream]:
+        """The session's one stream: an older one, wherever it is, ends.
+
+        Raises:
+            Overloaded, Unauthenticated: as `Listening.listener`.
+        """
+        async with self._listening.listener(caller, since) as listener:
+            stream = Stream(session, listener)
+            await self._publish(News(session, stream=stream.name))
+            if (older := self._streams.get(session)) is not None:
+                older.listener.end()
+            self._streams[session] = stream
+            try:
+                yield stream
+            finally:
+                if self._streams.get(session) is stream:
+                    del self._streams[session]
+
+    async def updates(self, stream: Stream) -> AsyncIterator[Sequence[str]]:
+        """The URIs that have changed, as they do; nothing now and then, so that something is written.
+
+        While the store is away, a stream that has to read its subscriptions tries again with each beat.
+        """
+        stream.listener.wake()
+        async for channels in stream.listener.changes(BEAT_SECONDS):
+            uris = {channel: stream.uris.get(channel, ()) for channel in channels}
+            try:
+                if stream.is_stale:
+                    await self._read(stream)
+                if uris:
+                    newest = await self._listening.newest(list(uris))
+                    for channel, named in uris.items():
+                        await self._note(stream.session, named, newest[channel])
+                else:
+                    await self._keep(stream.session)
+            except CityError as error:
+                _log.warning("the subscriptions of a session are not at hand: %s", error)
+            yield [uri for named in uris.values() for uri in named]
+
+    async def _read(self, stream: Stream) -> None:
+        """Follows what the session has subscribed to; what changed while nobody followed it is told now."""
+        subscribed = await self._store.command("SMEMBERS", self._key(stream.session, "uris"))
+        told = await self._store.command("HGETALL", self._key(stream.session, "told"))
+        uris: dict[str, list[str]] = {}
+        for uri in sorted(name.decode() for name in subscribed):
+            channel = Address.parse(uri).channel
+            if self._may(stream.listener.identity, channel):
+                uris.setdefault(channel, []).append(uri)
+        await stream.listener.follow(uris)
+        stream.uris = uris
+        stream.is_stale = False
+        newest = await self._listening.newest(list(uris))
+        for channel, named in uris.items():
+            if any(told.get(uri.encode()) != str(newest[channel].offset).encode() for uri in named):
+                stream.listener.ring(channel)
+
+    def _may(self, caller: Identity, channel: str) -> bool:
+        try:
+            self._listening.check(caller, channel)
+        except CityError:
+            return False
+        return True
+
+    async def _note(self, session: str, uris: Sequence[str], newest: Position) -> None:
+        """Keeps where a channel was when its change was told."""
+        if uris:
+            pairs = [word for uri in uris for word in (uri, newest.offset)]
+            await self._store.command("HSET", self._key(session, "told"), *pairs)
+
+    async def _keep(self, session: str) -> None:
+        for part in PARTS:
+            await self._store.command("EXPIRE", self._key(session, part), KEPT_SECONDS)
+
+    # What instances tell one another
+
+    def _hear(self, payload: bytes) -> None:
+        try:
+            news = msgspec.json.decode(payload, type=News)
+        except msgspec.MsgspecError as error:
+            _log.warning("news of a session were not understood: %s", error)
+            return
+        if news.cancel:
+            self._calls.cancel(CallName(news.session, news.cancel))
+            return
+        stream = self._streams.get(news.session)
+        if stream is None or news.stream == stream.name:
+            return
+        if news.stream:
+            stream.listener.end()
+        else:
+            stream.is_stale = True
+            stream.listener.wake()
+
+    def _all_stale(self) -> None:
+        """News may have been missed."""
+        for stream in self._streams.values():
+            stream.is_stale = True
+            stream.listener.wake()
+
+    async def _publish(self, news: News) -> None:
+        await self._store.command("SPUBLISH", self._store.key(BUS), msgspec.json.encode(news))
+
+    def _key(self, session: str, part: str) -> str:
+        return self._store.key(f"mcp:{{{session}}}:{part}")
