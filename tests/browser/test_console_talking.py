@@ -121,7 +121,7 @@ async def test_channels_have_addresses_and_keep_their_drafts(browser: Browser, g
         await page.get_by_role("link", name="Operations").click()
         await expect(page.get_by_role("heading", level=1)).to_have_text("Operations")
         await expect(field(page)).to_have_value("")
-        assert page.url.endswith("#/channels/pillar:operations")
+        assert page.url.endswith("#/chat/pillar:operations")
         await page.go_back()
         await expect(field(page)).to_have_value("half a thought")
 

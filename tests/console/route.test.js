@@ -10,7 +10,7 @@ test("every channel's link leads back to it", () => {
 });
 
 test("an address that names no channel leads to the first", () => {
-  for (const hash of ["", "#", "#/elsewhere", "#/channels/nowhere", "#/channels/%E0%A4%A"]) {
+  for (const hash of ["", "#", "#/elsewhere", "#/chat/nowhere", "#/chat/%E0%A4%A"]) {
     assert.equal(channelIn(hash, CHANNELS), "guide");
   }
 });

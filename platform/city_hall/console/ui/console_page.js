@@ -1,8 +1,7 @@
-/** The console once one is in: the parts of the page put together around one city. */
+/** The place to talk: a conversation at a time, what one writes, and the frames beside it, around one city. */
 
 import { nameOf, wordsFor } from "../client/channel_words.js";
 import { FOR_YOU } from "../client/places.js";
-import { Announcer } from "./announcer.js";
 import { ChannelList } from "./channel_list.js";
 import { Composer } from "./composer.js";
 import { h } from "./elements.js";
@@ -14,16 +13,17 @@ import { ThreadView } from "./thread_view.js";
 
 /** @import { City } from "../client/city.js" */
 /** @import { Change } from "../client/threads.js" */
+/** @import { Announcer } from "./announcer.js" */
 
 /**
  * @typedef {{
- *   city: City, channels: string[], signal: AbortSignal,
+ *   city: City, channels: string[], signal: AbortSignal, announcer: Announcer,
  *   signOut: () => void, staySignedIn: () => Promise<void>,
  * }} Parts  `signal` ends the page's listening on the window
  */
 
 export class ConsolePage {
-  #announcer = new Announcer();
+  #announcer;
   #heading = h("h1");
   #about = h("p", { class: "about" });
   #who = h("span", { class: "who" });
@@ -33,12 +33,19 @@ export class ConsolePage {
   #thread;
   #composer;
   #frames;
+  #isShown = false;
+  /** The conversation. */
   element;
+  /** Where one may talk, for the side of the page. */
+  nav;
+  /** Who one is, and the way out. */
+  footer;
 
   /** @param {Parts} parts */
   constructor(parts) {
-    const { city, channels, signOut, staySignedIn } = parts;
+    const { city, channels, announcer, signOut, staySignedIn } = parts;
     this.#parts = parts;
+    this.#announcer = announcer;
     this.#composer = new Composer(city);
     this.#thread = new ThreadView(city, (text) => this.#composer.say(text));
     this.#channels = new ChannelList(channels, city);
@@ -48,30 +55,21 @@ export class ConsolePage {
       onclick: () => this.#showFrames(!this.element.hasAttribute("data-frames")),
     }, icon("frames"), "Frames");
     const link = new Link(city, this.#announcer, staySignedIn);
-    this.element = h("div", { class: "city" },
-      h("a", { class: "skip", href: "#message", onclick: (/** @type {Event} */ event) => this.#skip(event) },
-        "Skip to the message field"),
-      h("header", { class: "side" },
-        h("p", { class: "brand" }, "Smart City"),
-        this.#channels.element,
-        h("footer", {}, this.#who, h("button", { class: "small quiet", onclick: signOut }, "Sign out"))),
+    this.nav = this.#channels.element;
+    this.footer = h("p", { class: "holder" }, this.#who,
+      h("button", { class: "small quiet", onclick: signOut }, "Sign out"));
+    this.element = h("div", { class: "talk" },
       h("main", { class: "conversation" },
         h("header", { class: "heading" },
           h("div", { class: "words" }, this.#heading, this.#about), link.indicator, this.#framesButton),
         h("div", { class: "strip-place" }, link.strip),
         this.#thread.element, this.#composer.element),
-      this.#frames.element, this.#announcer.element);
+      this.#frames.element);
     this.#listen();
-  }
-
-  /** The page is in the document now. */
-  arrive() {
-    this.#show();
   }
 
   #listen() {
     const { city, signal } = this.#parts;
-    addEventListener("hashchange", () => this.#show(), { signal });
     addEventListener("online", () => city.connection.hurry(), { signal });
     document.addEventListener("visibilitychange", () => this.#lookedAt(), { signal });
     addEventListener("keydown", ({ key }) => key === "Escape" && this.#showFrames(false), { signal });
@@ -85,7 +83,9 @@ export class ConsolePage {
     });
   }
 
-  #show() {
+  /** Shows the channel that the address names; the page is in the document. */
+  show() {
+    this.#isShown = true;
     const channel = channelIn(location.hash, [...this.#parts.channels, FOR_YOU]);
     const { title, about, line } = wordsFor(channel);
     this.element.dataset.line = line;
@@ -99,6 +99,12 @@ export class ConsolePage {
     if (matchMedia("(pointer: fine)").matches) this.#composer.focus();
   }
 
+  /** Something else takes the page's place; it goes on hearing. */
+  hide() {
+    this.#isShown = false;
+    this.#channels.show("");
+  }
+
   /** @param {Change} change */
   #announce({ item }) {
     if (item.kind === "answer" && item.answer.state === "done") {
@@ -109,6 +115,7 @@ export class ConsolePage {
   }
 
   #title() {
+    if (!this.#isShown) return;
     const { unread } = this.#channels;
     document.title = `${unread > 0 ? `(${unread}) ` : ""}${this.#heading.textContent} · Smart City`;
   }
@@ -116,7 +123,7 @@ export class ConsolePage {
   #lookedAt() {
     if (document.hidden) return;
     this.#parts.city.connection.hurry();
-    this.#channels.lookedAt();
+    if (this.#isShown) this.#channels.lookedAt();
     this.#title();
   }
 
@@ -126,11 +133,5 @@ export class ConsolePage {
     this.#frames.show(isOpen);
     this.#framesButton.setAttribute("aria-expanded", String(isOpen));
     this.element.toggleAttribute("data-frames", isOpen);
-  }
-
-  /** @param {Event} event */
-  #skip(event) {
-    event.preventDefault();
-    this.#composer.focus();
   }
 }

@@ -48,7 +48,8 @@ function fill(element, attributes, children) {
 
 /** Makes this the page. @param {Element} page */
 export function show(page) {
-  document.getElementById("app")?.replaceChildren(page);
+  const app = document.getElementById("app");
+  if (app?.firstElementChild !== page) app?.replaceChildren(page);
 }
 
 const time = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
@@ -65,6 +66,13 @@ export function clockTime(at) {
   const moment = new Date(at);
   if (Number.isNaN(at)) return h("time");
   return h("time", { datetime: moment.toISOString(), title: moment.toLocaleString() }, time.format(moment));
+}
+
+const clock = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
+
+/** To the second. @param {number} at */
+export function exactClock(at) {
+  return clock.format(at);
 }
 
 /** To the millisecond. @param {number} at */

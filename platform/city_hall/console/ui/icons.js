@@ -11,10 +11,20 @@ const PATHS = {
   frames: "M5.5 3.5 1.8 8l3.7 4.5M10.5 3.5 14.2 8l-3.7 4.5",
   close: "M4 4l8 8M12 4l-8 8",
   down: "M8 3v9.5M3.8 8.6 8 12.8l4.2-4.2",
-  copy: "M5.5 5.5h7v7h-7zM3.5 10.5v-7h7",
+  channels: "M2.5 4.5h11M2.5 8h11M2.5 11.5h7",
+  connections: "M5.2 6.2a2.2 2.2 0 1 1 0-.1M13.8 6.2a2.2 2.2 0 1 1 0-.1M5.2 6h4.2M3 8.2v4.3M11.6 8.2v4.3",
+  queues: "M2.5 3.5h11v3h-11zM2.5 9.5h11v3h-11zM4.5 5h2M4.5 11h4",
+  sessions: "M8 8.2a2.6 2.6 0 1 0 0-5.2 2.6 2.6 0 0 0 0 5.2ZM3 13.5c.6-2.6 2.5-4 5-4s4.400 1.400 5 4",
+  tokens: "M9.700 6.300a3 3 0 1 0-3 3l1-.2 1.300 1.300h1.500v1.500h1.500V13.500h2v-2.200L9.700 7.200ZM5.900 5.600h.1",
+  traffic: "M2.500 13V9.500M6.200 13V5M9.900 13V7.500M13.500 13V3",
+  operations: "M6 3 2.500 8 6 13M10 3l3.500 5L10 13",
+  key: "M9.600 6.400a3.100 3.100 0 1 0-3.100 3.100l1-.2 1.200 1.200h1.600v1.600h1.600V13.500h2v-2.100L9.500 7.300ZM5.800 5.700h.1",
+  back: "M9.500 3.500 5 8l4.500 4.500",
 };
 
-/** @param {keyof typeof PATHS} name */
+/** @typedef {keyof typeof PATHS} IconName */
+
+/** @param {IconName} name */
 export function icon(name) {
   const path = svg("path", { d: PATHS[name] });
   return svg("svg", { class: "icon", viewBox: "0 0 16 16", "aria-hidden": "true" }, path);

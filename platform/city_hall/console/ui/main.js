@@ -1,37 +1,86 @@
-/** Where the page begins: finds out whether one is signed in, and shows the way in or the console. */
+/**
+ * Where the page begins: finds out whether one is signed in, and shows the page that the address names: the way
+ * in, a conversation, or one of the operator's.
+ */
 
+import { realClock } from "../client/clock.js";
+import { call } from "../client/operations.js";
 import * as session from "../client/session.js";
+import { Access } from "../model/access.js";
 import { show } from "./elements.js";
+import { Shell } from "./shell.js";
 import { noAnswerPage, signInPage } from "./sign_in.js";
 import { visit } from "./visit.js";
 
 /** @import { Desk } from "../client/session.js" */
+/** @import { ConsolePage } from "./console_page.js" */
 
-/**
- * Looks what this platform offers, and goes on from there.
- *
- * @param {string} sentence why one is here (again)
- */
-async function arrive(sentence = "") {
+const access = new Access({
+  storage: sessionStorage,
+  ask: (token, name, args, options) => call(location.origin, token, name, args, options),
+  clock: realClock,
+  random: Math.random,
+});
+const shell = new Shell(access);
+/** @type {ConsolePage | null} the conversation, while one is signed in */
+let chat = null;
+/** @type {Desk | null} */
+let desk = null;
+/** Why one is not signed in (any more). */
+let reason = "";
+
+/** Looks what this platform offers, and goes on from there. */
+async function arrive() {
   try {
-    const desk = await session.look();
-    if (desk.has_session && !sentence) visit(desk, { userId: "", leave: arrive });
-    else signIn(desk, sentence);
+    desk = await session.look();
+    if (desk.has_session && !reason) enter(desk, "");
+    showPage();
   } catch (error) {
-    show(noAnswerPage(error instanceof Error ? error.message : String(error), () => arrive()));
+    show(noAnswerPage(error instanceof Error ? error.message : String(error), arrive));
   }
 }
 
 /**
- * @param {Desk} desk
- * @param {string} sentence
+ * @param {Desk} at
+ * @param {string} userId
  */
-function signIn(desk, sentence) {
+function enter(at, userId) {
+  chat = visit(at, { userId, leave, announcer: shell.announcer });
+  shell.showTalk(chat);
+}
+
+/** @param {string} sentence */
+function leave(sentence) {
+  chat = null;
+  reason = sentence;
+  shell.showTalk(null);
+  if (!shell.isOperating) arrive();
+}
+
+function showPage() {
+  if (shell.isOperating) {
+    chat?.hide();
+    show(shell.element);
+    shell.openPage();
+  } else if (chat) {
+    show(shell.element);
+    shell.openChat(chat);
+  } else if (desk) {
+    signIn(desk);
+  }
+}
+
+/** @param {Desk} at */
+function signIn(at) {
   document.title = "Smart City";
-  show(signInPage(desk, sentence, async (userId) => {
+  show(signInPage(at, reason, async (userId) => {
     await session.open(userId);
-    visit(desk, { userId, leave: arrive });
+    reason = "";
+    enter(at, userId);
+    showPage();
   }));
 }
 
+addEventListener("hashchange", showPage);
+access.start();
 arrive();

@@ -1,9 +1,8 @@
 /**
- * Which channel the address names, so that back, forward and links work. Later pages get prefixes of their
- * own.
+ * Which channel the address of a conversation names, so that back, forward and links work.
  */
 
-const PREFIX = "#/channels/";
+const PREFIX = "#/chat/";
 
 /** @param {string} channel */
 export function linkTo(channel) {

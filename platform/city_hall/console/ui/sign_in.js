@@ -23,7 +23,9 @@ export function signInPage(desk, sentence, enter) {
         "Ask the guide, or go straight to the pillar that knows. What is said here is kept in order, " +
         "and nothing is lost when the connection is."),
       trouble,
-      desk.offered ? signInForm(trouble, enter) : closedDoor()),
+      desk.offered ? signInForm(trouble, enter) : closedDoor(),
+      h("p", { class: "aside" }, "Do you look after this platform? ",
+        h("a", { href: "#/channels" }, "Operate it with a token"), ".")),
     cityMap(desk.channels));
 }
 

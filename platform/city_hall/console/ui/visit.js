@@ -8,20 +8,20 @@ import { realClock } from "../client/clock.js";
 import { Keepsake } from "../client/keepsake.js";
 import * as session from "../client/session.js";
 import { ConsolePage } from "./console_page.js";
-import { show } from "./elements.js";
 
 /** @import { State } from "../client/connection.js" */
 /** @import { Desk } from "../client/session.js" */
+/** @import { Announcer } from "./announcer.js" */
 
 const SESSION_OVER = 4501;
 const STILL_OPEN = "You have left, but the platform could not be told: your session is still open.";
 
 /**
  * @param {Desk} desk
- * @param {{ userId: string, leave: (sentence: string) => void }} way  `userId`: who has just signed in; ""
+ * @param {{ userId: string, leave: (sentence: string) => void, announcer: Announcer }} way  `userId`: who has just signed in; ""
  *   when the session was there before, and only the welcome will tell whose it is
  */
-export function visit({ channels }, { userId, leave }) {
+export function visit({ channels }, { userId, leave, announcer }) {
   const ended = new AbortController();
   const keepsake = new Keepsake(sessionStorage);
   const found = keepsake.read();
@@ -56,10 +56,9 @@ export function visit({ channels }, { userId, leave }) {
   city.connection.changed.listen(follow);
   addEventListener("pagehide", keep, { signal: ended.signal });
   document.addEventListener("visibilitychange", keep, { signal: ended.signal });
-  const page = new ConsolePage({ city, channels, signal: ended.signal, signOut, staySignedIn });
-  show(page.element);
-  page.arrive();
+  const page = new ConsolePage({ city, channels, announcer, signal: ended.signal, signOut, staySignedIn });
   city.connection.start(kept?.connectionId);
+  return page;
 }
 
 /**

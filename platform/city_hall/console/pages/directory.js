@@ -1,0 +1,35 @@
+/** The operator's pages: what they are called, what they need, and who draws them. */
+
+import { channelsPage } from "./channels_page.js";
+import { connectionsPage } from "./connections_page.js";
+import { queuesPage } from "./queues_page.js";
+
+/** @import { DrawPage } from "./place.js" */
+/** @import { IconName } from "../ui/icons.js" */
+
+/**
+ * @typedef {{
+ *   page: string, title: string, icon: IconName, scope: string, key: string, draw: DrawPage,
+ * }} Entry  `scope`: without it there is nothing to see, "" when any will do; `key` follows a g
+ */
+
+/** @type {Entry[]} */
+export const DIRECTORY = [
+  {
+    page: "channels", title: "Channels", icon: "channels", scope: "post_office.observe", key: "c",
+    draw: channelsPage,
+  },
+  {
+    page: "connections", title: "Connections", icon: "connections", scope: "post_office.observe", key: "n",
+    draw: connectionsPage,
+  },
+  {
+    page: "queues", title: "Queues", icon: "queues", scope: "post_office.observe", key: "u",
+    draw: queuesPage,
+  },
+];
+
+/** @param {string} page */
+export function entryOf(page) {
+  return DIRECTORY.find((entry) => entry.page === page) ?? null;
+}
