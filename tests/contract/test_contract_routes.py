@@ -29,7 +29,7 @@ TRAFFIC_COP = (
 
 
 @in_town
-@pytest.mark.parametrize("path", ["/metrics", "/docs", "/openapi.json"])
+@pytest.mark.parametrize("path", ["/metrics", "/docs", "/openapi.json", "/asyncapi.json"])
 async def test_metrics_and_documents_need_a_scope(town: Instance, path: str) -> None:
     problem(await town.http.get(path), 401, "unauthenticated")
     nothing = await town.service(unique("nothing"))

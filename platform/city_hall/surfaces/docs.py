@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
+from city_hall.surfaces.asyncapi import document
 from city_hall.surfaces.callers import Door, Identify
 from city_hall.surfaces.catalogue import Catalogue, Entry
 from foundations.settings import Settings
@@ -39,11 +40,17 @@ _HEADERS = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-in
 def bind_docs(app: FastAPI, catalogue: Catalogue, identify: Identify, settings: Settings) -> None:
     """Gives ``app`` both addresses; FastAPI's own must be switched off."""
     door = Door(identify, settings)
+    protocol = document(settings.public_http_url, app.version)
 
     async def openapi(request: Request) -> Response:
         if not settings.open_docs:
             await door.caller_with(request, "")
         return JSONResponse(app.openapi())
+
+    async def asyncapi(request: Request) -> Response:
+        if not settings.open_docs:
+            await door.caller_with(request, "")
+        return JSONResponse(protocol)
 
     async def docs(request: Request) -> Response:
         if not settings.open_docs:
@@ -51,6 +58,7 @@ def bind_docs(app: FastAPI, catalogue: Catalogue, identify: Identify, settings: 
         return HTMLResponse(page(catalogue), headers=_HEADERS)
 
     app.add_api_route("/openapi.json", openapi, methods=["GET"], include_in_schema=False)
+    app.add_api_route("/asyncapi.json", asyncapi, methods=["GET"], include_in_schema=False)
     app.add_api_route("/docs", docs, methods=["GET"], include_in_schema=False)
 
 

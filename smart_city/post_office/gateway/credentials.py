@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from foundations.errors import CityError
 from foundations.supervision import Tasks
+from smart_city.post_office.gateway.close_codes import OVER
 from smart_city.post_office.gateway.desk import Admitted, Sessions
 from smart_city.post_office.gateway.messages import encode, wire
 from smart_city.post_office.gateway.server_frames import SessionExpiring
@@ -24,7 +25,6 @@ from smart_city.vocabulary import Identity
 
 _log = logging.getLogger(__name__)
 
-OVER = 4501
 EXPIRING_SECONDS = 60.0
 """How long before the end of a session its client is told."""
 CHECKED_AT_ONCE = 500

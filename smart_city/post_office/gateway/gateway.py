@@ -15,6 +15,7 @@ from hashlib import blake2b
 from time import monotonic
 from typing import Any, Literal
 
+from websockets.frames import CloseCode
 from websockets.http11 import Request
 
 from foundations.errors import CityError, Internal, Unavailable
@@ -23,6 +24,7 @@ from smart_city.post_office.channels import connection_log, user_log
 from smart_city.post_office.envelopes import timestamp
 from smart_city.post_office.gateway.admission import Admission
 from smart_city.post_office.gateway.census import concerns, described
+from smart_city.post_office.gateway.close_codes import OVER, TOO_SLOW
 from smart_city.post_office.gateway.connection import Connection
 from smart_city.post_office.gateway.credentials import Credentials
 from smart_city.post_office.gateway.desk import Desk, Guest
@@ -38,11 +40,8 @@ from smart_city.vocabulary import Identity, Position
 
 _log = logging.getLogger("smart_city.post_office.gateway")
 
-TOO_SLOW = 4009
-REVOKED = 4501, "the session or token was revoked"
-DRAINING = 1012, "this instance is draining; reconnect now"
-POLICY_VIOLATION = 1008
-INTERNAL_ERROR = 1011
+REVOKED = OVER, "the session or token was revoked"
+DRAINING = CloseCode.SERVICE_RESTART, "this instance is draining; reconnect now"
 
 State = Literal["starting", "ready", "draining"]
 
@@ -250,7 +249,7 @@ class Gateway:
         if error.retry_after is not None:
             reason = f"retry_after={error.retry_after:g} {reason}"
         log_event(_log, "WebSocket refused", code=error.code, reason=error.message)
-        fallback = INTERNAL_ERROR if isinstance(error, Internal) else POLICY_VIOLATION
+        fallback = CloseCode.INTERNAL_ERROR if isinstance(error, Internal) else CloseCode.POLICY_VIOLATION
         socket.close(error.close_code or fallback, reason)
 
     # Leaving

@@ -11,10 +11,10 @@ import itertools
 from foundations.supervision import Tasks
 from smart_city.post_office.envelopes import timestamp
 from smart_city.post_office.fleet.registry import Registry
+from smart_city.post_office.gateway.close_codes import SILENT
 from smart_city.post_office.gateway.connection import Connection
 from smart_city.post_office.gateway.messages import HEARTBEAT
 
-SILENT = 4008
 MISSED = 2
 TURNS = 25
 """Into so many turns a heartbeat is divided: one a second at the default of 25 seconds."""
