@@ -17,7 +17,7 @@ def add_to(app: typer.Typer) -> None:
     """Adds the commands to the application, in the order in which one meets them."""
     for command in (messages.publish, messages.listen, operations.call):
         app.command(rich_help_panel=TALK, no_args_is_help=command is not operations.call)(command)
-    for command in (looking.status, looking.channels):
+    for command in (looking.status, looking.channels, looking.connections):
         app.command(rich_help_panel=LOOK)(command)
     app.command(rich_help_panel=LOOK, no_args_is_help=True, context_settings=valkey.ALL_TO_VALKEY)(valkey.valkey)
     credentials.add_to(app, LET_IN)

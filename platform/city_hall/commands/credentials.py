@@ -15,7 +15,7 @@ def add_to(app: typer.Typer, panel: str) -> None:
     """Adds both groups."""
     sessions = typer.Typer(no_args_is_help=True, help="Sessions of users: create, list, revoke.")
     sessions.command("create", no_args_is_help=True)(create_session)
-    sessions.command("list", no_args_is_help=True)(list_sessions)
+    sessions.command("list")(list_sessions)
     sessions.command("revoke", no_args_is_help=True)(revoke_session)
     tokens = typer.Typer(no_args_is_help=True, help="Tokens of services and agents: create, list, revoke.")
     tokens.command("create", no_args_is_help=True)(create_token)
@@ -60,21 +60,21 @@ def create_session(
 @talking
 def list_sessions(
     remote: Remote,
-    user: Annotated[str, typer.Option(help="The user's id.")],
+    user: Annotated[str | None, typer.Option(help="Only those of this user.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=500, help="How many at most.")] = 100,
 ) -> None:
-    """Lists a user's living sessions, without their tokens.
+    """Lists living sessions, without their tokens: everybody's or a user's.
 
     \b
     [b]Examples[/b]
-    smart-city session list --user alice
+    smart-city session list
     smart-city session list --user alice --json
     """
-    found = remote.call("traffic_cop.list_sessions", {"user_id": user, "limit": limit})
-    rows = table("session", "until (UTC)", "may", title=f"Living sessions of {user}: {found['total']}")
+    found = remote.call("traffic_cop.list_sessions", {"limit": limit} | ({} if user is None else {"user_id": user}))
+    rows = table("session", "user", "until (UTC)", "may", title=f"Living sessions: {found['total']}")
     for one in found["sessions"]:
         rights = "\n".join(f"{name}: {', '.join(may)}" for name, may in one["channels"].items())
-        rows.add_row(one["session_id"], _moment(one["expires_at"]), rights)
+        rows.add_row(one["session_id"], one["user_id"], _moment(one["expires_at"]), rights)
     show(found, is_json=remote.is_json, as_people_read_it=rows)
 
 

@@ -1,4 +1,4 @@
-"""``status`` and ``channels``: how the platform is, at this moment or from now on."""
+"""``status``, ``channels`` and ``connections``: how the platform is and who is there, now or from now on."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from city_hall.commands.completing import channels_beginning
 from city_hall.commands.options import talking
 from city_hall.commands.overview import Overview, look
 from city_hall.commands.printing import REFUSED, show, table
@@ -64,6 +65,46 @@ def channels(remote: Remote) -> None:
             str(queue.get("consumers", "")),
         )
     show({"channels": told}, is_json=remote.is_json, as_people_read_it=rows)
+
+
+@talking
+def connections(
+    remote: Remote,
+    user: Annotated[str | None, typer.Option(help="Only those of this user; ~REALM is a service.")] = None,
+    channel: Annotated[
+        str | None,
+        typer.Option(
+            help="Only those that listen to it, take from it or sent to it.", autocompletion=channels_beginning
+        ),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=200, help="How many at most, the newest first.")] = 50,
+) -> None:
+    """Lists who is connected: as whom, where, since when, to what it listens, and how many bytes wait for it.
+
+    \b
+    [b]Examples[/b]
+    smart-city connections
+    smart-city connections --user alice
+    smart-city connections --channel guide --json
+    """
+    given = {"user_id": user, "channel": channel, "limit": limit}
+    wanted = {name: value for name, value in given.items() if value is not None}
+    found = remote.call("post_office.list_connections", wanted)
+    rows = table("connection", "user", "instance", "since (UTC)", "unsent", "on", title=_counted(found))
+    for one in found["connections"]:
+        rows.add_row(
+            one["connection_id"], one["user_id"], one["instance_id"], one["connected_at"][11:16],
+            str(one["unsent_bytes"]), "\n".join([*one["consumes"], *one["channels"]]),
+        )  # fmt: skip
+    show(found, is_json=remote.is_json, as_people_read_it=rows)
+
+
+def _counted(found: dict[str, Any]) -> str:
+    """How many there are, how many of them are shown, and who did not say."""
+    shown = len(found["connections"])
+    more = f", the newest {shown} of them" if shown < found["total"] else ""
+    silent = f"; no answer from {', '.join(found['silent_instances'])}" if found["silent_instances"] else ""
+    return f"Connections: {found['total']}{more}{silent}"
 
 
 async def _look(remote: Remote) -> Overview:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import pty
-import select
 import shutil
 import socket
 import subprocess
@@ -15,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.platform.city_hall.commands.conftest import Shell, shell_environment
-from tests.support.serving import Serving
+from tests.support.serving import Serving, wait_until
+from tests.support.terminal import Terminal, terminal
 from tests.support.valkey import free_port
 
 SECONDS = 30.0
@@ -24,26 +22,26 @@ SECONDS = 30.0
 class Bash:
     """An interactive bash on a terminal of its own."""
 
-    def __init__(self, home: Path, environment: dict[str, str]) -> None:
+    def __init__(self, screen: Terminal, home: Path, environment: dict[str, str]) -> None:
         told = environment | {"HOME": str(home), "PS1": "$ ", "TERM": "dumb", "INPUTRC": "/dev/null"}
-        self._terminal, theirs = pty.openpty()
         self._process = subprocess.Popen(
             ["bash", "--noprofile", "--norc", "-i"],
-            stdin=theirs, stdout=theirs, stderr=theirs, env=told, start_new_session=True, cwd=home,
-        )  # fmt: skip
-        os.close(theirs)
-        self.seen = ""
-
-    def type(self, text: str) -> None:
-        os.write(self._terminal, text.encode())
+            stdin=screen.theirs,
+            stdout=screen.theirs,
+            stderr=screen.theirs,
+            env=told,
+            start_new_session=True,
+            cwd=home,
+        )
+        self._screen = screen
+        self.type = screen.type
 
     def waits_for(self, text: str, *, after: int = 0) -> None:
-        deadline = time.monotonic() + SECONDS
-        while text not in self.seen[after:]:
-            left = deadline - time.monotonic()
-            assert left > 0, f"{text!r} did not appear: {self.seen[after:]!r}"
-            if select.select([self._terminal], [], [], left)[0]:
-                self.seen += os.read(self._terminal, 65536).decode(errors="replace")
+        wait_until(lambda: text in self._screen.drawn[after:], f"{text!r} appears", SECONDS)
+
+    @property
+    def seen(self) -> str:
+        return self._screen.drawn
 
     def completes(self, line: str, whole: str) -> None:
         """Types the line and Tab, and sees ``whole``; then starts a new line."""
@@ -69,7 +67,6 @@ class Bash:
     def end(self) -> None:
         self._process.kill()
         self._process.wait()
-        os.close(self._terminal)
 
 
 @pytest.fixture
@@ -80,11 +77,12 @@ def bash(open_city: Serving, tmp_path: Path) -> Iterator[Bash]:
         ["bash", "-c", "smart-city --install-completion; true"],
         env=environment | {"HOME": str(tmp_path)}, check=True, timeout=60, capture_output=True,
     )  # fmt: skip
-    shell = Bash(tmp_path, environment)
-    shell.type("source ~/.bashrc; echo rea''dy\n")
-    shell.waits_for("ready")
-    yield shell
-    shell.end()
+    with terminal() as screen:
+        shell = Bash(screen, tmp_path, environment)
+        shell.type("source ~/.bashrc; echo rea''dy\n")
+        shell.waits_for("ready")
+        yield shell
+        shell.end()
 
 
 def test_bash_completes_commands_options_channels_and_operations(bash: Bash) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,8 @@ from typing import Any
 import pytest
 
 from tests.platform.city_hall.commands.conftest import Shell, shell_environment
-from tests.support.serving import Serving
+from tests.support.serving import Serving, wait_until
+from tests.support.terminal import terminal
 from tests.support.valkey import free_port
 
 SHAPES: dict[str, set[str]] = {
@@ -21,6 +20,7 @@ SHAPES: dict[str, set[str]] = {
     "call post_office.get_connection_count": {"global", "by_channel", "by_instance", "users"},
     "status": {"url", "status", "services", "connections", "queues"},
     "channels": {"channels"},
+    "connections": {"total", "connections", "silent_instances"},
     "session create --user json": {"session_id", "session_token", "user_id", "status", "expires_at"},
     "session list --user json": {"user_id", "total", "sessions"},
     "session revoke --user json": {"revoked"},
@@ -104,6 +104,12 @@ def test_channels_are_listed_with_their_queues(typed: Shell) -> None:
     assert "pillar:insights" in typed("smart-city channels").stdout
 
 
+def test_connections_are_listed_by_who_and_where(typed: Shell) -> None:
+    agents = json.loads(typed("smart-city connections --channel pillar:insights --json").stdout)["connections"]
+    assert [one["user_id"] for one in agents] == ["~insights"]
+    assert agents[0]["connection_id"] in typed("smart-city connections --user '~insights'").stdout
+
+
 def test_operations_are_listed_with_what_they_do(typed: Shell) -> None:
     found = {one["operation"]: one for one in json.loads(typed("smart-city call --json").stdout)["operations"]}
     assert found["post_office.list_channels"]["summary"]
@@ -117,12 +123,10 @@ def test_a_long_call_says_so_on_a_terminals_stderr_only(typed: Shell, open_city:
     wait = json.dumps({"consumer": consumer, "wait_ms": 1500})
     line = f"smart-city call post_office.receive_messages '{wait}'"
     assert typed(line).stderr == ""
-    terminal, theirs = pty.openpty()
-    process = subprocess.Popen(
-        ["bash", "-c", line], stdout=subprocess.DEVNULL, stderr=theirs, env=shell_environment(open_city, TERM="xterm")
-    )
-    os.close(theirs)
-    seen = os.read(terminal, 65536).decode()
-    assert process.wait(30) == 0
-    os.close(terminal)
-    assert "waiting for" in seen
+    with terminal() as screen:
+        environment = shell_environment(open_city, TERM="xterm")
+        process = subprocess.Popen(
+            ["bash", "-c", line], stdout=subprocess.DEVNULL, stderr=screen.theirs, env=environment
+        )
+        assert process.wait(30) == 0
+        wait_until(lambda: "waiting for" in screen.drawn, "it is said that it goes on")

@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
 import signal
-import struct
 import subprocess
 import sys
-import termios
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from fcntl import ioctl
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +15,7 @@ import pytest
 
 from tests.platform.city_hall.commands.conftest import shell_environment
 from tests.support.serving import Serving, wait_until
+from tests.support.terminal import terminal
 
 
 @contextmanager
@@ -93,37 +88,18 @@ def test_without_a_token_it_shows_what_everybody_may_see(open_city: Serving, tmp
 
 @pytest.mark.parametrize("columns", [50, 80])
 def test_a_terminal_gets_a_table_that_is_drawn_again(columns: int, open_city: Serving) -> None:
-    terminal, theirs = pty.openpty()
-    ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "city_hall", "status", "--watch", "--every", "0.2"],
-        stdout=theirs, stderr=theirs, env=shell_environment(open_city, TERM="xterm"),
-    )  # fmt: skip
-    os.close(theirs)
-    seen = bytearray()
-
-    def read() -> None:
-        while chunk := _read(terminal):
-            seen.extend(chunk)
-
-    reading = threading.Thread(target=read, daemon=True)
-    reading.start()
-    try:
-        for word in (b"valkey", b"pillar:insights", b"Ctrl-C"):
-            wait_until(lambda word=word: seen.count(word) >= 3, f"{word!r} is drawn again and again", 30)  # type: ignore[misc]
-        assert b"\x1b[" in seen
-        process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 0
-    finally:
-        process.kill()
-        process.wait()
-        reading.join(10)
-        os.close(terminal)
-    assert b"Traceback" not in seen
-
-
-def _read(terminal: int) -> bytes:
-    try:
-        return os.read(terminal, 65536)
-    except OSError:  # the other end is closed
-        return b""
+    with terminal(columns) as screen:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "city_hall", "status", "--watch", "--every", "0.2"],
+            stdout=screen.theirs, stderr=screen.theirs, env=shell_environment(open_city, TERM="xterm"),
+        )  # fmt: skip
+        try:
+            for word in ("valkey", "pillar:insights", "Ctrl-C"):
+                wait_until(lambda word=word: screen.drawn.count(word) >= 3, f"{word} is drawn again and again", 30)  # type: ignore[misc]
+            process.send_signal(signal.SIGINT)
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
+            process.wait()
+    assert "\x1b[" in screen.drawn
+    assert "Traceback" not in screen.drawn
