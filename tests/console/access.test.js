@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { OperationError } from "../../platform/city_hall/console/client/operations.js";
+import { OperationError } from "../../platform/city_hall/console/client/index.js";
 import { Access } from "../../platform/city_hall/console/model/access.js";
 
 const IDENTITY = {

@@ -3,7 +3,7 @@ import { test } from "node:test";
 
 import {
   FrameLog, MOST_ENTRIES, MOST_TEXT, MOST_TEXT_TOGETHER, matches, pretty,
-} from "../../platform/city_hall/console/client/frame_log.js";
+} from "../../platform/city_hall/console/model/frame_log.js";
 
 function logged(frame, direction = "in") {
   const log = new FrameLog();

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { judge } from "../../platform/city_hall/console/client/closing.js";
-import { describe } from "../../platform/city_hall/console/client/link_words.js";
+import { describe } from "../../platform/city_hall/console/model/link_words.js";
 
 test("while waiting it counts down, names the attempt and offers to hurry", () => {
   const state = { phase: "waiting", attempt: 2, until: 10_000, verdict: judge(1006) };

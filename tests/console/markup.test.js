@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { blocksOf, spansOf } from "../../platform/city_hall/console/client/markup.js";
+import { blocksOf, spansOf } from "../../platform/city_hall/console/model/markup.js";
 
 const kinds = (text) => blocksOf(text).map(({ kind }) => kind);
 const plain = (text) => spansOf(text).map((span) => `${span.kind}:${span.text}`);

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { SessionError, look, open } from "../../platform/city_hall/console/client/session.js";
+import { SessionError, look, open } from "../../platform/city_hall/console/model/session.js";
 
 const answering = (status, body) => async (...asked) => {
   answering.asked = asked;

@@ -1,72 +1,66 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { MOST_ITEMS, Threads } from "../../platform/city_hall/console/client/threads.js";
-import { connectedCity, publication, response, welcome } from "./world.js";
+import { MOST_ITEMS, Threads } from "../../platform/city_hall/console/model/threads.js";
+import { connected, publication, response, welcome } from "./talking.js";
 
-const words = (city, channel = "guide") => city.threads.of(channel).map((item) =>
+const words = (talk, channel = "guide") => talk.threads.of(channel).map((item) =>
   item.kind === "question" ? `? ${item.message.text}`
   : item.kind === "answer" ? `! ${item.answer.text}`
   : item.kind === "publication" ? `* ${item.body.text}` : item.text);
 
-function ask(world, city, text, messageId) {
-  city.say("guide", text);
+function ask(world, talk, text, messageId) {
+  talk.say("guide", text);
   const { id } = world.socket.last("message");
   return () => world.socket.says({ type: "ack", id, status: "queued", message_id: messageId });
 }
 
-test("answers stand under their questions, whatever order they come in", () => {
-  const { world, city } = connectedCity();
-  ask(world, city, "first", "q-1")();
-  ask(world, city, "second", "q-2")();
+test("answers stand under their questions, whatever order they come in", async () => {
+  const { world, talk } = await connected();
+  ask(world, talk, "first", "q-1")();
+  ask(world, talk, "second", "q-2")();
   world.socket.says(publication(41));
   world.socket.says(response({ in_reply_to: "q-2", message_id: "a-2", payload: { message: "two" } }));
   world.socket.says(response({ in_reply_to: "q-1", message_id: "a-1", payload: { message: "one" } }));
-  assert.deepEqual(words(city), ["? first", "! one", "? second", "! two", "* news"]);
+  assert.deepEqual(words(talk), ["? first", "! one", "? second", "! two", "* news"]);
 });
 
-test("an answer faster than the ack finds its question when the ack comes", () => {
-  const { world, city } = connectedCity();
-  const acknowledge = ask(world, city, "first", "q-1");
-  ask(world, city, "second", "q-2")();
+test("an answer faster than the ack finds its question when the ack comes", async () => {
+  const { world, talk } = await connected();
+  const acknowledge = ask(world, talk, "first", "q-1");
+  ask(world, talk, "second", "q-2")();
   world.socket.says(response({ payload: { message: "one" } }));
   acknowledge();
-  assert.deepEqual(words(city), ["? first", "! one", "? second"]);
-  assert.deepEqual(city.threads.of("guide").map((item) => item.isAnswered), [true, undefined, false]);
+  assert.deepEqual(words(talk), ["? first", "! one", "? second"]);
+  assert.deepEqual(talk.threads.of("guide").map((item) => item.isAnswered), [true, undefined, false]);
 });
 
-test("an answer to a question asked elsewhere stands at the end", () => {
-  const { world, city } = connectedCity();
+test("an answer to a question asked elsewhere stands at the end", async () => {
+  const { world, talk } = await connected();
   world.socket.says(response({ in_reply_to: "unknown", payload: { message: "late" }, log: "user:alice" }));
-  assert.deepEqual(words(city), ["! late"]);
+  assert.deepEqual(words(talk), ["! late"]);
 });
 
-test("a publication that comes twice is shown once", () => {
-  const { world, city } = connectedCity();
+test("a publication that comes twice is shown once", async () => {
+  const { world, talk } = await connected();
   world.socket.says(publication(41));
   world.socket.says(publication(41, { provisional: true, offset: undefined }));
-  assert.equal(city.threads.of("guide").length, 1);
+  assert.equal(talk.threads.of("guide").length, 1);
 });
 
-test("what is sent to a person has a place of its own", () => {
-  const { world, city } = connectedCity();
+test("what is sent to a person has a place of its own", async () => {
+  const { world, talk } = await connected();
   world.socket.says(publication(8, { channel: "user:alice" }));
   world.socket.says(publication(1, { channel: "connection:c-1", message_id: "direct" }));
-  assert.deepEqual(words(city, "for you"), ["* news", "* news"]);
+  assert.deepEqual(words(talk, "for you"), ["* news", "* news"]);
 });
 
-test("one conversation id lasts for a channel, and channels do not share it", () => {
-  const { world, city } = connectedCity();
-  for (const channel of ["guide", "guide", "pillar:content"]) city.say(channel, "hello");
+test("one conversation id lasts for a channel, and channels do not share it", async () => {
+  const { world, talk } = await connected();
+  for (const channel of ["guide", "guide", "pillar:content"]) talk.say(channel, "hello");
   const ids = world.socket.sent.flatMap(({ payload }) => payload?.conversation_id ?? []);
   assert.equal(ids[0], ids[1]);
   assert.notEqual(ids[0], ids[2]);
-});
-
-test("a refusal that belongs to no message is told", () => {
-  const { world, news } = connectedCity();
-  world.socket.says({ type: "error", code: "overloaded", message: "x", retryable: true, retry_after: 2 });
-  assert.deepEqual(news, ["Too much is waiting there already. Try again in 2 seconds."]);
 });
 
 test("a conversation keeps its latest items only", () => {
@@ -79,31 +73,31 @@ test("a conversation keeps its latest items only", () => {
   assert.equal(threads.of("guide")[0].id, "5");
 });
 
-test("messages typed offline go out after the subscriptions, once the connection is back", () => {
-  const { world, city } = connectedCity();
+test("messages typed offline go out after the subscriptions, once the connection is back", async () => {
+  const { world, talk } = await connected();
   world.socket.ends(1006);
-  city.say("guide", "still there?");
+  talk.say("guide", "still there?");
   assert.equal(world.sockets[0].sent.length, 1);
   world.clock.pass(250);
   world.socket.says(welcome("c-1", { resumed: true, channels: {} }));
   assert.deepEqual(world.socket.sent.map(({ type = "message" }) => type), ["subscribe", "message"]);
 });
 
-test("a question that was handed on is answered where it was asked", () => {
-  const { world, city } = connectedCity();
-  ask(world, city, "which instances?", "q-1")();
+test("a question that was handed on is answered where it was asked", async () => {
+  const { world, talk } = await connected();
+  ask(world, talk, "which instances?", "q-1")();
   const handedOn = { channel: "pillar:operations", agent: "operations" };
   world.socket.says(response({ ...handedOn, stream: "start" }));
   world.socket.says(response({ ...handedOn, stream: "end", payload: { message: "one" } }));
-  assert.deepEqual(words(city), ["? which instances?", "! one"]);
-  assert.deepEqual(words(city, "pillar:operations"), []);
+  assert.deepEqual(words(talk), ["? which instances?", "! one"]);
+  assert.deepEqual(words(talk, "pillar:operations"), []);
 });
 
-test("an answer that is handed on and faster than the ack moves to its question", () => {
-  const { world, city } = connectedCity();
-  const acknowledge = ask(world, city, "which instances?", "q-1");
+test("an answer that is handed on and faster than the ack moves to its question", async () => {
+  const { world, talk } = await connected();
+  const acknowledge = ask(world, talk, "which instances?", "q-1");
   world.socket.says(response({ channel: "pillar:operations", payload: { message: "one" } }));
   acknowledge();
-  assert.deepEqual(words(city), ["? which instances?", "! one"]);
-  assert.deepEqual(words(city, "pillar:operations"), []);
+  assert.deepEqual(words(talk), ["? which instances?", "! one"]);
+  assert.deepEqual(words(talk, "pillar:operations"), []);
 });

@@ -1,19 +1,20 @@
 /**
  * Answers put together from their parts. Every question has one answer, whose attempts replace one another;
- * parts that come twice change nothing, and a gap is mended by the snapshot or the end.
+ * parts that come twice change nothing. Text with a hole is never shown: after a missing part it stands still
+ * until a snapshot or the end brings it whole.
  */
 
-import { bodyOf, textOf } from "./bodies.js";
-
-/** @import { ChatResponse, Refusal } from "./protocol.js" */
+/** @import { Refusal } from "./errors.js" */
+/** @import { ChatResponse, Payload } from "./protocol.js" */
 
 /**
  * @typedef {"writing" | "done" | "retrying" | "failed" | "interrupted"} AnswerState
  * @typedef {{
- *   question: string, messageId: string, channel: string, agent: string, attempt: number,
- *   state: AnswerState, text: string, data: string, part: number, hasGap: boolean,
- *   refusal: Refusal | null, at: string,
- * }} Answer  `question`: the message_id that it answers
+ *   question: string, messageId: string, channel: string, agent: string, conversationId: string,
+ *   attempt: number, edition: number, state: AnswerState, text: string, payload: Payload, part: number,
+ *   hasGap: boolean, refusal: Refusal | null, at: string,
+ * }} Answer  `question`: the message_id that it answers; `text` only grows within one `edition`; `payload` is
+ *   whole once it is done
  */
 
 export const MOST_ANSWERS = 1000;
@@ -27,6 +28,11 @@ export class Answers {
   /** @param {Answer[]} kept from an earlier life of the page */
   constructor(kept = []) {
     for (const answer of kept) this.#answers.set(answer.question, answer);
+  }
+
+  /** @param {string} question */
+  to(question) {
+    return this.#answers.get(question) ?? null;
   }
 
   /**
@@ -58,8 +64,9 @@ export class Answers {
     /** @type {Answer} */
     const answer = {
       question: frame.in_reply_to, messageId: frame.message_id, channel: frame.channel, agent: frame.agent,
-      attempt: known ? known.attempt + 1 : 1, state: "writing", text: "", data: "", part: 0, hasGap: false,
-      refusal: null, at: frame.timestamp,
+      conversationId: frame.conversation_id ?? "", attempt: (known?.attempt ?? 0) + 1,
+      edition: (known?.edition ?? 0) + (known?.text ? 1 : 0), state: "writing", text: "", payload: {}, part: 0,
+      hasGap: false, refusal: null, at: frame.timestamp,
     };
     if (known) {
       const replaced = this.#replaced.get(frame.in_reply_to) ?? new Set();
@@ -79,6 +86,11 @@ export class Answers {
   }
 }
 
+/** The text that a payload carries; "" if it carries none. @param {Payload | undefined} payload */
+export function textOf(payload) {
+  return typeof payload?.message === "string" ? payload.message : "";
+}
+
 /**
  * Lets one frame of this attempt work on the answer.
  *
@@ -92,7 +104,8 @@ function take(answer, frame) {
   if (frame.stream === "delta") return grow(answer, frame);
   if (frame.stream === "start") return begin(answer, frame);
   if (frame.stream === "error") return fail(answer, frame);
-  Object.assign(answer, bodyOf(frame.payload), { state: "done", hasGap: false });
+  if ("message" in frame.payload || !answer.text) show(answer, textOf(frame.payload));
+  Object.assign(answer, { payload: frame.payload, state: "done", hasGap: false });
   return true;
 }
 
@@ -102,7 +115,7 @@ function take(answer, frame) {
  */
 function begin(answer, frame) {
   const isFirst = answer.part === 0 && answer.text === "";
-  if (isFirst) answer.text = textOf(frame.payload);
+  if (isFirst) show(answer, textOf(frame.payload));
   return isFirst;
 }
 
@@ -114,7 +127,8 @@ function grow(answer, { payload, part = answer.part + 1, snapshot = false }) {
   if (part <= answer.part) return false;
   answer.state = "writing";
   answer.hasGap = !snapshot && (answer.hasGap || part !== answer.part + 1);
-  answer.text = snapshot ? textOf(payload) : answer.text + textOf(payload);
+  if (answer.hasGap) return true;
+  show(answer, snapshot ? textOf(payload) : answer.text + textOf(payload));
   answer.part = part;
   return true;
 }
@@ -127,4 +141,13 @@ function fail(answer, { error, retrying = false }) {
   answer.state = retrying ? "retrying" : "failed";
   answer.refusal = error ?? { code: "internal", message: "The agent could not answer." };
   return true;
+}
+
+/**
+ * @param {Answer} answer
+ * @param {string} text
+ */
+function show(answer, text) {
+  if (!text.startsWith(answer.text)) answer.edition += 1;
+  answer.text = text;
 }

@@ -2,7 +2,10 @@
 
 import { Signal } from "./signal.js";
 
-/** @import { Joined } from "./protocol.js" */
+/** @import { Recovery } from "./feed.js" */
+/** @import { Position } from "./protocol.js" */
+
+/** @typedef {{ channel: string, position: Position } & Recovery} Joined */
 
 export class CatchingUp {
   /**
@@ -16,15 +19,22 @@ export class CatchingUp {
   #targets = new Map();
   #messages = 0;
   #isWhole = true;
+  /** @type {Joined[]} since the platform's last answer */
+  #joined = [];
 
-  /** @param {[string, Joined][]} joined the logs of one ack */
-  begin(joined) {
-    const asked = joined.filter(([, { recovered }]) => recovered !== undefined);
-    this.#isWhole = asked.every(([, { recovered }]) => recovered);
-    for (const [log, { offset, missed = 0, recovered }] of asked) {
+  /** @param {Joined} joined */
+  joined(joined) {
+    if (joined.recovered !== undefined) this.#joined.push(joined);
+  }
+
+  /** All that the platform's answer told has been told. */
+  begin() {
+    const asked = this.#joined.splice(0);
+    this.#isWhole = asked.every(({ recovered }) => recovered);
+    for (const { channel, position, missed = 0, recovered } of asked) {
       if (!recovered || missed === 0) continue;
       this.#messages += missed;
-      this.#targets.set(log, offset + missed);
+      this.#targets.set(channel, position.offset + missed);
     }
     if (asked.length > 0) this.#finish();
   }
@@ -43,6 +53,7 @@ export class CatchingUp {
   /** The connection is gone: what is still missing will be asked for again. */
   giveUp() {
     this.#targets.clear();
+    this.#joined = [];
     this.#messages = 0;
   }
 

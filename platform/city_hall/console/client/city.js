@@ -1,198 +1,252 @@
 /**
- * The city as one page sees it: the parts of the client put together, and every frame handed to the part that
- * it concerns. It decides nothing that a part could decide.
+ * The city as a program sees it: asking, listening, sending, calling. Coming back, recovering and sending again
+ * are the engine's, which lives in this page or in a worker that many tabs share.
  */
 
-import { Answers } from "./answers.js";
-import { bodyOf } from "./bodies.js";
-import { CatchingUp } from "./catching_up.js";
-import { Connection } from "./connection.js";
-import { Conversations } from "./conversations.js";
-import { FrameLog } from "./frame_log.js";
-import { Outgoing } from "./outgoing.js";
-import { FOR_YOU, placeOf } from "./places.js";
-import { Positions, logOf } from "./positions.js";
-import { Signal } from "./signal.js";
-import { Subscriptions } from "./subscriptions.js";
-import { Telling } from "./telling.js";
-import { Threads } from "./threads.js";
+import { Address, ownAddress } from "./addresses.js";
+import { Asking } from "./asking.js";
+import { realClock } from "./clock.js";
+import { Engine } from "./engine.js";
+import { newKey } from "./frames.js";
+import { followHints } from "./hints.js";
+import { Listening } from "./listening.js";
+import { placesOf } from "./messages.js";
+import { call } from "./operations.js";
+import { Tab } from "./tab.js";
 
-/** @import { Clock } from "./clock.js" */
-/** @import { Verdict } from "./closing.js" */
-/** @import { Socket } from "./connection.js" */
-/** @import { Kept } from "./keepsake.js" */
-/** @import { ChatResponse, ErrorFrame, Frame, Publication } from "./protocol.js" */
-/** @import { Reset, SessionExpiring, Welcome } from "./protocol.js" */
-/** @import { Outcome } from "./subscriptions.js" */
+/** @import { Answer } from "./answers.js" */
+/** @import { Past, World } from "./engine.js" */
+/** @import { Acknowledged } from "./letters.js" */
+/** @import { Channels, Since } from "./messages.js" */
+/** @import { CallOptions } from "./operations.js" */
+/** @import { Letter } from "./outgoing.js" */
+/** @import { Payload, Places } from "./protocol.js" */
+/** @import { Kinds, Through } from "./tab.js" */
 
-/** @typedef {{ openSocket: (resume: string) => Socket, clock: Clock, random: () => number }} World */
+/**
+ * @typedef {{
+ *   token?: string, past?: Partial<Past>, answers?: Answer[], world?: Partial<World>, through?: Through,
+ * }} CityOptions  `token`: "" in a page of the platform's own, whose cookie tells; `past`, `answers`: what an
+ *   earlier life of the page has kept; `world`, `through`: another clock, chance and socket, another engine
+ * @typedef {{
+ *   intent?: string, key?: string, signal?: AbortSignal, seconds?: number, firstSentAt?: number,
+ * }} SendOptions  `key`: the same one makes a repetition safe; `seconds`: for how long a refusal that may pass is
+ *   met by sending again (30), 0 for not at all; `firstSentAt`: when an earlier life of the page sent it
+ * @typedef {{
+ *   conversationId?: string, intent?: string, key?: string, signal?: AbortSignal, seconds?: number,
+ * }} AskOptions  `seconds`: for how long nothing may be heard of the answer (60)
+ */
+
+const PATIENCE_S = 60;
+const PERSISTENCE_S = 30;
 
 export class City {
-  frames = new FrameLog();
-  /** When the session ends, told a minute before. @type {Signal<string>} */
-  expiring = new Signal();
-  threads;
-  connection;
-  outgoing;
-  news;
-
+  #address;
   #clock;
-  #answers;
-  #positions;
-  #subscriptions;
-  #catchingUp = new CatchingUp();
-  #telling;
-  #conversations;
-  #who;
+  #tab;
+  #endHints;
 
   /**
-   * @param {string[]} channels
-   * @param {World} world
-   * @param {Partial<Kept>} kept of an earlier life of the page
+   * Connects, and comes back whenever the connection is lost, until it is closed.
+   *
+   * @param {string | URL} [url] the platform's; left out in a page of its own
+   * @param {CityOptions} [options]
    */
-  constructor(channels, world, kept = {}) {
-    const items = (kept.threads ?? []).flatMap(([, thread]) => thread);
-    const questions = items.filter((item) => item.kind === "question").map(({ message }) => message);
-    const answers = items.filter((item) => item.kind === "answer").map(({ answer }) => answer);
-    this.#clock = world.clock;
-    this.#who = { userId: kept.userId ?? "", connectionId: kept.connectionId ?? "" };
-    this.#conversations = new Conversations(kept.conversations);
-    this.#answers = new Answers(answers);
-    this.#positions = new Positions(kept.positions);
-    this.threads = new Threads(kept.threads);
-    this.connection = new Connection(world);
-    this.outgoing = new Outgoing((frame) => this.connection.send(frame), world.clock, questions);
-    this.#telling = new Telling(this.threads, world.clock);
-    this.news = this.#telling.news;
-    this.#subscriptions = new Subscriptions(channels, {
-      positions: this.#positions,
-      send: (frame) => this.connection.send(frame),
-      clock: world.clock,
-      random: world.random,
-    });
-    this.#wire();
+  constructor(url = ownAddress(), { token = "", past = {}, answers = [], world, through } = {}) {
+    this.#address = new Address(url, token);
+    const around = { ...worldOf(this.#address), ...world };
+    this.#clock = around.clock;
+    this.#tab = new Tab(through ?? ((tell) => new Engine(around).attach(tell)), { token, past, answers });
+    this.#endHints = followHints(() => this.hurry());
+  }
+
+  /** How the connection is doing; the event `state` tells of every change. */
+  get state() {
+    return this.#tab.state;
+  }
+
+  /** Who one is; "" while not connected. */
+  get userId() {
+    return this.state.phase === "connected" ? this.state.welcome.user_id : "";
+  }
+
+  /** The id of the living connection; "" while there is none. */
+  get connectionId() {
+    return this.state.phase === "connected" ? this.state.welcome.connection_id : "";
   }
 
   /**
-   * Says something on a channel.
+   * Listens for something that happens. An `error` that nobody listens for is never thrown.
+   *
+   * @template {keyof Kinds} Name
+   * @param {Name} name
+   * @param {(value: Kinds[Name]) => void} listener
+   * @returns {() => void} ends it
+   */
+  on(name, listener) {
+    if (name === "frame") this.#tab.ask({ ask: "watch" });
+    return this.#tab.events.on(name, listener);
+  }
+
+  /**
+   * Asks the agents of a channel: `await` it for the whole answer, `for await` it for its parts.
    *
    * @param {string} channel
-   * @param {string} text
-   * @returns {boolean} false when too many messages wait already
+   * @param {string | Payload} question
+   * @param {AskOptions} [options]
    */
-  say(channel, text) {
-    return this.outgoing.submit({ channel, text, conversationId: this.#conversations.of(channel) }) !== null;
-  }
-
-  /** What a later life of the page needs to go on. @returns {Kept} */
-  keep() {
-    return {
-      ...this.#who,
-      positions: this.#positions.all(),
-      conversations: this.#conversations.all(),
-      threads: this.threads.all(),
-    };
-  }
-
-  #wire() {
-    const { connection, outgoing, frames, threads } = this;
-    connection.passed.listen((passing) => frames.add(passing, this.#clock.now()));
-    connection.heard.listen((frame) => this.#hear(frame));
-    connection.lost.listen((verdict) => this.#lost(verdict));
-    outgoing.changed.listen((message) => threads.question(message, this.#clock.now()));
-    this.#subscriptions.settled.listen((outcome) => this.#settled(outcome));
-    this.#catchingUp.done.listen((messages) => this.#telling.caughtUp(messages));
-  }
-
-  /** @param {Frame} frame */
-  #hear(frame) {
-    if (frame.type === "message") this.#published(frame);
-    else if (frame.type === "chat_response") this.#answered(frame);
-    else if (frame.type === "ack") this.#subscriptions.acked(frame) || this.outgoing.acked(frame);
-    else if (frame.type === "error") this.#refused(frame);
-    else if (frame.type === "reset") this.#reset(frame);
-    else if (frame.type === "unsubscribed") this.#unsubscribed(frame.channel, frame.message);
-    else if (frame.type === "system") this.#heardOfItself(frame);
-  }
-
-  /** @param {Welcome | SessionExpiring} frame */
-  #heardOfItself(frame) {
-    if (frame.event === "welcome") this.#welcomed(frame);
-    else if (frame.event === "session_expiring") this.expiring.emit(frame.expires_at);
-  }
-
-  /** @param {Welcome} welcome */
-  #welcomed(welcome) {
-    this.#who = { userId: welcome.user_id, connectionId: welcome.connection_id };
-    this.#subscriptions.begin(welcome);
-    this.outgoing.flush(welcome.max_message_bytes);
-  }
-
-  /** @param {Verdict} verdict */
-  #lost(verdict) {
-    this.#subscriptions.pause();
-    this.#catchingUp.giveUp();
-    this.outgoing.interrupted(verdict);
-  }
-
-  /** @param {Outcome} outcome */
-  #settled({ joined, refused }) {
-    for (const [log, { recovered, reason = "" }] of joined) if (recovered === false) this.#gap(log, reason);
-    for (const [log, refusal] of refused) this.#telling.closed(log, refusal);
-    this.#catchingUp.begin(joined);
-  }
-
-  /** @param {Publication} frame */
-  #published(frame) {
-    const { channel, message_id: id, timestamp, sender, payload } = frame;
-    const at = Date.parse(timestamp);
-    this.threads.publication(placeOf(channel), { id, at, sender, body: bodyOf(payload) });
-    this.#follow(frame);
-  }
-
-  /** @param {ChatResponse} frame */
-  #answered(frame) {
-    const answer = this.#answers.apply(frame);
-    if (answer) this.threads.answer(answer);
-    this.#follow(frame);
-  }
-
-  /** @param {Publication | ChatResponse} frame */
-  #follow(frame) {
-    this.#positions.follow(frame);
-    this.#catchingUp.reached(logOf(frame), frame.offset);
-  }
-
-  /** @param {ErrorFrame} frame */
-  #refused(frame) {
-    const { id, retry_after: retryAfter } = frame;
-    const isKnown = this.outgoing.refused(id, frame, retryAfter) || this.#subscriptions.refused(id, frame);
-    if (!isKnown) this.#telling.refused(frame, retryAfter);
-  }
-
-  /** @param {Reset} frame */
-  #reset({ channel, reason, ...position }) {
-    this.#positions.set(channel, position);
-    this.#catchingUp.reached(channel, Infinity);
-    this.#gap(channel, reason);
+  ask(channel, question, { conversationId = "", seconds = PATIENCE_S, ...options } = {}) {
+    const asking = new Asking(this.#clock, seconds * 1000);
+    const { signal } = options;
+    this.#tab.post(letterOf({}, channel, payloadOf(question, conversationId), options), signal).then(
+      ({ messageId }) => this.#tab.expect(messageId, asking), (error) => asking.fail(error));
+    signal?.addEventListener("abort", () => asking.fail(signal.reason), { once: true });
+    return asking;
   }
 
   /**
+   * Sends a message to the agents of a channel. Offline it waits, bounded, for the connection.
+   *
    * @param {string} channel
-   * @param {string} message
+   * @param {string | Payload} message
+   * @param {SendOptions} [options]
+   * @returns {Promise<Acknowledged>} rejected with a `CityError`, or the signal's reason
    */
-  #unsubscribed(channel, message) {
-    this.#subscriptions.ended(channel);
-    this.#telling.ended(channel, message);
+  send(channel, message, options = {}) {
+    return this.#tab.post(letterOf({}, channel, payloadOf(message), options), options.signal);
   }
 
   /**
-   * @param {string} log
-   * @param {string} reason
+   * Publishes to all who listen to a channel, which needs the right; otherwise as `send`.
+   *
+   * @param {string} channel
+   * @param {string | Payload} message
+   * @param {SendOptions} [options]
+   * @returns {Promise<Acknowledged>}
    */
-  #gap(log, reason) {
-    this.#telling.gap(log, reason);
-    if (placeOf(log) !== FOR_YOU) return;
-    for (const answer of this.#answers.interrupt()) this.threads.answer(answer);
+  publish(channel, message, options = {}) {
+    const letter = letterOf({ type: "publish" }, channel, payloadOf(message), options);
+    return this.#tab.post(letter, options.signal);
   }
+
+  /**
+   * Listens to channels, from positions or from now: `for await` it. A message's `gap` tells what was lost before.
+   *
+   * @param {Channels} channels
+   * @param {{ since?: Since, signal?: AbortSignal }} [options] `since` goes with one channel
+   */
+  listen(channels, { since = null, signal } = {}) {
+    const places = placesOf(channels, since);
+    const names = Object.keys(places);
+    const way = {
+      join: (/** @type {Places} */ missed) => this.#tab.ask({ ask: "listen", channels: missed }),
+      leave: (/** @type {string[]} */ left) => this.#tab.ask({ ask: "leave", channels: left }),
+    };
+    const reader = new Listening(places, way, () => this.#tab.leave(names));
+    this.#tab.open(places, reader);
+    signal?.addEventListener("abort", () => reader.close(), { once: true });
+    return reader;
+  }
+
+  /**
+   * Hears channels by the events `message`, `reset`, `subscribed` and `unsubscribed` alone.
+   *
+   * @param {Channels} channels
+   * @param {{ since?: Since }} [options]
+   */
+  subscribe(channels, { since = null } = {}) {
+    this.#tab.open(placesOf(channels, since), null);
+  }
+
+  /** Hears channels no more; a reader of them ends. @param {string | Iterable<string>} channels */
+  unsubscribe(channels) {
+    this.#tab.leave(Object.keys(placesOf(channels)));
+  }
+
+  /**
+   * Calls any operation over HTTP: `await city.call("post_office.list_channels")`.
+   *
+   * @param {string} operation
+   * @param {object} [args]
+   * @param {CallOptions} [options]
+   * @returns {Promise<any>} the fields of its result
+   */
+  call(operation, args = {}, options = {}) {
+    return call(this.#address.httpUrl, this.#address.token, operation, args, options);
+  }
+
+  /** Goes on with a new token of the same user, here and whenever it comes back. @param {string} token */
+  refresh(token) {
+    this.#address.token = token;
+    this.#tab.ask({ ask: "refresh", token });
+  }
+
+  /** Takes a new socket at once, since the session behind the cookie was renewed. */
+  renew() {
+    this.#tab.ask({ ask: "renew" });
+  }
+
+  /** Does not wait any longer, also where the platform said not to come back. */
+  reconnect() {
+    if (this.state.phase === "ended") this.#tab.hello();
+    else this.#tab.ask({ ask: "reconnect" });
+  }
+
+  /** The network is back, or somebody looks: no use in waiting, unless the platform asked for it. */
+  hurry() {
+    this.#tab.ask({ ask: "hurry" });
+  }
+
+  /** What a later life of this page needs, as `past`, to miss nothing. Nothing secret is among it. */
+  keep() {
+    return this.#tab.keep();
+  }
+
+  /** Ends the connection for all who share it, as at a sign-out. */
+  end() {
+    this.#tab.ask({ ask: "end" });
+    this.#leave("The connection was ended here.");
+  }
+
+  /** Leaves: the connection ends with the last one that shares it. */
+  close() {
+    this.#tab.ask({ ask: "bye" });
+    this.#leave("This client was closed.");
+  }
+
+  /** @param {string} sentence */
+  #leave(sentence) {
+    this.#endHints();
+    this.#tab.close(sentence);
+  }
+}
+
+/**
+ * @param {Address} address
+ * @returns {World}
+ */
+function worldOf(address) {
+  return { openSocket: address.openSocket.bind(address), clock: realClock, random: Math.random };
+}
+
+/**
+ * @param {{ type?: "publish" }} kind
+ * @param {string} channel
+ * @param {Payload} payload
+ * @param {SendOptions} options
+ * @returns {Letter}
+ */
+function letterOf(kind, channel, payload, { intent = "chat", key = newKey(), seconds = PERSISTENCE_S, firstSentAt = 0 }) {
+  const frame = { ...kind, channel, intent, payload, id: newKey(), key };
+  return { frame, firstSentAt, patience: seconds * 1000 };
+}
+
+/**
+ * @param {string | Payload} said
+ * @param {string} conversationId
+ * @returns {Payload}
+ */
+function payloadOf(said, conversationId = "") {
+  const payload = typeof said === "string" ? { message: said } : said;
+  return conversationId ? { ...payload, conversation_id: conversationId } : payload;
 }

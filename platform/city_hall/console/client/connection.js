@@ -24,6 +24,8 @@ import { Silence } from "./silence.js";
  */
 
 export const WELCOME_MS = 10_000;
+/** How long a connection in doubt has to say anything at all. */
+export const PROBE_MS = 5_000;
 /** A connection that lived shorter counts as one more failed attempt. */
 export const STEADY_MS = 5_000;
 
@@ -48,6 +50,8 @@ export class Connection {
   #resume = "";
   #attempt = 0;
   #connectedAt = 0;
+  #heartbeatMs = 0;
+  #isProbing = false;
   #callOff = () => {};
 
   /** @param {{ openSocket: (resume: string) => Socket, clock: Clock, random: () => number }} parts */
@@ -70,14 +74,23 @@ export class Connection {
     if (this.state.phase === "waiting" || this.state.phase === "ended") this.#connect();
   }
 
-  /** The network is back, or the page is looked at: no use in waiting, unless the platform asked for it. */
+  /**
+   * The network is back, or the page is looked at: no use in waiting, unless the platform asked for it. What
+   * seems to be a living connection may have died in its sleep, and has to answer.
+   */
   hurry() {
     if (this.state.phase === "waiting" && typeof this.state.verdict.waits !== "number") this.#connect();
+    if (this.state.phase === "connected" && this.send({ type: "ping" })) this.#expectSomething();
   }
 
   /** Takes a new socket under the same connection id, because the session behind it was renewed. */
   renew() {
     if (this.state.phase === "connected") this.#abandon(LOCAL.renewed);
+  }
+
+  /** Leaves a platform that has stopped to answer, and comes back. */
+  giveUp() {
+    if (this.state.phase === "connected") this.#abandon(LOCAL.unanswered);
   }
 
   /** Says goodbye; the platform need not keep anything for this connection. */
@@ -110,8 +123,14 @@ export class Connection {
     this.#set({ phase: "connecting", attempt: this.#attempt });
   }
 
+  #expectSomething() {
+    this.#isProbing = true;
+    this.#silence.watch(PROBE_MS, () => this.#abandon(LOCAL.silent));
+  }
+
   /** @param {unknown} data */
   #hear(data) {
+    if (this.#isProbing) this.#expectHeartbeats();
     this.#silence.hear();
     this.passed.emit({ direction: "in", text: String(data) });
     const frame = decode(data);
@@ -124,8 +143,14 @@ export class Connection {
   #welcomed(welcome) {
     this.#resume = welcome.connection_id;
     this.#connectedAt = this.#clock.now();
-    this.#silence.watch(2000 * welcome.heartbeat_seconds, () => this.#abandon(LOCAL.silent));
+    this.#heartbeatMs = 1000 * welcome.heartbeat_seconds;
+    this.#expectHeartbeats();
     this.#set({ phase: "connected", welcome });
+  }
+
+  #expectHeartbeats() {
+    this.#isProbing = false;
+    this.#silence.watch(2 * this.#heartbeatMs, () => this.#abandon(LOCAL.silent));
   }
 
   /**
@@ -172,6 +197,7 @@ export class Connection {
   #release() {
     const socket = this.#socket;
     this.#socket = null;
+    this.#isProbing = false;
     this.#callOff();
     this.#silence.stop();
     return socket;

@@ -3,18 +3,8 @@
  * nothing.
  */
 
-/** @import { ClientFrame, Frame, MessageFrame, Places, SubscribeFrame } from "./protocol.js" */
-
-/**
- * A message to the agents of a channel. Its key makes it safe to send again, and names it in acks and errors.
- *
- * @param {{ key: string, channel: string, text: string, conversationId: string }} message
- * @returns {MessageFrame}
- */
-export function messageFrame({ key, channel, text, conversationId }) {
-  const payload = { message: text, conversation_id: conversationId };
-  return { channel, intent: "chat", payload, id: key, key };
-}
+/** @import { ClientFrame, Frame, Places } from "./protocol.js" */
+/** @import { RefreshFrame, SubscribeFrame, UnsubscribeFrame } from "./protocol.js" */
 
 /**
  * @param {string} id
@@ -23,6 +13,16 @@ export function messageFrame({ key, channel, text, conversationId }) {
  */
 export function subscribeFrame(id, channels) {
   return { type: "subscribe", channels, id };
+}
+
+/** @param {string[]} channels @returns {UnsubscribeFrame} */
+export function unsubscribeFrame(channels) {
+  return { type: "unsubscribe", channels };
+}
+
+/** @param {string} id @param {string} token @returns {RefreshFrame} */
+export function refreshFrame(id, token) {
+  return { type: "refresh", session_token: token, id };
 }
 
 /** @param {ClientFrame} frame */

@@ -3,11 +3,9 @@
  * caller's to know, and a key makes it safe.
  */
 
+import { OperationError } from "./errors.js";
+
 /**
- * @typedef {{ field: string, message: string }} WrongField
- * @typedef {{
- *   code: string, status?: number, retryable?: boolean, retryAfter?: number, errors?: WrongField[],
- * }} Told  what is known of a failure
  * @typedef {{ key?: string, signal?: AbortSignal, deadline?: number, request?: typeof fetch }} CallOptions
  *   `key` (≤ 64 characters) makes a call that takes one safe to repeat; `deadline`: milliseconds
  */
@@ -16,26 +14,6 @@
 export const DEADLINE_MS = 60_000;
 
 const NAME = /^(?<service>[a-z_]+)\.(?<operation>[a-z_]+)$/;
-
-/**
- * Why an operation was not done: the platform's refusal, or that there was none. `retryAfter` is in seconds, 0
- * when nothing was said; `status` is 0 when nothing answered.
- */
-export class OperationError extends Error {
-  /**
-   * @param {string} message
-   * @param {Told} told
-   */
-  constructor(message, { code, status = 0, retryable = false, retryAfter = 0, errors = [] }) {
-    super(message);
-    this.name = "OperationError";
-    this.code = code;
-    this.status = status;
-    this.retryable = retryable;
-    this.retryAfter = retryAfter;
-    this.errors = errors;
-  }
-}
 
 /**
  * Calls an operation and returns the fields of its result.

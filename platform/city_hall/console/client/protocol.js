@@ -5,7 +5,7 @@
  * @typedef {{ offset: number, epoch: string }} Position
  * @typedef {Record<string, Position | null>} Places  channels, each with where to read on, or null for now
  * @typedef {Record<string, unknown>} Payload
- * @typedef {{ code: string, message: string }} Refusal
+ * @typedef {{ code: string, message: string }} Problem
  *
  * @typedef {{ kind: "user" | "agent" | "service", id: string, name?: string }} Sender
  *
@@ -20,7 +20,7 @@
  *   offset: number, epoch: string, recovered?: boolean, missed?: number, reason?: string,
  *   error?: undefined,
  * }} Joined
- * @typedef {{ error: Refusal }} NotJoined
+ * @typedef {{ error: Problem }} NotJoined
  *
  * @typedef {{
  *   type: "ack", id?: string, channel?: string, status?: "published" | "stored" | "queued" | "held",
@@ -37,7 +37,7 @@
  *   type: "chat_response", channel: string, agent: string, in_reply_to: string, conversation_id?: string,
  *   payload: Payload, message_id: string, log: string, offset?: number, epoch?: string,
  *   stream?: "start" | "delta" | "end" | "error", part?: number, snapshot?: boolean,
- *   error?: Refusal, retrying?: boolean, timestamp: string,
+ *   error?: Problem, retrying?: boolean, timestamp: string,
  * }} ChatResponse
  *
  * @typedef {{ type: "reset", channel: string, offset: number, epoch: string, reason: string }} Reset
@@ -53,10 +53,14 @@
  * )} Frame  the frames that a client acts on; all others are ignored, as the protocol asks
  *
  * @typedef {{
- *   channel: string, intent: "chat" | "query" | "command", payload: Payload, id: string, key: string,
- * }} MessageFrame
+ *   type?: "publish", channel: string, intent: string, payload: Payload, id: string, key: string,
+ * }} MessageFrame  a message to the agents of a channel, or a publication to all who listen to it
  * @typedef {{ type: "subscribe", channels: Places, id: string }} SubscribeFrame
- * @typedef {MessageFrame | SubscribeFrame} ClientFrame
+ * @typedef {{ type: "unsubscribe", channels: string[] }} UnsubscribeFrame
+ * @typedef {{ type: "refresh", session_token: string, id: string }} RefreshFrame
+ * @typedef {(
+ *   MessageFrame | SubscribeFrame | UnsubscribeFrame | RefreshFrame | { type: "ping" }
+ * )} ClientFrame
  */
 
 export {};

@@ -3,12 +3,10 @@
  * The token stays in this tab's memory and storage; it is in no address, no log and no message of an error.
  */
 
-import { delayBefore } from "../client/backoff.js";
-import { OperationError } from "../client/operations.js";
-import { Signal } from "../client/signal.js";
+import { OperationError, Signal, delayBefore } from "../client/index.js";
 
-/** @import { Clock } from "../client/clock.js" */
-/** @import { CallOptions } from "../client/operations.js" */
+/** @import { Clock } from "../client/index.js" */
+/** @import { CallOptions } from "../client/index.js" */
 
 /**
  * @typedef {{

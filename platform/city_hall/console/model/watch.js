@@ -3,11 +3,9 @@
  * with the error beside it. It draws nothing.
  */
 
-import { delayBefore } from "../client/backoff.js";
-import { OperationError } from "../client/operations.js";
-import { Signal } from "../client/signal.js";
+import { OperationError, Signal, delayBefore } from "../client/index.js";
 
-/** @import { Clock } from "../client/clock.js" */
+/** @import { Clock } from "../client/index.js" */
 
 /**
  * @template T

@@ -2,7 +2,7 @@
 
 import { h } from "../ui/elements.js";
 
-/** @import { Clock } from "../client/clock.js" */
+/** @import { Clock } from "../client/index.js" */
 /** @import { Access } from "../model/access.js" */
 /** @import { Route } from "../model/routes.js" */
 /** @import { Child } from "../ui/elements.js" */

@@ -1,13 +1,13 @@
 /** The channels as stops on a line, with how much is unread on each. */
 
-import { wordsFor } from "../client/channel_words.js";
-import { FOR_YOU } from "../client/places.js";
-import { counted } from "../client/words.js";
+import { wordsFor } from "../model/channel_words.js";
+import { FOR_YOU } from "../model/places.js";
+import { counted } from "../model/words.js";
 import { h } from "./elements.js";
 import { linkTo } from "./route.js";
 
-/** @import { City } from "../client/city.js" */
-/** @import { Item } from "../client/threads.js" */
+/** @import { Talk } from "../model/talk.js" */
+/** @import { Item } from "../model/threads.js" */
 
 /**
  * @typedef {{ element: HTMLElement, link: HTMLAnchorElement, badge: HTMLElement, unread: Set<string> }} Stop
@@ -21,16 +21,16 @@ export class ChannelList {
   /** @type {Map<string, Stop>} */
   #stops = new Map();
   #current = "";
-  #city;
+  #talk;
 
   /**
    * @param {string[]} channels
-   * @param {City} city
+   * @param {Talk} talk
    */
-  constructor(channels, city) {
-    this.#city = city;
+  constructor(channels, talk) {
+    this.#talk = talk;
     for (const channel of [...channels, FOR_YOU]) this.#add(channel);
-    city.threads.changed.listen(({ channel, item, isNew }) => this.#noticed(channel, item, isNew));
+    talk.threads.changed.listen(({ channel, item, isNew }) => this.#noticed(channel, item, isNew));
   }
 
   /** How much is unread on all channels together. */
@@ -66,7 +66,7 @@ export class ChannelList {
    */
   #noticed(channel, item, isNew) {
     const stop = this.#stops.get(channel);
-    if (stop?.unread.has(item.id) && !this.#city.threads.of(channel).includes(item)) {
+    if (stop?.unread.has(item.id) && !this.#talk.threads.of(channel).includes(item)) {
       stop.unread.delete(item.id);
       this.#mark(stop);
     }

@@ -1,6 +1,6 @@
 /** The channels drawn as the map of a small railway: from you to the guide, and on to each pillar. */
 
-import { wordsFor } from "../client/channel_words.js";
+import { wordsFor } from "../model/channel_words.js";
 import { svg } from "./elements.js";
 
 const ROW = 44;

@@ -1,14 +1,14 @@
 /**
- * The field one writes in. Each channel keeps its own draft; what is sent, and when, is the city's business.
+ * The field one writes in. Each channel keeps its own draft; what is sent, and when, is the client's business.
  */
 
-import { wordsFor } from "../client/channel_words.js";
-import { MOST_WAITING } from "../client/outgoing.js";
-import { counted } from "../client/words.js";
+import { wordsFor } from "../model/channel_words.js";
+import { MOST_WAITING } from "../model/outbox.js";
+import { counted } from "../model/words.js";
 import { h } from "./elements.js";
 import { icon } from "./icons.js";
 
-/** @import { City } from "../client/city.js" */
+/** @import { Talk } from "../model/talk.js" */
 
 export class Composer {
   #field = h("textarea", {
@@ -21,16 +21,16 @@ export class Composer {
   element = h("form", { class: "composer", onsubmit: (/** @type {Event} */ event) => this.#submit(event) },
     h("div", { class: "field" }, this.#field, this.#button), this.#hint);
 
-  #city;
+  #talk;
   #channel = "";
   /** @type {Map<string, string>} */
   #drafts = new Map();
 
-  /** @param {City} city */
-  constructor(city) {
-    this.#city = city;
-    city.connection.changed.listen(() => this.#tell());
-    city.outgoing.changed.listen(() => this.#tell());
+  /** @param {Talk} talk */
+  constructor(talk) {
+    this.#talk = talk;
+    talk.city.on("state", () => this.#tell());
+    talk.outbox.changed.listen(() => this.#tell());
   }
 
   /** @param {string} channel */
@@ -51,7 +51,7 @@ export class Composer {
 
   /** Sends a text as if it had been typed. @param {string} text */
   say(text) {
-    if (text.trim() && this.#city.say(this.#channel, text.trim())) return true;
+    if (text.trim() && this.#talk.say(this.#channel, text.trim())) return true;
     this.#tell();
     return false;
   }
@@ -76,10 +76,10 @@ export class Composer {
   }
 
   #tell() {
-    const { connection, outgoing } = this.#city;
-    const waiting = outgoing.waiting;
-    const isAway = connection.state.phase !== "connected";
-    this.#hint.textContent = outgoing.isFull ? `${MOST_WAITING} messages wait already; no more are taken now.`
+    const { city, outbox } = this.#talk;
+    const waiting = outbox.waiting;
+    const isAway = city.state.phase !== "connected";
+    this.#hint.textContent = outbox.isFull ? `${MOST_WAITING} messages wait already; no more are taken now.`
       : isAway && waiting > 0 ? `${counted(waiting, "message")} will be sent once the connection is back.`
       : isAway ? "Not connected: what you write waits, and is sent then."
       : "Enter sends, Shift + Enter starts a new line";

@@ -1,7 +1,7 @@
 /** The place to talk: a conversation at a time, what one writes, and the frames beside it, around one city. */
 
-import { nameOf, wordsFor } from "../client/channel_words.js";
-import { FOR_YOU } from "../client/places.js";
+import { nameOf, wordsFor } from "../model/channel_words.js";
+import { FOR_YOU } from "../model/places.js";
 import { ChannelList } from "./channel_list.js";
 import { Composer } from "./composer.js";
 import { h } from "./elements.js";
@@ -11,13 +11,13 @@ import { Link } from "./link.js";
 import { channelIn } from "./route.js";
 import { ThreadView } from "./thread_view.js";
 
-/** @import { City } from "../client/city.js" */
-/** @import { Change } from "../client/threads.js" */
+/** @import { Talk } from "../model/talk.js" */
+/** @import { Change } from "../model/threads.js" */
 /** @import { Announcer } from "./announcer.js" */
 
 /**
  * @typedef {{
- *   city: City, channels: string[], signal: AbortSignal, announcer: Announcer,
+ *   talk: Talk, channels: string[], signal: AbortSignal, announcer: Announcer,
  *   signOut: () => void, staySignedIn: () => Promise<void>,
  * }} Parts  `signal` ends the page's listening on the window
  */
@@ -43,18 +43,18 @@ export class ConsolePage {
 
   /** @param {Parts} parts */
   constructor(parts) {
-    const { city, channels, announcer, signOut, staySignedIn } = parts;
+    const { talk, channels, announcer, signOut, staySignedIn } = parts;
     this.#parts = parts;
     this.#announcer = announcer;
-    this.#composer = new Composer(city);
-    this.#thread = new ThreadView(city, (text) => this.#composer.say(text));
-    this.#channels = new ChannelList(channels, city);
-    this.#frames = new FramesPanel(city.frames, () => this.#showFrames(false));
+    this.#composer = new Composer(talk);
+    this.#thread = new ThreadView(talk, (text) => this.#composer.say(text));
+    this.#channels = new ChannelList(channels, talk);
+    this.#frames = new FramesPanel(talk.frames, () => this.#showFrames(false));
     this.#framesButton = h("button", {
       class: "small quiet frames-button", "aria-expanded": "false",
       onclick: () => this.#showFrames(!this.element.hasAttribute("data-frames")),
     }, icon("frames"), "Frames");
-    const link = new Link(city, this.#announcer, staySignedIn);
+    const link = new Link(talk, this.#announcer, staySignedIn);
     this.nav = this.#channels.element;
     this.footer = h("p", { class: "holder" }, this.#who,
       h("button", { class: "small quiet", onclick: signOut }, "Sign out"));
@@ -69,15 +69,14 @@ export class ConsolePage {
   }
 
   #listen() {
-    const { city, signal } = this.#parts;
-    addEventListener("online", () => city.connection.hurry(), { signal });
+    const { talk, signal } = this.#parts;
     document.addEventListener("visibilitychange", () => this.#lookedAt(), { signal });
     addEventListener("keydown", ({ key }) => key === "Escape" && this.#showFrames(false), { signal });
-    city.connection.changed.listen((state) => {
+    talk.city.on("state", (state) => {
       this.element.dataset.link = state.phase;
       if (state.phase === "connected") this.#who.textContent = state.welcome.user_id;
     });
-    city.threads.changed.listen((change) => {
+    talk.threads.changed.listen((change) => {
       this.#announce(change);
       this.#title();
     });
@@ -122,7 +121,6 @@ export class ConsolePage {
 
   #lookedAt() {
     if (document.hidden) return;
-    this.#parts.city.connection.hurry();
     if (this.#isShown) this.#channels.lookedAt();
     this.#title();
   }

@@ -2,7 +2,7 @@
 
 import { h } from "./elements.js";
 
-/** @import { WrongField } from "../client/operations.js" */
+/** @import { WrongField } from "../client/index.js" */
 
 let count = 0;
 

@@ -1,9 +1,9 @@
 /** One frame in the panel: a line that opens to the whole of it, formatted only then. */
 
-import { pretty } from "../client/frame_log.js";
+import { pretty } from "../model/frame_log.js";
 import { h, stopwatchTime } from "./elements.js";
 
-/** @import { Entry } from "../client/frame_log.js" */
+/** @import { Entry } from "../model/frame_log.js" */
 
 const ARROWS = {
   in: { text: "←", label: "received" },

@@ -2,13 +2,13 @@
  * The frames as they pass: filtered, paused, opened, copied. Keeps no more rows than the log keeps frames.
  */
 
-import { MOST_ENTRIES, matches } from "../client/frame_log.js";
-import { counted } from "../client/words.js";
+import { MOST_ENTRIES, matches } from "../model/frame_log.js";
+import { counted } from "../model/words.js";
 import { h } from "./elements.js";
 import { frameRow } from "./frame_row.js";
 import { icon } from "./icons.js";
 
-/** @import { Entry, FrameLog } from "../client/frame_log.js" */
+/** @import { Entry, FrameLog } from "../model/frame_log.js" */
 
 const QUIET_TYPES = new Set(["heartbeat", "pong"]);
 

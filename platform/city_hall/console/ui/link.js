@@ -2,11 +2,11 @@
  * Says how the connection is doing, lets one hurry it, and tells its news. It watches; it decides nothing.
  */
 
-import { describe } from "../client/link_words.js";
+import { describe } from "../model/link_words.js";
 import { clockTime, h } from "./elements.js";
 
-/** @import { City } from "../client/city.js" */
-/** @import { News } from "../client/telling.js" */
+/** @import { Talk } from "../model/talk.js" */
+/** @import { News } from "../model/telling.js" */
 /** @import { Announcer } from "./announcer.js" */
 
 const NEWS_MS = 7000;
@@ -23,7 +23,7 @@ export class Link {
   /** What needs a whole line: there only when there is something to say. */
   strip = h("div", { class: "strip", hidden: true }, this.#lines, this.#hurry, this.#stay);
 
-  #city;
+  #talk;
   #announcer;
   #staySignedIn;
   /** @type {(News & { until: number })[]} */
@@ -34,18 +34,20 @@ export class Link {
   #timer = 0;
 
   /**
-   * @param {City} city
+   * @param {Talk} talk
    * @param {Announcer} announcer
    * @param {() => Promise<void>} staySignedIn renews the session
    */
-  constructor(city, announcer, staySignedIn) {
-    this.#city = city;
+  constructor(talk, announcer, staySignedIn) {
+    this.#talk = talk;
     this.#announcer = announcer;
     this.#staySignedIn = staySignedIn;
-    city.connection.changed.listen(() => this.#show());
-    city.connection.lost.listen(() => (this.#news = this.#news.filter(({ tone }) => tone === "bad")));
-    city.news.listen((news) => this.#tell(news));
-    city.expiring.listen((at) => {
+    talk.city.on("state", ({ phase }) => {
+      if (phase === "waiting") this.#news = this.#news.filter(({ tone }) => tone === "bad");
+      this.#show();
+    });
+    talk.news.listen((news) => this.#tell(news));
+    talk.expiring.listen((at) => {
       this.#endsAt = Date.parse(at);
       this.#show();
     });
@@ -61,8 +63,8 @@ export class Link {
 
   #show() {
     const now = Date.now();
-    const { phase } = this.#city.connection.state;
-    const { light, word, sentence, canHurry } = describe(this.#city.connection.state, now);
+    const { phase } = this.#talk.city.state;
+    const { light, word, sentence, canHurry } = describe(this.#talk.city.state, now);
     const isExpiring = phase === "connected" && this.#endsAt !== null;
     this.#news = this.#news.filter(({ until }) => until > now);
     this.indicator.dataset.light = light;
@@ -107,7 +109,7 @@ export class Link {
   }
 
   #hurryUp() {
-    this.#city.connection.reconnectNow();
+    this.#talk.city.reconnect();
   }
 
   async #renew() {

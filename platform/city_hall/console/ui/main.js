@@ -3,16 +3,15 @@
  * in, a conversation, or one of the operator's.
  */
 
-import { realClock } from "../client/clock.js";
-import { call } from "../client/operations.js";
-import * as session from "../client/session.js";
+import { call, realClock } from "../client/index.js";
 import { Access } from "../model/access.js";
+import * as session from "../model/session.js";
 import { show } from "./elements.js";
 import { Shell } from "./shell.js";
 import { noAnswerPage, signInPage } from "./sign_in.js";
 import { visit } from "./visit.js";
 
-/** @import { Desk } from "../client/session.js" */
+/** @import { Desk } from "../model/session.js" */
 /** @import { ConsolePage } from "./console_page.js" */
 
 const access = new Access({

@@ -1,9 +1,9 @@
 /** Draws an agent's text, and redraws only the blocks that changed while it is being written. */
 
-import { blocksOf } from "../client/markup.js";
+import { blocksOf } from "../model/markup.js";
 import { h } from "./elements.js";
 
-/** @import { Block, Span } from "../client/markup.js" */
+/** @import { Block, Span } from "../model/markup.js" */
 
 export class Prose {
   element = h("div", { class: "prose" });

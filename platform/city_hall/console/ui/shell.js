@@ -3,7 +3,7 @@
  * names. Pages come and go whole; each is ended when another one takes its place.
  */
 
-import { realClock } from "../client/clock.js";
+import { realClock } from "../client/index.js";
 import { addressOf, routeOf } from "../model/routes.js";
 import { DIRECTORY, entryOf } from "../pages/directory.js";
 import { gate } from "../pages/gate.js";

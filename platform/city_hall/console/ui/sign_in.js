@@ -3,7 +3,7 @@
 import { cityMap } from "./city_map.js";
 import { h } from "./elements.js";
 
-/** @import { Desk } from "../client/session.js" */
+/** @import { Desk } from "../model/session.js" */
 
 const NAME = "[A-Za-z0-9._@\\-][A-Za-z0-9._~@\\-]{0,127}";
 const DEFAULT_NAME = "you";

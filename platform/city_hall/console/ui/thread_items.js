@@ -2,14 +2,15 @@
  * One entry of a conversation as an element that can be told it changed. What it says is decided elsewhere.
  */
 
-import { nameOf, wordsFor } from "../client/channel_words.js";
-import { counted, refusalInWords } from "../client/words.js";
+import { bodyOf } from "../model/bodies.js";
+import { nameOf, wordsFor } from "../model/channel_words.js";
+import { counted, refusalInWords } from "../model/words.js";
 import { clockTime, h } from "./elements.js";
 import { icon } from "./icons.js";
 import { Prose } from "./prose.js";
 
-/** @import { AnswerItem, Item, NoticeItem, PublicationItem, QuestionItem } from "../client/threads.js" */
-/** @import { Message } from "../client/outgoing.js" */
+/** @import { AnswerItem, Item, NoticeItem, PublicationItem, QuestionItem } from "../model/threads.js" */
+/** @import { Message } from "../model/outbox.js" */
 
 /**
  * @typedef {{ element: HTMLElement, update: () => void }} Drawn
@@ -73,7 +74,7 @@ function progressOf({ message, isAnswered }) {
  * @param {Actions} actions
  */
 function refusal(message, actions) {
-  const sentence = message.refusal ? refusalInWords(message.refusal, message.retryAfter) : "";
+  const sentence = message.refusal ? refusalInWords(message.refusal) : "";
   return [
     h("p", {}, sentence),
     h("div", { class: "actions" },
@@ -93,7 +94,8 @@ function answer(item) {
     h("header", {}, h("span", { class: "name" }, agent.replaceAll("_", " ")), clockTime(item.at)),
     prose.element, data, remark);
   const update = () => {
-    const { state, text, data: json } = item.answer;
+    const { state, text, payload } = item.answer;
+    const json = bodyOf(payload).data;
     element.dataset.state = state;
     element.classList.toggle("silent", state === "writing" && !text);
     element.toggleAttribute("aria-busy", state === "writing");

@@ -3,12 +3,12 @@
  * end unless the reader has scrolled away.
  */
 
-import { wordsFor } from "../client/channel_words.js";
+import { wordsFor } from "../model/channel_words.js";
 import { h } from "./elements.js";
 import { icon } from "./icons.js";
 import { drawItem } from "./thread_items.js";
 
-/** @import { City } from "../client/city.js" */
+/** @import { Talk } from "../model/talk.js" */
 /** @import { Drawn } from "./thread_items.js" */
 
 /** Pixels from the end within which a reader is taken to be at the end. */
@@ -21,7 +21,7 @@ export class ThreadView {
   #scroller = h("div", { class: "scroller", tabindex: "-1", onscroll: () => this.#scrolled() }, this.#items);
   element = h("section", { class: "thread", "aria-label": "Conversation" }, this.#scroller, this.#toEnd);
 
-  #city;
+  #talk;
   #ask;
   #channel = "";
   /** @type {Map<string, Drawn>} */
@@ -32,14 +32,14 @@ export class ThreadView {
   #followsEnd = true;
 
   /**
-   * @param {City} city
+   * @param {Talk} talk
    * @param {(text: string) => void} ask what a suggested question does
    */
-  constructor(city, ask) {
-    this.#city = city;
+  constructor(talk, ask) {
+    this.#talk = talk;
     this.#ask = ask;
     new ResizeObserver(() => this.#followsEnd && this.#scrollToEnd()).observe(this.#scroller);
-    city.threads.changed.listen(({ channel, item, isNew }) => {
+    talk.threads.changed.listen(({ channel, item, isNew }) => {
       if (channel !== this.#channel) return;
       if (isNew && item.kind === "question") this.#followsEnd = true;
       this.#stale.add(item.id);
@@ -67,7 +67,7 @@ export class ThreadView {
   }
 
   #draw() {
-    const items = this.#city.threads.of(this.#channel);
+    const items = this.#talk.threads.of(this.#channel);
     const elements = items.map((item) => {
       const known = this.#drawn.get(item.id);
       if (known && this.#stale.has(item.id)) known.update();
@@ -106,11 +106,11 @@ export class ThreadView {
 
   #actions = {
     /** @param {string} key */
-    sendAgain: (key) => this.#city.outgoing.sendAgain(key),
-    /** @param {import("../client/outgoing.js").Message} message */
+    sendAgain: (key) => this.#talk.outbox.sendAgain(key),
+    /** @param {import("../model/outbox.js").Message} message */
     discard: (message) => {
-      this.#city.outgoing.discard(message.key);
-      this.#city.threads.remove(message.channel, message.key);
+      this.#talk.outbox.discard(message.key);
+      this.#talk.threads.remove(message.channel, message.key);
     },
   };
 

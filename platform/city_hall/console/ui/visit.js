@@ -3,14 +3,14 @@
  * keeps.
  */
 
-import { City } from "../client/city.js";
-import { realClock } from "../client/clock.js";
-import { Keepsake } from "../client/keepsake.js";
-import * as session from "../client/session.js";
+import { City } from "../client/index.js";
+import { Keepsake } from "../model/keepsake.js";
+import * as session from "../model/session.js";
+import { Talk, answersIn } from "../model/talk.js";
 import { ConsolePage } from "./console_page.js";
 
-/** @import { State } from "../client/connection.js" */
-/** @import { Desk } from "../client/session.js" */
+/** @import { State } from "../client/index.js" */
+/** @import { Desk } from "../model/session.js" */
 /** @import { Announcer } from "./announcer.js" */
 
 const SESSION_OVER = 4501;
@@ -26,23 +26,25 @@ export function visit({ channels }, { userId, leave, announcer }) {
   const keepsake = new Keepsake(sessionStorage);
   const found = keepsake.read();
   const kept = userId && found?.userId !== userId ? null : found;
-  const city = new City(channels, { openSocket, clock: realClock, random: Math.random }, kept ?? {});
-  const keep = () => keepsake.write(city.keep());
+  const city = new City(undefined, kept ? { past: kept.past, answers: answersIn(kept) } : {});
+  const talk = new Talk(city, channels, kept ?? {});
+  const keep = () => keepsake.write(talk.keep());
 
   /** @param {string} sentence */
   const end = (sentence) => {
     ended.abort();
+    city.close();
     leave(sentence);
   };
   const signOut = async () => {
-    city.connection.stop();
+    city.end();
     keepsake.clear();
     const isClosed = await session.close().then(() => true, () => false);
     end(isClosed ? "You are signed out." : STILL_OPEN);
   };
   const staySignedIn = async () => {
     await session.open(userId);
-    city.connection.renew();
+    city.renew();
   };
   /** @param {State} state */
   const follow = (state) => {
@@ -53,12 +55,10 @@ export function visit({ channels }, { userId, leave, announcer }) {
     end(state.verdict.sentence);
   };
 
-  city.connection.changed.listen(follow);
+  city.on("state", follow);
   addEventListener("pagehide", keep, { signal: ended.signal });
   document.addEventListener("visibilitychange", keep, { signal: ended.signal });
-  const page = new ConsolePage({ city, channels, announcer, signal: ended.signal, signOut, staySignedIn });
-  city.connection.start(kept?.connectionId);
-  return page;
+  return new ConsolePage({ talk, channels, announcer, signal: ended.signal, signOut, staySignedIn });
 }
 
 /**
@@ -71,12 +71,4 @@ function startAfresh(keepsake, ended) {
   ended.abort();
   keepsake.clear();
   location.reload();
-}
-
-/** @param {string} resume */
-function openSocket(resume) {
-  const address = new URL("/ws", location.href);
-  address.protocol = location.protocol === "https:" ? "wss:" : "ws:";
-  if (resume) address.searchParams.set("resume", resume);
-  return new WebSocket(address);
 }

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { OperationError, call } from "../../platform/city_hall/console/client/operations.js";
+import { OperationError } from "../../platform/city_hall/console/client/errors.js";
+import { call } from "../../platform/city_hall/console/client/operations.js";
 
 const CITY = "http://city.test";
 const NAME = "post_office.list_channels";

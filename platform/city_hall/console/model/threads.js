@@ -1,12 +1,10 @@
 /** What stands in each channel's conversation, in reading order and bounded. Values for a page to draw. */
 
-import { newKey } from "./frames.js";
-import { Signal } from "./signal.js";
+import { Signal, newKey } from "../client/index.js";
 
-/** @import { Answer } from "./answers.js" */
+/** @import { Answer, Sender } from "../client/index.js" */
 /** @import { Body } from "./bodies.js" */
-/** @import { Message } from "./outgoing.js" */
-/** @import { Sender } from "./protocol.js" */
+/** @import { Message } from "./outbox.js" */
 
 /**
  * @typedef {{ kind: "question", id: string, at: number, message: Message, isAnswered: boolean }} QuestionItem

@@ -1,9 +1,8 @@
 /** The latest frames for people to look into: bounded in number and in size, and without anything secret. */
 
-import { byteLength } from "./frames.js";
-import { Signal } from "./signal.js";
+import { Signal } from "../client/index.js";
 
-/** @import { Passing } from "./connection.js" */
+/** @import { Passing } from "../client/index.js" */
 
 /**
  * @typedef {{
@@ -36,7 +35,7 @@ export class FrameLog {
   add({ direction, text }, at) {
     const shown = direction === "note" ? text : withoutSecrets(text);
     const entry = {
-      number: (this.#number += 1), at, direction, type: typeOf(text, direction), bytes: byteLength(text),
+      number: (this.#number += 1), at, direction, type: typeOf(text, direction), bytes: new TextEncoder().encode(text).length,
       text: shown.length > MOST_TEXT ? `${shown.slice(0, MOST_TEXT)}…` : shown,
     };
     this.entries.push(entry);

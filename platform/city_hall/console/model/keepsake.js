@@ -3,18 +3,17 @@
  * more reconnection. Nothing secret is among it, and it goes when one signs out or the tab is closed.
  */
 
-/** @import { Position } from "./protocol.js" */
+/** @import { Past } from "../client/index.js" */
 /** @import { Item } from "./threads.js" */
 
 /**
  * @typedef {{
- *   userId: string, connectionId: string, positions: [string, Position][], conversations: [string, string][],
- *   threads: [string, Item[]][],
+ *   userId: string, past: Past, conversations: [string, string][], threads: [string, Item[]][],
  * }} Kept
  */
 
 const NAME = "smart-city.console";
-const VERSION = 1;
+const VERSION = 2;
 
 export class Keepsake {
   #storage;

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { Connection, STEADY_MS, WELCOME_MS } from "../../platform/city_hall/console/client/connection.js";
+import { Connection, PROBE_MS, STEADY_MS, WELCOME_MS } from "../../platform/city_hall/console/client/connection.js";
 import { World, welcome } from "./world.js";
 
 function started(luck = 0.5) {
@@ -121,6 +121,20 @@ test("two heartbeats of silence are a loss; anything heard puts it off", () => {
   world.clock.pass(1);
   assert.equal(connection.state.phase, "waiting");
   assert.equal(world.sockets[0].closed, 1005);
+});
+
+test("a hint makes a waiting connection come back, and a living one prove that it lives", () => {
+  const { world, connection } = connected();
+  connection.hurry();
+  assert.deepEqual(world.socket.sent, [{ type: "ping" }]);
+  world.socket.says({ type: "pong" });
+  world.clock.pass(PROBE_MS);
+  assert.equal(connection.state.phase, "connected");
+  connection.hurry();
+  world.clock.pass(PROBE_MS);
+  assert.equal(connection.state.phase, "waiting");
+  connection.hurry();
+  assert.equal(connection.state.phase, "connecting");
 });
 
 test("a platform that never welcomes is left after a while", () => {

@@ -1,6 +1,6 @@
 /** What of a payload a person reads: its text, and whatever else it carries as JSON. */
 
-/** @import { Payload } from "./protocol.js" */
+/** @import { Payload } from "../client/index.js" */
 
 /** @typedef {{ text: string, data: string }} Body  either may be empty */
 

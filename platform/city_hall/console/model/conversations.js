@@ -1,6 +1,6 @@
 /** One conversation for each channel, under an id that means nothing to anybody else. */
 
-import { newKey } from "./frames.js";
+import { newKey } from "../client/index.js";
 
 export class Conversations {
   /** @type {Map<string, string>} */

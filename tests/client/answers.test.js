@@ -42,11 +42,19 @@ test("a page that joins late begins with the snapshot", () => {
   assert.deepEqual([answer.text, answer.hasGap], ["Hello!", false]);
 });
 
-test("a missing part is noticed, and mended by a snapshot or the end", () => {
-  const torn = [start(), delta(1, "Hel"), delta(3, "wor")];
-  assert.equal(after(...torn).hasGap, true);
-  assert.equal(after(...torn, delta(4, "Hello, world", { snapshot: true })).hasGap, false);
-  assert.equal(after(...torn, end("Hello, world")).hasGap, false);
+test("a missing part is noticed, nothing is shown beyond it, and a snapshot or the end mend it", () => {
+  const torn = [start(), delta(1, "Hel"), delta(3, "wor"), delta(4, "ld")];
+  assert.deepEqual([after(...torn).hasGap, after(...torn).text], [true, "Hel"]);
+  const mended = after(...torn, delta(5, "Hello, world", { snapshot: true }), delta(6, "!"));
+  assert.deepEqual([mended.hasGap, mended.text], [false, "Hello, world!"]);
+  assert.deepEqual([after(...torn, end("Hello, world")).hasGap], [false]);
+});
+
+test("text only grows within an edition", () => {
+  assert.equal(after(start(), delta(1, "Hel"), end("Hello")).edition, 0);
+  assert.equal(after(start(), delta(1, "Hel"), end("Goodbye")).edition, 1);
+  const again = { message_id: "a-2" };
+  assert.equal(after(start(), delta(1, "Hel"), error({ retrying: true }), start(again)).edition, 1);
 });
 
 test("frames that come twice change nothing", () => {
@@ -86,9 +94,9 @@ test("the end of an interrupted answer still counts, whatever log brings it", ()
   assert.deepEqual([answer.state, answer.text], ["done", "Hello"]);
 });
 
-test("what an answer carries beside its words is kept as data", () => {
-  const answer = after(end("Three.", { payload: { message: "Three.", count: 3 } }));
-  assert.deepEqual(JSON.parse(answer.data), { count: 3 });
+test("an end without words of its own keeps what was written, with what else it carries", () => {
+  const answer = after(start(), delta(1, "Three."), end("", { payload: { count: 3 } }));
+  assert.deepEqual([answer.text, answer.payload], ["Three.", { count: 3 }]);
 });
 
 test("only so many answers are remembered", () => {

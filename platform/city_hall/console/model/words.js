@@ -3,7 +3,7 @@
  * sentence.
  */
 
-/** @import { Refusal } from "./protocol.js" */
+/** @import { Refusal } from "../client/index.js" */
 
 /** @type {Record<string, string>} */
 const REFUSALS = {
@@ -26,9 +26,8 @@ const GAPS = {
 
 /**
  * @param {Refusal} refusal
- * @param {number} retryAfter seconds; 0 when unknown
  */
-export function refusalInWords({ code, message }, retryAfter = 0) {
+export function refusalInWords({ code, message, retryAfter = 0 }) {
   const sentence = REFUSALS[code] ?? message;
   return retryAfter > 0 ? `${sentence} Try again in ${seconds(retryAfter)}.` : sentence;
 }

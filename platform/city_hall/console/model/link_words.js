@@ -1,6 +1,6 @@
 /** The state of a connection in words. */
 
-/** @import { State } from "./connection.js" */
+/** @import { State } from "../client/index.js" */
 
 /**
  * @typedef {{

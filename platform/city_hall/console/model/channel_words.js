@@ -2,7 +2,7 @@
 
 import { FOR_YOU } from "./places.js";
 
-/** @import { Sender } from "./protocol.js" */
+/** @import { Sender } from "../client/index.js" */
 
 /**
  * @typedef {{

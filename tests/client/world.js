@@ -1,6 +1,6 @@
 /** A world that a test owns: its time, its chance, and sockets whose other end the test holds. */
 
-import { City } from "../../platform/city_hall/console/client/city.js";
+import { City } from "../../platform/city_hall/console/client/index.js";
 
 export class FakeClock {
   #now = 1_000_000;
@@ -41,8 +41,9 @@ export class FakeSocket {
   onmessage = null;
   onclose = null;
 
-  constructor(resume) {
+  constructor(resume, token) {
     this.resume = resume;
+    this.token = token;
   }
 
   send(text) {
@@ -73,8 +74,8 @@ export class World {
   clock = new FakeClock();
   sockets = [];
   random = () => this.luck;
-  openSocket = (resume) => {
-    const socket = new FakeSocket(resume);
+  openSocket = (resume, token) => {
+    const socket = new FakeSocket(resume, token);
     this.sockets.push(socket);
     return socket;
   };
@@ -100,19 +101,29 @@ export function welcome(connectionId = "c-1", more = {}) {
 }
 
 /** A city whose first connection is up, subscribed at offset 40 of every channel. */
-export function connectedCity(channels = ["guide", "pillar:content"]) {
+export async function connectedCity(channels = ["guide", "pillar:content"], options = {}) {
   const world = new World();
-  const city = new City(channels, world);
-  const news = [];
-  city.news.listen(({ text }) => news.push(text));
-  city.connection.start();
+  const city = new City("http://city.test", { world, ...options });
+  if (channels.length > 0) city.subscribe(channels);
+  await null;
   join(world.socket);
-  return { world, city, news };
+  return { world, city };
 }
+
+/** What is told of these kinds from now on, in order. */
+export function told(city, ...kinds) {
+  const all = [];
+  for (const kind of kinds) city.on(kind, (value) => all.push([kind, value]));
+  return all;
+}
+
+/** Lets everything happen that waits for nothing but its turn. */
+export const settled = () => new Promise((resolve) => setImmediate(resolve));
 
 /** The platform's side of getting connected; `outcomes` replace the plain "joined at 40". */
 export function join(socket, { id = "c-1", outcomes = {}, ...more } = {}) {
   socket.says(welcome(id, more));
+  if (!socket.last("subscribe")) return;
   const { id: asked, channels } = socket.last("subscribe");
   const joined = Object.keys(channels).map((log) => [log, outcomes[log] ?? { offset: 40, epoch: "e" }]);
   socket.says({ type: "ack", id: asked, channels: Object.fromEntries(joined) });

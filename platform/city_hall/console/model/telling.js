@@ -1,12 +1,11 @@
 /** Puts what befell a channel into words, where a person will see it: in its conversation, and as news. */
 
+import { Signal } from "../client/index.js";
 import { wordsFor } from "./channel_words.js";
 import { placeOf } from "./places.js";
-import { Signal } from "./signal.js";
 import { counted, gapInWords, refusalInWords } from "./words.js";
 
-/** @import { Clock } from "./clock.js" */
-/** @import { Refusal } from "./protocol.js" */
+/** @import { Refusal } from "../client/index.js" */
 /** @import { Threads } from "./threads.js" */
 
 /** @typedef {{ tone: "good" | "bad", text: string }} News  worth a line, not worth keeping */
@@ -16,15 +15,17 @@ export class Telling {
   news = new Signal();
 
   #threads;
-  #clock;
+  #now;
+  /** Channels that cannot be heard for the moment: said once. @type {Set<string>} */
+  #unheard = new Set();
 
   /**
    * @param {Threads} threads
-   * @param {Clock} clock
+   * @param {() => number} now
    */
-  constructor(threads, clock) {
+  constructor(threads, now) {
     this.#threads = threads;
-    this.#clock = clock;
+    this.#now = now;
   }
 
   /** @param {number} messages */
@@ -44,29 +45,31 @@ export class Telling {
   }
 
   /**
-   * @param {string} log that cannot be listened to
+   * @param {string} log that cannot be listened to for the moment
    * @param {Refusal} refusal
    */
-  closed(log, refusal) {
+  unheard(log, refusal) {
+    if (this.#unheard.has(log)) return;
+    this.#unheard.add(log);
     this.#notice(log, "error", `This channel cannot be heard now. ${refusalInWords(refusal)}`);
+  }
+
+  /** @param {string} log that is listened to */
+  heard(log) {
+    this.#unheard.delete(log);
   }
 
   /**
    * @param {string} channel
-   * @param {string} message
+   * @param {Refusal} refusal
    */
-  ended(channel, message) {
+  ended(channel, { message }) {
     this.#notice(channel, "error", `The platform ended this channel for you: ${message}`);
   }
 
-  /**
-   * A refusal that belongs to nothing one can see.
-   *
-   * @param {Refusal} refusal
-   * @param {number | undefined} retryAfter
-   */
-  refused(refusal, retryAfter) {
-    this.news.emit({ tone: "bad", text: refusalInWords(refusal, retryAfter) });
+  /** A refusal that belongs to nothing one can see. @param {Refusal} refusal */
+  refused(refusal) {
+    this.news.emit({ tone: "bad", text: refusalInWords(refusal) });
   }
 
   /**
@@ -75,6 +78,6 @@ export class Telling {
    * @param {string} text
    */
   #notice(log, tone, text) {
-    this.#threads.notice(placeOf(log), { tone, text, at: this.#clock.now() });
+    this.#threads.notice(placeOf(log), { tone, text, at: this.#now() });
   }
 }
