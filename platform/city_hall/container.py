@@ -20,6 +20,7 @@ from city_hall.surfaces.catalogue import Catalogue
 from foundations.invocation import Invocation
 from foundations.lease import Lease
 from foundations.operations import operations_of
+from foundations.rates import Rate
 from foundations.settings import Settings
 from foundations.supervision import Tasks
 from foundations.telemetry import Counters, Exposition
@@ -47,7 +48,7 @@ from smart_city.post_office.log.bus import Announcer
 from smart_city.post_office.operations import Agents, Connections, Observing, Publishing
 from smart_city.traffic_cop.analytics import Analytics, Recorder
 from smart_city.traffic_cop.identities import Identities
-from smart_city.traffic_cop.limits import Limits, Rate
+from smart_city.traffic_cop.limits import Limits
 from smart_city.traffic_cop.operations import TrafficCop
 from smart_city.traffic_cop.service_tokens import ServiceTokens
 from smart_city.traffic_cop.sessions import Sessions

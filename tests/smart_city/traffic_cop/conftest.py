@@ -8,9 +8,10 @@ from types import MappingProxyType
 
 import pytest
 
+from foundations.rates import Rate
 from foundations.valkey import Valkey
 from smart_city.traffic_cop.identities import Identities
-from smart_city.traffic_cop.limits import Limits, Rate
+from smart_city.traffic_cop.limits import Limits
 from smart_city.traffic_cop.operations import TrafficCop
 from smart_city.traffic_cop.service_tokens import ServiceTokens
 from smart_city.traffic_cop.sessions import Issued, Sessions

@@ -11,8 +11,9 @@ from time import monotonic
 import pytest
 
 from foundations.errors import RateLimited, Unavailable
+from foundations.rates import Rate
 from foundations.valkey import Valkey
-from smart_city.traffic_cop.limits import Bucket, Limits, Rate
+from smart_city.traffic_cop.limits import Bucket, Limits
 from tests.smart_city.traffic_cop.conftest import eventually
 from tests.support.valkey import ValkeyServer
 

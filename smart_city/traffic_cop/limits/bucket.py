@@ -12,17 +12,14 @@ human speed cost no round trip at all, and what may go unaccounted is a fiftieth
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
-from collections.abc import Mapping
 from dataclasses import dataclass
 from time import monotonic
 from typing import NamedTuple
 
 from foundations.errors import Overloaded, RateLimited, Unavailable
+from foundations.rates import Rate
 from foundations.valkey import Script, Valkey
 
-MAX_BUCKETS = 100_000
-"""Kept here. One that is dropped loses a slice of credit or of debt, nothing more."""
 _SLICE_SECONDS = 0.1
 _LASTS = 50
 """Credit lasts fifty times as long as it took to accrue: five seconds for a tenth of a second's worth."""
@@ -32,14 +29,6 @@ _AWAY_SECONDS = 1.0
 """After a failure nobody asks for so long."""
 _PATIENCE = 0.5
 """Seconds after which a Valkey that does not answer counts as away."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rate:
-    """So many a second in the long run, so many at once."""
-
-    per_second: float
-    burst: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,57 +47,7 @@ class _Slip(NamedTuple):
     wait: float
 
 
-class Limits:
-    """All buckets. ``users`` and ``services`` have the rates by the names of limits."""
-
-    def __init__(
-        self,
-        valkey: Valkey,
-        *,
-        users: Mapping[str, Rate],
-        services: Mapping[str, Rate],
-        most: int = MAX_BUCKETS,
-    ) -> None:
-        self._bank = _Bank(valkey)
-        self._users = dict(users)
-        self._services = dict(services)
-        self._most = most
-        self._buckets: OrderedDict[tuple[str, str], Bucket] = OrderedDict()
-
-    def bucket(self, subject: str, limit: str) -> Bucket:
-        """The bucket of ``subject`` under the limit of this name; keep it, or ask again each time."""
-        key = (subject, limit)
-        bucket = self._buckets.get(key)
-        if bucket is None:
-            bucket = self._buckets[key] = Bucket(self._bank, subject, limit, self.rate(subject, limit))
-            if len(self._buckets) > self._most:
-                self._buckets.popitem(last=False)
-        else:
-            self._buckets.move_to_end(key)
-        return bucket
-
-    def rate(self, subject: str, limit: str) -> Rate:
-        """What ``subject`` is held to.
-
-        Raises:
-            KeyError: there is no limit of this name.
-        """
-        return (self._services if subject.startswith("~") else self._users)[limit]
-
-    async def peek(self, subject: str, limit: str) -> Standing:
-        """How ``subject`` stands, as seen from this instance; others may have a slice of its credit in hand.
-
-        Raises:
-            Unavailable: Valkey is away.
-        """
-        rate = self.rate(subject, limit)
-        slip = await self._bank.look(subject, limit, rate)
-        here = self._buckets.get((subject, limit))
-        remaining = min(rate.burst, slip.level + (here.balance if here else 0))
-        return Standing(max(0, remaining), 0.0 if remaining > 0 else max(slip.wait, 0.001))
-
-
-class _Bank:
+class Bank:
     """Where the credit comes from: one script call each time, and none for a moment after one has failed."""
 
     def __init__(self, valkey: Valkey) -> None:
@@ -148,7 +87,7 @@ class Bucket:
         "_waiting", "limit", "rate", "slice", "subject",
     )  # fmt: skip
 
-    def __init__(self, bank: _Bank, subject: str, limit: str, rate: Rate) -> None:
+    def __init__(self, bank: Bank, subject: str, limit: str, rate: Rate) -> None:
         self.subject = subject
         self.limit = limit
         self.rate = rate

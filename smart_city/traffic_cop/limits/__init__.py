@@ -1,0 +1,6 @@
+"""Rate limits: what everybody may do how often, on all instances together."""
+
+from smart_city.traffic_cop.limits.bucket import Bucket
+from smart_city.traffic_cop.limits.limits import Limits
+
+__all__ = ["Bucket", "Limits"]
