@@ -12,7 +12,7 @@
     ├── Conflict              a key used again with another body     conflict            409
     ├── StaleDelivery         the lease of a delivery lapsed         stale_delivery      409
     ├── TooLarge              above a size limit                     too_large           413
-    ├── RateLimited           above a rate; retry_after              rate_limited        429
+    ├── RateLimited           above a rate; retry_after              rate_limited        429   1013
     ├── Overloaded            a bound is reached; retry_after        overloaded          503   1013
     │   └── TooManyConnections  of one user                          overloaded          503   4029
     ├── Unavailable           a part this needs is away              unavailable         503   1013
@@ -121,9 +121,20 @@ class TooLarge(CityError):
 
 
 class RateLimited(CityError):
-    """Above a rate limit; ``retry_after`` says when there is credit again, in seconds."""
+    """Above a rate limit; ``retry_after`` says when there is credit again, in seconds.
 
-    code, status, retryable, title = "rate_limited", 429, True, "Rate limited"
+    ``limit`` names which, and allows ``quota`` in ``window`` seconds.
+    """
+
+    code, status, close_code, retryable, title = "rate_limited", 429, 1013, True, "Rate limited"
+
+    def __init__(
+        self, message: str, *, retry_after: float | None = None, limit: str = "", quota: int = 0, window: float = 0.0
+    ) -> None:
+        super().__init__(message, retry_after=retry_after)
+        self.limit = limit
+        self.quota = quota
+        self.window = window
 
 
 class Overloaded(CityError):

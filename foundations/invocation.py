@@ -35,8 +35,8 @@ _NAME_TOLD = 100
 _WORDS = {"missing": "is required", "extra_forbidden": "is not an argument of this operation"}
 
 
-class Bucket(Protocol):
-    """One caller's credit under one limit."""
+class Credit(Protocol):
+    """What a caller may still do, under all limits that it is held to."""
 
     def spend(self, n: int = 1) -> bool:
         """Takes from the credit that lies here; false when there is too little."""
@@ -50,8 +50,8 @@ class Bucket(Protocol):
 class Limits(Protocol):
     """Where credit is kept."""
 
-    def bucket(self, subject: str, limit: str) -> Bucket:
-        """The bucket of ``subject`` under the limit of this name."""
+    def credit(self, caller: Caller, limit: str, operation: str = "") -> Credit:
+        """What ``caller`` has under the limit of this name, and under that of ``operation`` if it is named."""
         ...
 
 
@@ -77,7 +77,7 @@ class Invocation:
         Raises:
             CityError: every refusal and every failure; a defect of ours is logged and becomes `Internal`.
         """
-        counters = self._counters.operation(f"{operation.service}.{operation.name}")
+        counters = self._counters.operation(operation.full_name)
         counters.count += 1
         context = current_traceparent.set(child_traceparent(traceparent))
         began = perf_counter()
@@ -92,9 +92,9 @@ class Invocation:
 
     async def _invoke(self, operation: Operation, caller: Caller, raw: bytes | str, key: str) -> Result:
         _authorise(operation, caller)
-        bucket = self._limits.bucket(caller.subject, _LIMIT)
-        if not bucket.spend():
-            await bucket.refill()
+        credit = self._limits.credit(caller, _LIMIT, operation.full_name)
+        if not credit.spend():
+            await credit.refill()
         arguments = _validated(operation, raw, key)
         try:
             async with asyncio.timeout(operation.declared.deadline) as deadline:

@@ -13,6 +13,8 @@ from typing import Any, Literal, TypeVar, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, create_model
 
+from foundations.rates import Rate
+
 LONG_SECONDS = 15.0
 """An operation that may take longer than this waits for something."""
 CallerKind = Literal["session", "service", "operator"]
@@ -24,12 +26,16 @@ ANY_TOKEN = ""
 class Caller:
     """Who calls: a user by session, a backend service by token, or the operator.
 
-    ``subject`` is the user's id, or ``~REALM`` for a service; rate limits and idempotency keys belong to it.
+    ``subject`` is the user's id, or ``~REALM`` for a service; idempotency keys belong to it. ``credential`` names
+    what a revocation names: the session's or the service token's id. It is held to the rates of its subject, and
+    within them to its own ``rates``, by the names of limits.
     """
 
     kind: CallerKind
     subject: str
+    credential: str = ""
     scopes: frozenset[str] = frozenset()
+    rates: Mapping[str, Rate] = field(default_factory=dict)
 
 
 class Arguments(BaseModel):
@@ -55,6 +61,7 @@ class Declaration:
     idempotent: bool
     deadline: float
     example: Mapping[str, Any]
+    rate: Rate | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +82,11 @@ class Operation:
         """Who may call it, for documentation: ``a token with the scope post_office.observe, or a session``."""
         scope = self.declared.scope
         return f"a token with the scope {scope}{', or a session' * self.declared.sessions}" if scope else "any token"
+
+    @property
+    def full_name(self) -> str:
+        """The operation's name among those of all services: ``post_office.list_channels``."""
+        return f"{self.service}.{self.name}"
 
     @property
     def takes_key(self) -> bool:
@@ -113,6 +125,7 @@ def operation(
     destructive: bool = False,
     idempotent: bool = False,
     deadline: float = 10.0,
+    rate: Rate | None = None,
 ) -> Callable[[Method], Method]:
     """Declares a service's method as an operation.
 
@@ -124,10 +137,12 @@ def operation(
         destructive: it takes something away from somebody.
         idempotent: calling it again with the same arguments changes nothing more.
         deadline: seconds after which the call is given up with `deadline_exceeded`.
+        rate: how often one caller may call it; without one, as often as it may call anything.
     """
     declared = Declaration(
         scope=scope, sessions=sessions, read_only=read_only, destructive=destructive,
         idempotent=idempotent or read_only, deadline=deadline, example=example,
+        rate=rate,
     )  # fmt: skip
 
     def mark(method: Method) -> Method:

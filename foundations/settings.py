@@ -16,6 +16,8 @@ from typing import Annotated, Literal
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from foundations.rates import Rate
+
 PREFIX = "SMART_CITY_"
 CLIENT_VARIABLES = frozenset({"SMART_CITY_URL", "SMART_CITY_TOKEN"})
 """What clients of a running platform read."""
@@ -105,6 +107,8 @@ class Settings(BaseSettings):
     service_messages_burst: Count = 100_000
     calls_per_second: Count = 2_000
     calls_burst: Count = 4_000
+    session_share: Annotated[float, Field(gt=0, le=1)] = 0.5
+    operation_rates: Annotated[dict[str, Rate], NoDecode] = Field(default_factory=dict)
 
     # Telling
     traffic_seconds: Seconds = 5
@@ -115,6 +119,14 @@ class Settings(BaseSettings):
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(word.strip() for word in value.split(",") if word.strip()) if isinstance(value, str) else value
+
+    @field_validator("operation_rates", mode="before")
+    @classmethod
+    def _rates(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        named = (word.partition("=") for word in value.split(",") if word.strip())
+        return {name.strip(): Rate.parse(rate.strip()) for name, _, rate in named}
 
     @classmethod
     def read(cls, **overrides: object) -> Settings:

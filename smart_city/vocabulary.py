@@ -82,11 +82,10 @@ class Grant:
 class Identity(Caller):
     """A caller of the city, as Traffic Cop has found it behind a token.
 
-    ``credential`` names what a revocation names: the session's or the service token's id. ``expires_at`` is in
-    seconds since 1970, 0 for never. ``context`` is the session's own, handed to agents with every message.
+    ``expires_at`` is in seconds since 1970, 0 for never. ``context`` is the session's own, handed to agents with
+    every message.
     """
 
-    credential: str
     expires_at: float = 0.0
     grants: tuple[Grant, ...] = ()
     context: Mapping[str, Any] = field(default_factory=dict)

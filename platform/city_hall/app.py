@@ -37,6 +37,8 @@ CROSS_ORIGIN_HEADERS = (
     "Mcp-Session-Id", "MCP-Protocol-Version", "Mcp-Method", "Mcp-Name", "Last-Event-ID",
 )  # fmt: skip
 """What a page of an allowed origin may send with a call."""
+SHOWN_HEADERS = ("Retry-After", "RateLimit", "RateLimit-Policy", "Mcp-Session-Id")
+"""What it may read of an answer, beside the body."""
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -62,7 +64,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.add_middleware(
             CORSMiddleware, allow_origins=settings.allowed_origins, allow_credentials=True,
             allow_methods=("GET", "POST", "DELETE"), allow_headers=CROSS_ORIGIN_HEADERS,
-            expose_headers=("Retry-After", "Mcp-Session-Id"),
+            expose_headers=SHOWN_HEADERS,
         )  # fmt: skip
     return app
 

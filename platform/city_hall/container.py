@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from dependency_injector import containers, providers
 
 from city_hall.front_desk import FrontDesk
+from city_hall.operation_rates import operation_rates
 from city_hall.surfaces.catalogue import Catalogue
 from foundations.invocation import Invocation
 from foundations.lease import Lease
@@ -90,7 +91,10 @@ def _limits(settings: Settings, valkey: Valkey) -> Limits:
     calls = Rate(settings.calls_per_second, settings.calls_burst)
     user = Rate(settings.user_messages_per_second, settings.user_messages_burst)
     service = Rate(settings.service_messages_per_second, settings.service_messages_burst)
-    return Limits(valkey, users={"messages": user, "calls": calls}, services={"messages": service, "calls": calls})
+    return Limits(
+        valkey, users={"messages": user, "calls": calls}, services={"messages": service, "calls": calls},
+        session_share=settings.session_share,
+    )  # fmt: skip
 
 
 def _log(settings: Settings, valkey: Valkey, tasks: Tasks, announcer: Announcer) -> ChannelLog:
@@ -269,6 +273,11 @@ def _catalogue(
     )
 
 
+def _invocation(settings: Settings, limits: Limits, counters: Counters, catalogue: Catalogue) -> Invocation:
+    limits.hold(operation_rates(catalogue, settings.operation_rates))
+    return Invocation(limits, counters)
+
+
 class City(containers.DeclarativeContainer):
     """One instance. Settings, store and tasks come from outside; everything else is built from them once."""
 
@@ -322,5 +331,5 @@ class City(containers.DeclarativeContainer):
     observing = providers.Singleton(_observing, settings, log, inbox, channels, fleet, identities)
     connections = providers.Singleton(_connections, channels, registry, fleet)
     catalogue = providers.Singleton(_catalogue, traffic_cop, analytics, publishing, agents, connections, observing)
-    invocation = providers.Singleton(Invocation, limits, counters)
+    invocation = providers.Singleton(_invocation, settings, limits, counters, catalogue)
     health = providers.Singleton(_health, settings, valkey, subscriptions, gateway)

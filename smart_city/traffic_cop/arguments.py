@@ -5,7 +5,7 @@ Declarations only; what needs more than a pattern or a range to be judged is jud
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
@@ -50,10 +50,17 @@ TokenId = Annotated[str, _SOME_ID, Field(description="the id that list_service_t
 
 Subject = Annotated[
     str,
-    StringConstraints(pattern=r"^[A-Za-z0-9._~@|-]{1,128}$"),
-    Field(description="a user's id, or ~ and a realm for a service"),
+    StringConstraints(pattern=r"^[A-Za-z0-9._~@|:-]{1,128}$"),
+    Field(
+        description="a user's id, or ~ and a realm for a service; for session and token limits their id, for address "
+        "limits an address"
+    ),
 ]
 LimitName = Annotated[
-    Literal["messages", "calls"],
-    Field(description="messages: what a user or a realm sends; calls: operations of a caller"),
+    str,
+    StringConstraints(pattern=r"^[a-z_]{1,64}(\.[a-z_]{1,64})?$"),
+    Field(
+        description="messages, calls, session.messages, session.calls, token.messages, token.calls, "
+        "address.handshakes, address.failures, or the service.operation of one that has a rate"
+    ),
 ]

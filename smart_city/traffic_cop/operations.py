@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from foundations.errors import FieldError, Forbidden, InvalidArgument, NotFound, Unauthenticated
 from foundations.operations import ANY_TOKEN, operation
+from foundations.rates import Rate
 from foundations.telemetry import log_event
 from foundations.valkey import Valkey
 from smart_city.traffic_cop.arguments import (
@@ -34,6 +35,7 @@ from smart_city.traffic_cop.arguments import (
 )
 from smart_city.traffic_cop.grants import DEFAULT_GRANTS, parse_grants
 from smart_city.traffic_cop.limits import Limits
+from smart_city.traffic_cop.own_rates import OwnRates, granted_rates
 from smart_city.traffic_cop.results import (
     CallerIdentity,
     CreatedServiceToken,
@@ -48,6 +50,7 @@ from smart_city.traffic_cop.results import (
 from smart_city.traffic_cop.revocations import Revocation
 from smart_city.traffic_cop.service_tokens import ServiceTokens
 from smart_city.traffic_cop.sessions import Session, Sessions
+from smart_city.traffic_cop.standings import Standings
 from smart_city.traffic_cop.tokens import read_token
 from smart_city.vocabulary import OPERATOR, SCOPES, USER_PATTERN, Identity
 
@@ -74,6 +77,7 @@ class TrafficCop:
         self._sessions = sessions
         self._service_tokens = service_tokens
         self._limits = limits
+        self._standings = Standings(limits, sessions, service_tokens)
         self._session_seconds = session_seconds
 
     @operation(
@@ -83,6 +87,7 @@ class TrafficCop:
             "ttl_seconds": 3600,
             "channels": {"guide": ["subscribe", "send", "history"], "pillar:*": ["subscribe"]},
         },
+        rate=Rate(1000, 2000),
     )
     async def create_session(
         self,
@@ -92,15 +97,17 @@ class TrafficCop:
         context: Context | None = None,
         ttl_seconds: SessionSeconds | None = None,
         channels: Channels | None = None,
+        rates: OwnRates | None = None,
     ) -> CreatedSession:
         """Creates a session for a user and returns its token, this once.
 
         Without `channels` the session may subscribe, send and read history on the agent channels and
         see `system:health`. Its own `user:` and `connection:` channels it has in any case. Without
-        `ttl_seconds` it lives an hour, if the platform is not set otherwise.
+        `ttl_seconds` it lives an hour, if the platform is not set otherwise. `rates` hold it to less than
+        its user; a caller with rates of its own gives no more than these, and these if none are named.
 
-        Errors: `invalid_argument` (a user id, a grant or a context that cannot be), `overloaded` (the
-        user has ten thousand sessions).
+        Errors: `invalid_argument` (a user id, a grant or a context that cannot be), `forbidden` (rates that the
+        caller cannot give), `overloaded` (the user has ten thousand sessions).
         """
         if not _USER.fullmatch(user_id):  # asked here too, because an id with ~ would name a service
             raise _wrong("user_id", "cannot be the id of a user")
@@ -110,6 +117,7 @@ class TrafficCop:
             context=context or {},
             grants=DEFAULT_GRANTS if channels is None else parse_grants(channels),
             lifetime=ttl_seconds or self._session_seconds,
+            rates=granted_rates(caller, rates, self._limits.most("session")),
         )
         return CreatedSession.of(issued)
 
@@ -185,7 +193,7 @@ class TrafficCop:
         await self._tell(caller, event)
         return Revoked(revoked=revoked)
 
-    @operation(scope="traffic_cop.sessions", read_only=True, example={"user_id": "alice"})
+    @operation(scope="traffic_cop.sessions", read_only=True, example={"user_id": "alice"}, rate=Rate(20, 100))
     async def list_sessions(
         self, caller: Identity, user_id: UserId | None = None, limit: ListLimit = 100
     ) -> ListedSessions:
@@ -208,6 +216,7 @@ class TrafficCop:
     @operation(
         scope="traffic_cop.admin",
         example={"realm": "content", "scopes": ["post_office.publish"], "ttl_seconds": 86_400},
+        rate=Rate(20, 100),
     )
     async def create_service_token(
         self,
@@ -215,20 +224,23 @@ class TrafficCop:
         realm: Realm,
         scopes: Scopes,
         ttl_seconds: ServiceTokenSeconds | None = None,
+        rates: OwnRates | None = None,
     ) -> CreatedServiceToken:
         """Creates a token for a backend service or an agent and returns its text, this once.
 
         A service can hand on only scopes that its own token has, for no longer than that lives; the operator
-        any. Without `ttl_seconds` the token lives until it is revoked, or as long as the caller's.
+        any. Without `ttl_seconds` the token lives until it is revoked, or as long as the caller's. `rates` hold
+        it to less than its realm; the caller's own are the most, and what it gets if none are named.
 
-        Errors: `invalid_argument` (an unknown scope, a reserved realm), `forbidden` (a scope or a time that
-        the caller does not have), `overloaded` (there are five thousand tokens).
+        Errors: `invalid_argument` (an unknown scope, a reserved realm), `forbidden` (a scope, a time or a rate
+        that the caller cannot give), `overloaded` (there are five thousand tokens).
         """
         if realm == OPERATOR:
             raise _wrong("realm", f"{OPERATOR} is the realm of the operator's token, of which there is one")
         _check_scopes(caller, scopes)
         wanted = [scope for scope in SCOPES if scope in scopes]
-        text, token = await self._service_tokens.create(realm, wanted, _lifetime(caller, ttl_seconds))
+        own = granted_rates(caller, rates, self._limits.most("service"))
+        text, token = await self._service_tokens.create(realm, wanted, _lifetime(caller, ttl_seconds), own)
         log_event(_log, "Service token created", token_id=token.token_id, realm=realm, by=caller.subject)
         return CreatedServiceToken.made(text, token)
 
@@ -259,16 +271,15 @@ class TrafficCop:
 
     @operation(scope="traffic_cop.observe", read_only=True, example={"subject": "alice", "limit": "messages"})
     async def check_rate_limit(self, caller: Identity, subject: Subject, limit: LimitName) -> RateLimitStanding:
-        """Tells how a user or a service stands under a limit; nothing is spent by asking.
+        """Tells how somebody stands under a limit; nothing is spent by asking.
 
         `remaining` is what can be had at once, with what this instance holds for the subject; others
         may hold a tenth of a second's worth each. `retry_after` is in seconds, 0 when there is
-        something now.
+        something now. A session or token without rates of its own is held to those of its user or realm.
+
+        Errors: `invalid_argument` (no such limit), `not_found` (no such session or token).
         """
-        standing = await self._limits.peek(subject, limit)
-        return RateLimitStanding(
-            allowed=standing.remaining > 0, remaining=standing.remaining, retry_after=standing.retry_after
-        )
+        return await self._standings.of(subject, limit)
 
     async def _opened_by(self, session_token: str) -> Session:
         token = read_token(session_token)

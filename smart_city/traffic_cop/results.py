@@ -8,11 +8,16 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from pydantic import Field
+
 from foundations.operations import Result
 from smart_city.traffic_cop.grants import channels_of
+from smart_city.traffic_cop.own_rates import ShownRate, shown_rates
 from smart_city.traffic_cop.service_tokens import ServiceToken
 from smart_city.traffic_cop.sessions import Issued, Session
 from smart_city.vocabulary import SCOPES, Identity
+
+_RATES = "rates of its own, if it was given any"
 
 
 class CreatedSession(Result):
@@ -42,6 +47,7 @@ class SessionDetails(Result):
     status: str
     context: dict[str, Any]
     channels: dict[str, list[str]]
+    rates: dict[str, ShownRate] | None = Field(default=None, description=_RATES)
     created_at: str
     expires_at: str
 
@@ -50,7 +56,8 @@ class SessionDetails(Result):
         return cls(
             session_id=session.session_id, user_id=session.user_id, session_type=session.session_type,
             status="active", context=session.context, channels=channels_of(session.grants),
-            created_at=rfc3339(session.created_at), expires_at=rfc3339(session.expires_at),
+            rates=shown_rates(session.rates), created_at=rfc3339(session.created_at),
+            expires_at=rfc3339(session.expires_at),
         )  # fmt: skip
 
 
@@ -74,6 +81,7 @@ class ServiceTokenDetails(Result):
     token_id: str
     realm: str
     scopes: list[str]
+    rates: dict[str, ShownRate] | None = Field(default=None, description=_RATES)
     created_at: str
     expires_at: str | None = None
 
@@ -110,6 +118,7 @@ class CallerIdentity(Result):
     credential: str
     scopes: list[str]
     channels: dict[str, list[str]]
+    rates: dict[str, ShownRate] | None = Field(default=None, description=_RATES)
     expires_at: str | None = None
 
     @classmethod
@@ -117,7 +126,7 @@ class CallerIdentity(Result):
         return cls(
             kind=caller.kind, id=caller.realm or caller.subject, credential=caller.credential,
             scopes=[scope for scope in SCOPES if scope in caller.scopes], channels=channels_of(caller.grants),
-            expires_at=rfc3339(caller.expires_at) if caller.expires_at else None,
+            rates=shown_rates(caller.rates), expires_at=rfc3339(caller.expires_at) if caller.expires_at else None,
         )  # fmt: skip
 
 
@@ -140,6 +149,7 @@ def _details(token: ServiceToken) -> dict[str, Any]:
         "token_id": token.token_id,
         "realm": token.realm,
         "scopes": list(token.scopes),
+        "rates": shown_rates(token.rates),
         "created_at": rfc3339(token.created_at),
         "expires_at": rfc3339(token.expires_at) if token.expires_at else None,
     }

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 import msgspec
 
 from foundations.errors import Overloaded, Unauthenticated
+from foundations.rates import Rate
 from foundations.valkey import Script, Valkey
 from smart_city.traffic_cop.tokens import Token, digest, new_token
 from smart_city.vocabulary import Identity
@@ -30,13 +32,14 @@ class ServiceToken(msgspec.Struct, frozen=True, kw_only=True):
     created_at: float
     expires_at: float
     digest: str
+    rates: dict[str, Rate] = {}
     v: int = 1
 
     def identity(self) -> Identity:
         """The service as a caller of the city."""
         return Identity(
             kind="service", subject=f"~{self.realm}", scopes=frozenset(self.scopes), credential=self.token_id,
-            expires_at=self.expires_at,
+            expires_at=self.expires_at, rates=self.rates,
         )  # fmt: skip
 
 
@@ -50,7 +53,13 @@ class ServiceTokens:
         self._issue = Script.read("smart_city.traffic_cop", "issue_service_token")
         self._revoke = Script.read("smart_city.traffic_cop", "revoke_service_token")
 
-    async def create(self, realm: str, scopes: Sequence[str], lifetime: float | None) -> tuple[str, ServiceToken]:
+    async def create(
+        self,
+        realm: str,
+        scopes: Sequence[str],
+        lifetime: float | None,
+        rates: Mapping[str, Rate] = MappingProxyType({}),
+    ) -> tuple[str, ServiceToken]:
         """Makes a token that lives ``lifetime`` seconds, or until it is revoked. Its text is shown this once.
 
         Raises:
@@ -61,6 +70,7 @@ class ServiceTokens:
         token = ServiceToken(
             token_id=secrets.token_hex(8), realm=realm, scopes=tuple(scopes), created_at=now,
             expires_at=0.0 if lifetime is None else now + lifetime, digest=digest(text),
+            rates=dict(rates),
         )  # fmt: skip
         written = await self._valkey.run(
             self._issue,
@@ -81,6 +91,11 @@ class ServiceTokens:
         if found is None:
             raise Unauthenticated("this service token is unknown, has expired, or was revoked")
         return _token.decode(found)
+
+    async def by_id(self, token_id: str) -> ServiceToken | None:
+        """The living token of this id; None when it has ended."""
+        found = await self._valkey.command("HGET", self._index, token_id)
+        return None if found is None else _token.decode(found)
 
     async def list(self) -> list[ServiceToken]:
         """All living service tokens, by realm, the oldest first."""

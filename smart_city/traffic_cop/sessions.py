@@ -15,12 +15,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import msgspec
 
 from foundations.errors import FieldError, InvalidArgument, Overloaded, Unauthenticated
+from foundations.rates import Rate
 from foundations.valkey import Script, Valkey
 from smart_city.traffic_cop.tokens import (
     SHARDS,
@@ -54,6 +56,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     created_at: float
     expires_at: float
     lifetime: float
+    rates: dict[str, Rate] = {}
     v: int = 1
 
     @property
@@ -65,7 +68,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
         """The session as a caller of the city."""
         return Identity(
             kind="session", subject=self.user_id, credential=self.session_id, expires_at=self.expires_at,
-            grants=self.grants, context=self.context,
+            grants=self.grants, context=self.context, rates=self.rates,
         )  # fmt: skip
 
 
@@ -107,6 +110,7 @@ class Sessions:
         context: dict[str, Any],
         grants: Sequence[Grant],
         lifetime: float,
+        rates: Mapping[str, Rate] = MappingProxyType({}),
     ) -> Issued:
         """Makes a session and its first token, which lives ``lifetime`` seconds.
 
@@ -118,7 +122,7 @@ class Sessions:
         session = Session(
             session_id=new_session_id(shard_of_user(user_id)), user_id=user_id, session_type=session_type,
             context=context, grants=tuple(grants), created_at=now, expires_at=now + lifetime,
-            lifetime=lifetime,
+            lifetime=lifetime, rates=dict(rates),
         )  # fmt: skip
         _check_context(context)
         return Issued(await self._issue("ses", session, lifetime, is_new=True), session)

@@ -101,12 +101,12 @@ class Credits:
     """One bucket a subject."""
 
     def __init__(self, credit: Credit) -> None:
-        self.credit = credit
-        self.asked: list[tuple[str, str]] = []
+        self._credit = credit
+        self.asked: list[tuple[str, str, str]] = []
 
-    def bucket(self, subject: str, limit: str) -> Credit:
-        self.asked.append((subject, limit))
-        return self.credit
+    def credit(self, caller: Caller, limit: str, operation: str = "") -> Credit:
+        self.asked.append((caller.subject, limit, operation))
+        return self._credit
 
 
 @pytest.fixture
@@ -269,7 +269,7 @@ async def test_each_call_costs_one_credit_of_its_caller(operations: dict[str, Op
     with pytest.raises(RateLimited) as caught:
         await invoke(operations["greet"], ALICE, b"")
     assert caught.value.retry_after == 2.0
-    assert limits.asked == [("alice", "calls")] * 3
+    assert limits.asked == [("alice", "calls", "test.greet")] * 3
 
 
 async def test_malformed_calls_cost_credit_and_forbidden_ones_none(operations: dict[str, Operation]) -> None:

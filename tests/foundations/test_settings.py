@@ -6,6 +6,7 @@ import resource
 
 import pytest
 
+from foundations.rates import Rate
 from foundations.settings import RESERVED_FILES, Settings, WrongSetting, connections_possible, misspelt
 
 
@@ -26,6 +27,9 @@ def test_variables_become_settings_and_given_values_win(monkeypatch: pytest.Monk
         ("SMART_CITY_LOG_LEVEL", "loud", "SMART_CITY_LOG_LEVEL"),
         ("SMART_CITY_VALKEY_KEY_PREFIX", "{x}", "SMART_CITY_VALKEY_KEY_PREFIX"),
         ("INSTANCE_ID", "a b", "INSTANCE_ID"),
+        ("SMART_CITY_OPERATION_RATES", "post_office.get_channel_history", "SMART_CITY_OPERATION_RATES"),
+        ("SMART_CITY_OPERATION_RATES", "post_office.get_channel_history=fast", "as in 50/100"),
+        ("SMART_CITY_SESSION_SHARE", "1.5", "less than or equal to 1"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name_and_value(
@@ -34,6 +38,12 @@ def test_a_wrong_value_is_refused_by_name_and_value(
     monkeypatch.setenv(name, value)
     with pytest.raises(WrongSetting, match=told):
         Settings.read()
+
+
+def test_rates_of_operations_are_read_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SMART_CITY_OPERATION_RATES", "post_office.get_channel_history=50/100, traffic_cop.x=0.5/3")
+    read = Settings.read().operation_rates
+    assert read == {"post_office.get_channel_history": Rate(50, 100), "traffic_cop.x": Rate(0.5, 3)}
 
 
 def test_a_secret_is_not_told() -> None:

@@ -186,12 +186,12 @@ class OneCredit:
     """The same bucket for everybody."""
 
     def __init__(self) -> None:
-        self.credit = Credit()
+        self.only = Credit()
         self.asked: list[tuple[str, str]] = []
 
-    def bucket(self, subject: str, limit: str) -> Credit:
-        self.asked.append((subject, limit))
-        return self.credit
+    def credit(self, caller: Caller, limit: str, operation: str = "") -> Credit:
+        self.asked.append((caller.subject, limit))
+        return self.only
 
 
 @dataclass(slots=True)

@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from foundations.errors import CityError, FieldError, Internal, InvalidArgument
+from foundations.errors import CityError, FieldError, Internal, InvalidArgument, RateLimited
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -72,7 +72,17 @@ def refusal(error: CityError, request: Request) -> Response:
     if error.status == HTTPStatus.UNAUTHORIZED:
         given = "authorization" in request.headers
         headers["WWW-Authenticate"] = 'Bearer realm="smart-city"' + ', error="invalid_token"' * given
+    if isinstance(error, RateLimited) and error.limit:
+        headers |= _rate_limit(error)
     return Problem.of(error).response(headers)
+
+
+def _rate_limit(error: RateLimited) -> dict[str, str]:
+    """Which limit was hit, in the words of draft-ietf-httpapi-ratelimit-headers."""
+    return {
+        "RateLimit-Policy": f'"{error.limit}";q={error.quota};w={max(1, ceil(error.window))}',
+        "RateLimit": f'"{error.limit}";r=0;t={max(1, ceil(error.retry_after or 0))}',
+    }
 
 
 def bind_problems(app: FastAPI) -> None:

@@ -18,7 +18,6 @@ from msgspec import UNSET
 from websockets.frames import CloseCode
 
 from foundations.errors import CityError, DeadlineExceeded, Forbidden, Internal, Unauthenticated
-from foundations.invocation import Bucket
 from smart_city.post_office.envelopes import timestamp
 from smart_city.post_office.gateway import messages, msgpack
 from smart_city.post_office.gateway.consuming import Consuming
@@ -57,6 +56,7 @@ class Connection:
             lease_seconds=desk.inbox.limits.lease_seconds,
         )  # fmt: skip
         self._desk = desk
+        self._credit = desk.limits.credit(identity, "messages")
         self.send = socket.outbox.send
         self.close = socket.close
         self._takes_text = not socket.is_packed
@@ -151,9 +151,8 @@ class Connection:
         except BadFrame as bad:
             frame = ClientFrame(id=bad.frame_id or UNSET)
             act = partial(self.refuse, frame, bad.error)
-        bucket = self._desk.limits.bucket(self.identity.subject, "messages")
         try:
-            waiting = act() if bucket.spend() else self._act_with_credit(bucket, act)
+            waiting = act() if self._credit.spend() else self._act_with_credit(act)
         except Exception as error:  # a connection is supervised here: one bad frame must not end it
             self.failed(frame, error)
             return
@@ -164,8 +163,8 @@ class Connection:
     def _act(self, frame: ClientFrame) -> Waiting:
         return self._handlers[type(frame)](frame)
 
-    async def _act_with_credit(self, bucket: Bucket, act: Callable[[], Waiting]) -> None:
-        await bucket.refill()
+    async def _act_with_credit(self, act: Callable[[], Waiting]) -> None:
+        await self._credit.refill()
         waiting = act()
         if waiting is not None:
             await waiting
@@ -276,6 +275,7 @@ class Connection:
         if self.on_identity is not None:
             self.on_identity(self, identity)
         self._allowed.clear()
+        self._credit = self._desk.limits.credit(identity, "messages")
         self.consuming.recheck()
         for channel in self.channels:
             try:

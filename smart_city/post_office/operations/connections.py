@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field
 
 from foundations.errors import InvalidArgument, NotFound
 from foundations.operations import Result, operation
+from foundations.rates import Rate
 from smart_city.post_office.channels import Channels
 from smart_city.post_office.fleet import Fleet
 from smart_city.post_office.fleet.registry import Registry
@@ -116,7 +117,9 @@ class Connections:
         answers = await self._fleet.ask("connections_of_channel", {"channel": channel})
         return ConnectionsOfChannel(channel=channel, connections=sorted(id_ for found in answers for id_ in found))
 
-    @operation(scope="post_office.observe", read_only=True, example={"channel": "guide", "limit": 50})
+    @operation(
+        scope="post_office.observe", read_only=True, example={"channel": "guide", "limit": 50}, rate=Rate(50, 200)
+    )
     async def list_connections(
         self,
         caller: Identity,

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from foundations.errors import Unauthenticated
 from foundations.operations import Result, operation
+from foundations.rates import Rate
 from smart_city.post_office.channels import Channels
 from smart_city.post_office.fleet import Fleet
 from smart_city.post_office.inbox import Inbox
@@ -121,7 +122,10 @@ class Observing:
             },
         )
 
-    @operation(scope="post_office.history", sessions=True, read_only=True, example={"channel": "guide", "limit": 20})
+    @operation(
+        scope="post_office.history", sessions=True, read_only=True, example={"channel": "guide", "limit": 20},
+        rate=Rate(200, 1000),
+    )  # fmt: skip
     async def get_channel_history(
         self,
         caller: Identity,

@@ -264,9 +264,9 @@ class Publishing:
         return _sent(appended, connected=connected)
 
     async def _spend(self, caller: Identity, n: int) -> None:
-        bucket = self._limits.bucket(caller.subject, "messages")
-        if not bucket.spend(n):
-            await bucket.refill(n)
+        credit = self._limits.credit(caller, "messages")
+        if not credit.spend(n):
+            await credit.refill(n)
 
     async def _item(self, caller: Identity, item: BatchItem, realm: str, key: str) -> ItemOutcome:
         try:

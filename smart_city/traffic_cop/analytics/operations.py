@@ -13,6 +13,7 @@ from pydantic import AwareDatetime, Field
 
 from foundations.errors import FieldError, InvalidArgument
 from foundations.operations import operation
+from foundations.rates import Rate
 from foundations.telemetry import BUCKETS
 from foundations.valkey import Valkey
 from smart_city.traffic_cop.analytics.minutes import KEPT_SECONDS, MINUTE_SECONDS, minute_key, shares_of
@@ -45,7 +46,7 @@ class Analytics:
     def __init__(self, valkey: Valkey) -> None:
         self._valkey = valkey
 
-    @operation(scope="traffic_cop.observe", read_only=True, example={"resolution": 60})
+    @operation(scope="traffic_cop.observe", read_only=True, example={"resolution": 60}, rate=Rate(5, 50))
     async def get_traffic_analytics(
         self, caller: Identity, since: Since | None = None, resolution: Resolution | None = None
     ) -> TrafficFigures:

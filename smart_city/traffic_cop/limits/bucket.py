@@ -1,7 +1,7 @@
 """Rate limits: token buckets in Valkey that hand out credit in slices, which are spent here without asking.
 
-A bucket belongs to a subject (a user's id, or ``~REALM``) under the name of a limit; all instances share
-it. Limits refuse, with the moment of return; they queue nothing and delay nobody.
+A bucket belongs to a subject (a user's id, ``~REALM``, the id of a session) under the name of a limit; all
+instances share it. Limits refuse, with the moment of return; they queue nothing and delay nobody.
 
 A slice is a tenth of a second's worth. A subject not heard of for a while gets one on account: only who
 is fast enough to use it up makes this instance ask Valkey, which settles the account too. So people at
@@ -12,9 +12,10 @@ human speed cost no round trip at all, and what may go unaccounted is a fiftieth
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from time import monotonic
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from foundations.errors import Overloaded, RateLimited, Unavailable
 from foundations.rates import Rate
@@ -29,6 +30,14 @@ _AWAY_SECONDS = 1.0
 """After a failure nobody asks for so long."""
 _PATIENCE = 0.5
 """Seconds after which a Valkey that does not answer counts as away."""
+
+
+Level = Literal["session", "token", "user", "service", "operation", "address"]
+"""What kind of subject is held to a limit."""
+_WHOSE: Mapping[Level, str] = {
+    "session": "this session", "token": "this token", "user": "the user {}", "service": "the service {}",
+    "operation": "{}", "address": "the address {}",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,42 +70,47 @@ class Bank:
             return None
         try:
             async with asyncio.timeout(_PATIENCE):
-                return await self._run(bucket.subject, bucket.limit, bucket.rate, owed, least, most)
+                return await self._run(bucket, owed, least, most)
         except (Unavailable, Overloaded, TimeoutError):
             self._away_until = monotonic() + _AWAY_SECONDS
             return None
 
-    async def look(self, subject: str, limit: str, rate: Rate) -> _Slip:
+    async def look(self, bucket: Bucket) -> _Slip:
         """How a bucket stands; nothing is taken."""
-        return await self._run(subject, limit, rate, 0, 0, 0)
+        return await self._run(bucket, 0, 0, 0)
 
-    async def _run(self, subject: str, limit: str, rate: Rate, owed: int, least: int, most: int) -> _Slip:
+    async def _run(self, bucket: Bucket, owed: int, least: int, most: int) -> _Slip:
         taken, level, milliseconds = await self._valkey.run(
             self._script,
-            [self._valkey.key(f"limit:{limit}:{subject}")],
-            [rate.per_second, rate.burst, owed, least, most],
+            [self._valkey.key(f"limit:{bucket.limit}:{bucket.subject}")],
+            [bucket.rate.per_second, bucket.rate.burst, owed, least, most],
         )
         return _Slip(taken, level, milliseconds / 1000)
 
 
 class Bucket:
-    """The credit of one subject under one limit, as far as it lies on this instance."""
+    """The credit of one subject under one limit, as far as it lies on this instance.
+
+    ``credit`` is good until ``lapses_at`` of the monotonic clock; `Chain` reads both, since a method's call is a
+    third of what spending costs.
+    """
 
     __slots__ = (
-        "_asking", "_bank", "_credit", "_dry_for", "_dry_until", "_gift_at", "_lapses_at", "_lasts", "_owed",
-        "_waiting", "limit", "rate", "slice", "subject",
+        "_asking", "_bank", "_dry_for", "_dry_until", "_gift_at", "_lasts", "_owed", "_waiting", "credit", "lapses_at",
+        "level", "limit", "rate", "slice", "subject",
     )  # fmt: skip
 
-    def __init__(self, bank: Bank, subject: str, limit: str, rate: Rate) -> None:
+    def __init__(self, bank: Bank, level: Level, subject: str, limit: str, rate: Rate) -> None:
+        self.level = level
         self.subject = subject
         self.limit = limit
         self.rate = rate
         self.slice = max(1, min(int(rate.per_second * _SLICE_SECONDS), rate.burst))
         self._bank = bank
-        self._credit = 0
+        self.credit = 0
         self._owed = 0  # what was given on account and is not settled yet
         self._lasts = self.slice / rate.per_second * _LASTS
-        self._lapses_at = 0.0
+        self.lapses_at = 0.0
         self._waiting = 0
         self._asking: asyncio.Event | None = None
         self._dry_for, self._dry_until = 0, 0.0
@@ -104,13 +118,18 @@ class Bucket:
 
     def spend(self, n: int = 1) -> bool:
         """Takes ``n`` from the credit that lies here; false, and nothing taken, when there is too little."""
-        if (now := monotonic()) >= self._lapses_at:
-            self._credit = self._owed = self.slice
-            self._lapses_at = now + self._lasts
-        if self._credit < n:
+        now = monotonic()
+        if now >= self.lapses_at:
+            self.renew(now)
+        if self.credit < n:
             return False
-        self._credit -= n
+        self.credit -= n
         return True
+
+    def renew(self, now: float) -> None:
+        """Gives a slice on account, where what lay here has lapsed at ``now`` of the monotonic clock."""
+        self.credit = self._owed = self.slice
+        self.lapses_at = now + self._lasts
 
     async def refill(self, n: int = 1) -> None:
         """Fetches a slice of credit and takes ``n``, or the whole burst where ``n`` is more than that.
@@ -135,7 +154,7 @@ class Bucket:
     @property
     def balance(self) -> int:
         """How much more this subject may spend than Valkey knows of (less, when negative)."""
-        return 0 if monotonic() >= self._lapses_at else self._credit - self._owed
+        return 0 if monotonic() >= self.lapses_at else self.credit - self._owed
 
     async def _ask(self, n: int) -> None:
         """Fetches credit for whoever waits, at least enough for ``n``."""
@@ -143,8 +162,8 @@ class Bucket:
             raise self._refusal(wait)
         self._asking = asyncio.Event()
         try:
-            owed, least = self._owed, n - self._credit
-            most = max(self.slice, self._waiting - self._credit)
+            owed, least = self._owed, n - self.credit
+            most = max(self.slice, self._waiting - self.credit)
             slip = await self._bank.take(self, owed=owed, least=least, most=most)
         finally:
             self._asking.set()
@@ -153,8 +172,8 @@ class Bucket:
             self._live_alone()
             return
         self._owed = max(0, self._owed - owed)
-        self._credit += slip.taken
-        self._lapses_at = monotonic() + self._lasts
+        self.credit += slip.taken
+        self.lapses_at = monotonic() + self._lasts
         if not slip.taken:
             self._dry_for, self._dry_until = n, monotonic() + slip.wait
             raise self._refusal(slip.wait)
@@ -168,9 +187,15 @@ class Bucket:
         now = monotonic()
         if now < self._gift_at:
             raise self._refusal(self._gift_at - now)
-        self._credit += self.slice
+        self.credit += self.slice
         self._gift_at = now + self.slice / (self.rate.per_second * _AWAY_SHARE)
 
     def _refusal(self, wait: float) -> RateLimited:
-        told = f"{self.subject} is above the limit of {self.rate.per_second:g} {self.limit} a second"
-        return RateLimited(told, retry_after=round(max(wait, 0.001), 3))
+        rate = self.rate
+        what = f"calls of {self.limit}" if self.level == "operation" else self.limit.rpartition(".")[2]
+        whose = _WHOSE[self.level].format(self.subject.removeprefix("~"))
+        return RateLimited(
+            f"{whose} is above the limit of {rate.per_second:g} {what} a second",
+            retry_after=round(max(wait, 0.001), 3), limit=self.limit, quota=rate.burst,
+            window=rate.burst / rate.per_second,
+        )  # fmt: skip

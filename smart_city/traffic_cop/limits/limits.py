@@ -4,60 +4,119 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
+from typing import TypeVar
 
+from foundations.operations import Caller
 from foundations.rates import Rate
 from foundations.valkey import Valkey
-from smart_city.traffic_cop.limits.bucket import Bank, Bucket, Standing
+from smart_city.traffic_cop.limits.bucket import Bank, Bucket, Level, Standing
+from smart_city.traffic_cop.limits.chain import Chain
 
 MAX_BUCKETS = 100_000
 """Kept here. One that is dropped loses a slice of credit or of debt, nothing more."""
+Rates = Mapping[str, Rate]
+"""By the names of limits."""
+_Key = TypeVar("_Key")
+_Kept = TypeVar("_Kept")
 
 
 class Limits:
-    """All buckets. ``users`` and ``services`` have the rates by the names of limits."""
+    """The limits of the platform: of ``users`` and ``services``, and within them of each of their credentials.
+
+    A session has ``session_share`` of its user's long-run rate unless it was given rates of its own, so that one
+    that knows no measure leaves something to the others; a service's token has the whole of its realm's.
+    """
 
     def __init__(
         self,
         valkey: Valkey,
         *,
-        users: Mapping[str, Rate],
-        services: Mapping[str, Rate],
+        users: Rates,
+        services: Rates,
+        session_share: float = 1.0,
         most: int = MAX_BUCKETS,
     ) -> None:
         self._bank = Bank(valkey)
         self._users = dict(users)
         self._services = dict(services)
+        self._operations: dict[str, Rate] = {}
+        self._sessions = {
+            name: Rate(rate.per_second * session_share, rate.burst) for name, rate in users.items() if session_share < 1
+        }
         self._most = most
         self._buckets: OrderedDict[tuple[str, str], Bucket] = OrderedDict()
+        self._credits: OrderedDict[tuple[str, str, str], Bucket | Chain] = OrderedDict()
+
+    def hold(self, operations: Rates) -> None:
+        """Holds the callers of some operations, by ``service.name``, to rates beside that of all calls."""
+        self._operations.update(operations)
+
+    def most(self, kind: str) -> Rates:
+        """The rates of a user (whose ``kind`` is ``session``) or of a service, which nobody can be given more than."""
+        return self._users if kind == "session" else self._services
+
+    def credit(self, caller: Caller, limit: str, operation: str = "") -> Bucket | Chain:
+        """What ``caller`` has under a limit, and under that of ``operation`` if it has one; keep it, or ask again."""
+        key = (caller.subject, caller.credential, operation or limit)
+        credit = self._credits.get(key)
+        if credit is None:
+            credit = self._credits[key] = self._resolved(caller, limit, operation)
+            _bound(self._credits, self._most)
+        else:
+            self._credits.move_to_end(key)
+        return credit
 
     def bucket(self, subject: str, limit: str) -> Bucket:
-        """The bucket of ``subject`` under the limit of this name; keep it, or ask again each time."""
-        key = (subject, limit)
-        bucket = self._buckets.get(key)
-        if bucket is None:
-            bucket = self._buckets[key] = Bucket(self._bank, subject, limit, self.rate(subject, limit))
-            if len(self._buckets) > self._most:
-                self._buckets.popitem(last=False)
-        else:
-            self._buckets.move_to_end(key)
-        return bucket
-
-    def rate(self, subject: str, limit: str) -> Rate:
-        """What ``subject`` is held to.
+        """The bucket of a user or service under the limit of this name.
 
         Raises:
             KeyError: there is no limit of this name.
         """
-        return (self._services if subject.startswith("~") else self._users)[limit]
+        level: Level = "service" if subject.startswith("~") else "user"
+        rates = self._services if level == "service" else self._users
+        return self._bucket(level, subject, limit, rates[limit])
 
-    async def peek(self, subject: str, limit: str) -> Standing:
-        """How ``subject`` stands, as seen from this instance; others may have a slice of its credit in hand.
+    def bucket_of_credential(self, caller: Caller, limit: str) -> Bucket | None:
+        """The bucket of the session or token behind ``caller``; None where it has only that of its subject."""
+        rate = caller.rates.get(limit)
+        if rate is None and caller.kind == "session":
+            rate = self._sessions.get(limit)
+        if rate is None:
+            return None
+        level: Level = "session" if caller.kind == "session" else "token"
+        return self._bucket(level, caller.credential, f"{level}.{limit}", rate)
+
+    def bucket_of_operation(self, subject: str, operation: str) -> Bucket | None:
+        """The bucket of a caller's calls of one operation; None where that has no rate."""
+        rate = self._operations.get(operation)
+        return None if rate is None else self._bucket("operation", subject, operation, rate)
+
+    async def standing(self, bucket: Bucket) -> Standing:
+        """How somebody stands, as seen from this instance; others may have a slice of the credit in hand.
 
         Raises:
             Unavailable: Valkey is away.
         """
-        rate = self.rate(subject, limit)
-        slip = await self._bank.look(subject, limit, rate)
-        here = self._buckets.get((subject, limit))
-        remaining = min(rate.burst, slip.level + (here.balance if here else 0))
+        slip = await self._bank.look(bucket)
+        remaining = min(bucket.rate.burst, slip.level + bucket.balance)
         return Standing(max(0, remaining), 0.0 if remaining > 0 else max(slip.wait, 0.001))
+
+    def _resolved(self, caller: Caller, limit: str, operation: str) -> Bucket | Chain:
+        narrow = self.bucket_of_credential(caller, limit), self.bucket_of_operation(caller.subject, operation)
+        whole = self.bucket(caller.subject, limit)
+        buckets = [bucket for bucket in (*narrow, whole) if bucket is not None]
+        return Chain(buckets) if len(buckets) > 1 else whole
+
+    def _bucket(self, level: Level, subject: str, limit: str, rate: Rate) -> Bucket:
+        key = (subject, limit)
+        bucket = self._buckets.get(key)
+        if bucket is None or bucket.rate != rate:
+            bucket = self._buckets[key] = Bucket(self._bank, level, subject, limit, rate)
+            _bound(self._buckets, self._most)
+        self._buckets.move_to_end(key)
+        return bucket
+
+
+def _bound(kept: OrderedDict[_Key, _Kept], most: int) -> None:
+    if len(kept) > most:
+        kept.popitem(last=False)

@@ -14,6 +14,7 @@ from foundations.errors import RateLimited, Unavailable
 from foundations.rates import Rate
 from foundations.valkey import Valkey
 from smart_city.traffic_cop.limits import Bucket, Limits
+from smart_city.traffic_cop.limits.bucket import Standing
 from tests.smart_city.traffic_cop.conftest import eventually
 from tests.support.valkey import ValkeyServer
 
@@ -38,6 +39,11 @@ async def spent_at_once(bucket: Bucket, most: int = 10_000) -> int:
         if not await is_allowed(bucket):
             return allowed
     return most
+
+
+async def peek(limits: Limits) -> Standing:
+    """How alice stands."""
+    return await limits.standing(limits.bucket("alice", "messages"))
 
 
 async def is_known(valkey: Valkey, subject: str = "alice") -> bool:
@@ -171,7 +177,7 @@ async def test_what_was_given_on_account_is_settled(valkey: Valkey, other: Valke
     first = limits_of(valkey, rate).bucket("alice", "messages")
     assert await is_allowed(first)
     assert await is_allowed(first)
-    assert (await limits_of(other, rate).peek("alice", "messages")).remaining == 18
+    assert (await peek(limits_of(other, rate))).remaining == 18
 
 
 async def test_all_instances_share_one_rate(valkey: Valkey, other: Valkey) -> None:
@@ -188,7 +194,7 @@ async def test_nobody_takes_more_than_half_of_what_is_left_beyond_need(valkey: V
     bucket = limits_of(valkey, rate).bucket("alice", "messages")
     assert bucket.spend(2)
     await bucket.refill()  # settles two, needs one, would have two of the three
-    assert (await limits_of(other, rate).peek("alice", "messages")).remaining >= 2
+    assert (await peek(limits_of(other, rate))).remaining >= 2
 
 
 async def test_no_instance_starves_another(valkey: Valkey, other: Valkey) -> None:
@@ -270,12 +276,12 @@ async def test_a_full_bucket_leaves_nothing_behind(valkey: Valkey) -> None:
 
 async def test_looking_spends_nothing_and_counts_what_was_spent_here(valkey: Valkey) -> None:
     limits = limits_of(valkey, Rate(1, 20))
-    assert (await limits.peek("alice", "messages")).remaining == 20
+    assert (await peek(limits)).remaining == 20
     await is_allowed(limits.bucket("alice", "messages"))
     for _ in range(3):
-        assert (await limits.peek("alice", "messages")).remaining == 19
+        assert (await peek(limits)).remaining == 19
     await spent_at_once(limits.bucket("alice", "messages"))
-    standing = await limits.peek("alice", "messages")
+    standing = await peek(limits)
     assert standing.remaining == 0
     assert 0 < standing.retry_after <= 1
 
@@ -326,4 +332,4 @@ async def test_nobody_can_look_while_valkey_is_away(mortal: tuple[ValkeyServer, 
     server, valkey = mortal
     server.kill()
     with pytest.raises(Unavailable):
-        await limits_of(valkey, Rate(1, 2)).peek("alice", "messages")
+        await peek(limits_of(valkey, Rate(1, 2)))

@@ -19,11 +19,13 @@ from foundations.errors import (
     Unauthenticated,
 )
 from foundations.operations import Result
+from foundations.rates import Rate
 from foundations.supervision import Tasks
 from foundations.valkey import Subscriptions, Valkey
 from smart_city.traffic_cop.identities import OPERATOR_IDENTITY, Identities
 from smart_city.traffic_cop.limits import Limits
 from smart_city.traffic_cop.operations import TrafficCop
+from smart_city.traffic_cop.own_rates import Limited, OwnRate, ShownRate
 from smart_city.traffic_cop.revocations import CHANNEL
 from smart_city.traffic_cop.service_tokens import ServiceTokens
 from smart_city.traffic_cop.sessions import Sessions
@@ -349,6 +351,88 @@ async def test_who_has_spent_everything_is_told_when_to_return(cop: TrafficCop, 
     assert not standing.allowed
     assert standing.remaining == 0
     assert 0 < standing.retry_after <= 0.5
+
+
+async def test_a_session_and_a_token_show_the_rates_they_were_given(cop: TrafficCop, identities: Identities) -> None:
+    slow = OwnRate(per_second=0.5, burst=3)
+    created = await cop.create_session(OPERATOR, "alice", rates={"messages": slow})
+    shown = {"messages": ShownRate(per_second=0.5, burst=3)}
+    assert (await cop.get_session(OPERATOR, created.session_id)).rates == shown
+    assert [one.rates for one in (await cop.list_sessions(OPERATOR, "alice")).sessions] == [shown]
+    renewed = await cop.refresh_session(OPERATOR, created.session_token)
+    caller = await identities.identify(renewed.session_token)
+    assert caller.rates == {"messages": Rate(0.5, 3)}
+    assert (await cop.get_caller_identity(caller)).rates == shown
+    token = await cop.create_service_token(OPERATOR, "content", [], rates={"calls": slow})
+    assert [one.rates for one in (await cop.list_service_tokens(OPERATOR)).tokens] == [token.rates]
+    assert token.rates == {"calls": ShownRate(per_second=0.5, burst=3)}
+    assert (await identities.identify(token.token)).rates == {"calls": Rate(0.5, 3)}
+
+
+async def test_without_rates_of_its_own_it_shows_none(cop: TrafficCop) -> None:
+    created = await cop.create_session(OPERATOR, "alice")
+    assert (await cop.get_session(OPERATOR, created.session_id)).rates is None
+
+
+@pytest.mark.parametrize("rate", [(101.0, 1), (1.0, 201)])
+async def test_nobody_is_given_more_than_everybody_has(cop: TrafficCop, rate: tuple[float, int]) -> None:
+    rates: dict[Limited, OwnRate] = {"messages": OwnRate(per_second=rate[0], burst=rate[1])}
+    assert await code_of(cop.create_session(OPERATOR, "alice", rates=rates)) == "forbidden"
+    assert await code_of(cop.create_service_token(OPERATOR, "content", [], rates=rates)) == "forbidden"
+
+
+async def test_who_has_rates_of_its_own_gives_no_more_and_those_if_none_are_named(
+    cop: TrafficCop, identities: Identities
+) -> None:
+    scopes = ["traffic_cop.admin", "traffic_cop.sessions"]
+    slow: dict[Limited, OwnRate] = {"messages": OwnRate(per_second=5, burst=10)}
+    own = await cop.create_service_token(OPERATOR, "desk", scopes, rates=slow)
+    caller = await identities.identify(own.token)
+    assert (await cop.create_service_token(caller, "content", [])).rates == own.rates
+    session = await cop.create_session(caller, "alice")
+    assert (await cop.get_session(caller, session.session_id)).rates == own.rates
+    slower: dict[Limited, OwnRate] = {
+        "messages": OwnRate(per_second=1, burst=1),
+        "calls": OwnRate(per_second=1, burst=1),
+    }
+    narrowed = await cop.create_service_token(caller, "content", [], rates=slower)
+    assert narrowed.rates == {name: ShownRate(per_second=1, burst=1) for name in slower}
+    faster: dict[Limited, OwnRate] = {"messages": OwnRate(per_second=5, burst=11)}
+    assert await code_of(cop.create_service_token(caller, "content", [], rates=faster)) == "forbidden"
+    assert await code_of(cop.create_session(caller, "alice", rates=faster)) == "forbidden"
+
+
+async def test_every_limit_can_be_looked_at(cop: TrafficCop, limits: Limits, identities: Identities) -> None:
+    slow = OwnRate(per_second=0.1, burst=3)
+    created = await cop.create_session(OPERATOR, "alice", rates={"messages": slow})
+    token = await cop.create_service_token(OPERATOR, "content", [], rates={"calls": slow})
+    limits.hold({"post_office.search": Rate(1, 7)})
+    await limits.credit(await identities.identify(created.session_token), "messages").refill(2)
+
+    async def remaining(subject: str, limit: str) -> int:
+        return (await cop.check_rate_limit(OPERATOR, subject, limit)).remaining
+
+    assert await remaining(created.session_id, "session.messages") == 1
+    assert await remaining("alice", "messages") == 198
+    assert await remaining(created.session_id, "session.calls") == 20  # its user's: it has none of its own
+    assert await remaining(token.token_id, "token.calls") == 3
+    assert await remaining(token.token_id, "token.messages") == 200
+    assert await remaining("alice", "post_office.search") == 7
+    assert await field_of(cop.check_rate_limit(OPERATOR, "alice", "post_office.list_channels")) == "limit"
+    assert await field_of(cop.check_rate_limit(OPERATOR, "alice", "session.nonsense")) == "limit"
+    for limit in ("session.messages", "token.calls"):
+        assert await code_of(cop.check_rate_limit(OPERATOR, "nobody", limit)) == "not_found"
+
+
+async def test_a_session_of_an_older_release_has_no_rates_of_its_own(
+    cop: TrafficCop, valkey: Valkey, identities: Identities
+) -> None:
+    created = await cop.create_session(OPERATOR, "alice")
+    [key] = await valkey.command("KEYS", valkey.key("token:*"))
+    kept = json.loads(await valkey.command("GET", key))
+    del kept["rates"]
+    await valkey.command("SET", key, json.dumps(kept))
+    assert (await identities.identify(created.session_token)).rates == {}
 
 
 # Valkey away

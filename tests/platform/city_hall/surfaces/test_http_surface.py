@@ -438,7 +438,7 @@ async def test_metrics_are_for_those_who_may_observe(city: ExampleCity, http: ht
 
 
 async def test_a_rate_limit_is_told_with_its_wait(city: ExampleCity, http: httpx2.AsyncClient) -> None:
-    city.limits.credit.left = 0
+    city.limits.only.left = 0
     response = await http.post("/soa/example/who_am_i", headers=bearer(ALICE))
     assert problem_of(response, "rate_limited").retry_after == 0.25
     assert response.headers["retry-after"] == "1"

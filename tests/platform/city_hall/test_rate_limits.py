@@ -1,0 +1,71 @@
+"""Rate limits of the whole platform, as those who hit them see them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from foundations.settings import WrongSetting
+from tests.support.platform import Instance, Platform, unique
+
+SLOW = {"messages": {"per_second": 0.1, "burst": 3}}
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+async def asked(city: Instance, token: str, times: int) -> list[dict[str, Any]]:
+    async with city.connected(token) as client:
+        return [await client.ask(payload={"n": n}) for n in range(times)]
+
+
+async def test_a_session_with_rates_of_its_own_is_held_to_them_on_every_instance(platform: Platform) -> None:
+    here, there = await platform.start(), await platform.start()
+    user = unique("alice")
+    slow, other = await here.session(user, rates=SLOW), await here.session(user)
+    first, then = await asked(here, slow, 6), await asked(there, slow, 6)
+    accepted = [answer for answer in first + then if answer["type"] == "ack"]
+    assert 3 <= len(accepted) <= 4, "its burst, and a slice of one on account"
+    refused = [answer for answer in first + then if answer["type"] == "error"]
+    assert {answer["code"] for answer in refused} == {"rate_limited"}
+    assert all("session" in answer["message"] and 1 < answer["retry_after"] <= 20 for answer in refused)
+    assert {answer["type"] for answer in await asked(there, other, 6)} == {"ack"}
+
+
+async def test_a_refreshed_connection_goes_by_the_rates_of_its_new_session(platform: Platform) -> None:
+    city = await platform.start()
+    user = unique("alice")
+    slow, other = await city.session(user, rates=SLOW), await city.session(user)
+    async with city.connected(slow) as alice:
+        answers = [await alice.ask(type="refresh", session_token=other)]
+        answers += [await alice.ask(payload={"n": n}) for n in range(8)]
+    assert {answer["type"] for answer in answers} == {"ack"}
+
+
+async def test_a_refused_call_says_over_http_which_limit_and_when_to_return(platform: Platform) -> None:
+    city = await platform.start(operation_rates="post_office.list_channels=0.5/2")
+    reports = await city.service(unique("reports"), "post_office.observe")
+    responses = [await city.call("post_office.list_channels", {}, **bearer(reports)) for _ in range(4)]
+    assert [response.status_code for response in responses[:2]] == [200, 200]
+    refused = responses[-1]
+    assert (refused.status_code, refused.json()["code"]) == (429, "rate_limited")
+    assert "post_office.list_channels" in refused.json()["detail"]
+    assert 1 <= int(refused.headers["retry-after"]) <= 2
+    assert refused.headers["ratelimit-policy"] == '"post_office.list_channels";q=2;w=4'
+    assert refused.headers["ratelimit"] == f'"post_office.list_channels";r=0;t={refused.headers["retry-after"]}'
+    assert (await city.call("post_office.get_queue_status", {}, **bearer(reports))).status_code == 200
+
+
+async def test_a_declared_rate_holds_without_any_setting(platform: Platform) -> None:
+    city = await platform.start()
+    calls = [city.call("traffic_cop.get_traffic_analytics") for _ in range(80)]
+    codes = sorted({response.status_code for response in await asyncio.gather(*calls)})
+    assert codes == [200, 429]
+
+
+async def test_a_rate_for_an_operation_that_does_not_exist_stops_the_start(platform: Platform) -> None:
+    with pytest.raises(WrongSetting, match=r"post_office\.nonsense"):
+        await platform.start(operation_rates="post_office.nonsense=1/1")
