@@ -109,9 +109,9 @@ class Handshake:
 
     async def _spend(self, request: Request) -> None:
         """These are no operations, but cost their callers as much."""
-        bucket = self._limits.bucket(request.user.subject, "calls")
-        if not bucket.spend():
-            await bucket.refill()
+        credit = self._limits.credit(request.user, "calls")
+        if not credit.spend():
+            await credit.refill()
 
     # GET and DELETE
 
