@@ -61,7 +61,7 @@ class Operations:
         path = f"/soa/{service.replace('_', '-')}/{name}"
         response = await self._request("POST", path, content=write(arguments or {}), headers=headers)
         if response.is_error:
-            raise _refusal(response)
+            raise refusal(response)
         result = _json(response)
         result.pop("success", None)
         return result
@@ -71,21 +71,21 @@ class Operations:
         response = await self._request("GET", "/api/health")
         result = _json(response)
         if response.is_error and "services" not in result:
-            raise _refusal(response)
+            raise refusal(response)
         return result
 
     async def description(self) -> Payload:
         """The OpenAPI document under ``/openapi.json``: every operation with its arguments and results."""
         response = await self._request("GET", "/openapi.json")
         if response.is_error:
-            raise _refusal(response)
+            raise refusal(response)
         return _json(response)
 
     async def metrics(self) -> str:
         """The figures under ``/metrics``, in Prometheus' text form."""
         response = await self._request("GET", "/metrics")
         if response.is_error:
-            raise _refusal(response)
+            raise refusal(response)
         return response.text
 
     async def close(self) -> None:
@@ -112,11 +112,11 @@ def _json(response: httpx.Response) -> Payload:
     except ValueError:
         result = None
     if not isinstance(result, dict):
-        raise (_refusal(response) if response.is_error else Unreachable("what answers there is not the platform"))
+        raise (refusal(response) if response.is_error else Unreachable("what answers there is not the platform"))
     return result
 
 
-def _refusal(response: httpx.Response) -> Refused:
+def refusal(response: httpx.Response) -> Refused:
     """A problem document as the error it describes; without one, the status says what there is to say."""
     try:
         found = response.json()

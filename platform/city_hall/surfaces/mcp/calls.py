@@ -101,7 +101,7 @@ async def _tell(context: ServerRequestContext[Any, Any]) -> None:
     while True:
         await asyncio.sleep(PROGRESS_SECONDS)
         waited = clock() - began
-        await context.session.report_progress(waited, message=f"waiting for {waited:.0f} s")
+        await context.session.report_progress(round(waited, 3), message=f"waiting for {waited:.0f} s")
 
 
 async def _ended(task: asyncio.Task[Any]) -> None:

@@ -43,15 +43,15 @@ class ListenStreams:
             uris = by_channel(self._listening, caller, params.notifications.resource_subscriptions or ())
             async with self._listening.listener(caller, context.request.state.arrived) as listener:
                 await listener.follow(uris)
-                await _acknowledge(context, uris)
+                await acknowledge(context, [uri for named in uris.values() for uri in named])
                 async for channels in listener.changes():
                     for channel in channels:
-                        await _tell(context, uris[channel])
+                        await tell_changed(context, uris[channel])
                 if listener.dismissed:
                     raise Unauthenticated(listener.dismissed)
         except CityError as error:
             raise protocol_error(error) from None
-        return mcp_types.SubscriptionsListenResult(_meta=_meta(context))
+        return mcp_types.SubscriptionsListenResult(_meta=listen_meta(context))
 
 
 def by_channel(listening: Listening, caller: Identity, uris: Sequence[str]) -> Mapping[str, Sequence[str]]:
@@ -68,24 +68,26 @@ def by_channel(listening: Listening, caller: Identity, uris: Sequence[str]) -> M
     return found
 
 
-def _meta(context: ServerRequestContext[Any, Any]) -> dict[str, Any]:
+def listen_meta(context: ServerRequestContext[Any, Any]) -> dict[str, Any]:
     """What every frame of a stream carries: the request it belongs to."""
     return {SUBSCRIPTION_ID_META_KEY: context.request_id}
 
 
-async def _acknowledge(context: ServerRequestContext[Any, Any], uris: Mapping[str, Sequence[str]]) -> None:
-    honored = [uri for named in uris.values() for uri in named]
+async def acknowledge(context: ServerRequestContext[Any, Any], uris: Sequence[str]) -> None:
+    """A stream's first frame: what is told of from now on."""
     params = mcp_types.SubscriptionsAcknowledgedNotificationParams(
-        notifications=mcp_types.SubscriptionFilter(resource_subscriptions=honored or None), _meta=_meta(context)
+        notifications=mcp_types.SubscriptionFilter(resource_subscriptions=list(uris) or None),
+        _meta=listen_meta(context),
     )
     await context.session.send_notification(
         mcp_types.SubscriptionsAcknowledgedNotification(params=params), context.request_id
     )
 
 
-async def _tell(context: ServerRequestContext[Any, Any], uris: Sequence[str]) -> None:
+async def tell_changed(context: ServerRequestContext[Any, Any], uris: Sequence[str]) -> None:
+    """One frame for each resource that has changed."""
     for uri in uris:
-        params = mcp_types.ResourceUpdatedNotificationParams(uri=uri, _meta=_meta(context))
+        params = mcp_types.ResourceUpdatedNotificationParams(uri=uri, _meta=listen_meta(context))
         await context.session.send_notification(
             mcp_types.ResourceUpdatedNotification(params=params), context.request_id
         )
