@@ -206,6 +206,24 @@ class TestHistory:
         assert [entry["payload"]["n"] for entry in page["publications"]] == [1]
         assert page["recovered"] is True
 
+    async def test_pages_lead_back_in_time_to_the_beginning(self, town: Instance, channel: str) -> None:
+        await publish(town, channel, *({"n": n} for n in range(20)))
+        pages: list[list[int]] = []
+        before: int | None = None
+        while True:
+            arguments = {"channel": channel, "limit": 8} | ({"before": before} if before else {})
+            read = await town.done("post_office.get_channel_history", arguments)
+            if not read["publications"]:
+                break
+            pages.append([entry["payload"]["n"] for entry in read["publications"]])
+            before = read["publications"][0]["offset"]
+        assert pages == [[*range(12, 20)], [*range(4, 12)], [*range(4)]]
+
+    async def test_a_page_goes_forward_or_back(self, town: Instance, channel: str) -> None:
+        arguments = {"channel": channel, "since": "0", "before": 5}
+        refused = problem(await town.call("post_office.get_channel_history", arguments), 422, "invalid_argument")
+        assert fields(refused) == {"before"}
+
     @pytest.mark.parametrize(("since", "reason"), [("0.nobody", "unknown_epoch"), ("99", "future")])
     async def test_a_position_that_is_not_good_says_why(
         self, town: Instance, channel: str, since: str, reason: str
@@ -353,3 +371,15 @@ class TestWhoIsThere:
 )  # fmt: skip
 async def test_a_disconnect_that_nobody_could_mean_is_refused(town: Instance, arguments: Frame) -> None:
     problem(await town.call("post_office.disconnect", arguments), 422, "invalid_argument")
+
+
+async def test_pages_that_lead_back_end_where_a_trimmed_log_begins(platform: Platform) -> None:
+    city = await platform.start(history_count=5)
+    for n in range(12):
+        await city.done("post_office.publish_to_agent_channel", {"channel": "guide", "message": {"n": n}})
+    newest = await city.done("post_office.get_channel_history", {"channel": "guide", "limit": 2})
+    first = newest["publications"][0]["offset"]
+    back = await city.done("post_office.get_channel_history", {"channel": "guide", "limit": 9, "before": first})
+    assert [entry["payload"]["n"] for entry in back["publications"]] == [7, 8, 9]
+    arguments = {"channel": "guide", "limit": 9, "before": back["publications"][0]["offset"]}
+    assert (await city.done("post_office.get_channel_history", arguments))["publications"] == []

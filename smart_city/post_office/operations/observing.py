@@ -6,13 +6,13 @@ from typing import Annotated, Literal, Protocol
 
 from pydantic import Field
 
-from foundations.errors import Unauthenticated
+from foundations.errors import FieldError, InvalidArgument, Unauthenticated
 from foundations.operations import Result, operation
 from foundations.rates import Rate
 from smart_city.post_office.channels import Channels
 from smart_city.post_office.fleet import Fleet
 from smart_city.post_office.inbox import Inbox
-from smart_city.post_office.log import ChannelLog
+from smart_city.post_office.log import ChannelLog, Page
 from smart_city.post_office.operations.publishing import RealmArgument
 from smart_city.post_office.publications import end_of, publications_of
 from smart_city.vocabulary import ChannelName, Identity, JsonObject, Position, PositionText
@@ -134,26 +134,40 @@ class Observing:
             PositionText | None, Field(description="OFFSET.EPOCH, exclusive; without it the newest ones")
         ] = None,
         limit: Annotated[int, Field(ge=1, le=500)] = 50,
+        before: Annotated[
+            int | None, Field(ge=1, description="an offset, exclusive: the page that ends there, to go back in time")
+        ] = None,
     ) -> History:
         """Reads a page of a channel's log.
 
-        Without `since` the newest `limit` publications; with it those that follow. A position that is not good any
-        more gives `recovered: false`, a reason, and the newest position. Errors: `unknown_channel`, `forbidden`.
+        Without `since` the newest `limit` publications, or the ones right before `before`; with it those that
+        follow. A position that is not good any more gives `recovered: false`, a reason, and the newest position.
+        Errors: `unknown_channel`, `forbidden`, `invalid_argument` (`since` and `before` together).
         """
         self._channels.check(caller, "history", channel)
+        if since is not None and before is not None:
+            told = "goes either forward with since or back with before"
+            raise InvalidArgument(f"a page {told}", errors=[FieldError("before", told)])
         if since is not None:
             page = await self._log.read(channel, Position.parse(since), limit=limit)
         else:
-            newest = (await self._log.read(channel, None)).newest
-            start = Position(max(0, newest.offset - limit))
-            page = await self._log.read(channel, start, limit=limit)
-            if page.reason == "trimmed":
-                page = await self._log.read(channel, Position(page.first_kept - 1), limit=limit)
+            page = await self._back(channel, before, limit)
         end = end_of(page)
         return History(
             channel=channel, publications=publications_of(page), offset=end.offset, epoch=end.epoch,
             recovered=page.recovered if since is not None else None, reason=page.reason or None if since else None,
         )  # fmt: skip
+
+    async def _back(self, channel: str, before: int | None, limit: int) -> Page:
+        """The publications right before an offset, or the newest; fewer where the log begins."""
+        newest = (await self._log.read(channel, None)).newest
+        end = newest.offset if before is None else min(before - 1, newest.offset)
+        start = max(0, end - limit)
+        page = await self._log.read(channel, Position(start), limit=max(1, end - start))
+        if page.reason == "trimmed":
+            start = page.first_kept - 1
+            page = await self._log.read(channel, Position(start), limit=max(1, end - start))
+        return page if start < end else page._replace(entries=())
 
     @operation(scope="post_office.observe", read_only=True, example={})
     async def list_channels(self, caller: Identity) -> ChannelsListed:
