@@ -37,7 +37,8 @@ export class Watch {
 
   /**
    * @param {(signal: AbortSignal) => Promise<T>} ask
-   * @param {{ every: number, clock: Clock, random?: () => number }} how  `every`: milliseconds between answers
+   * @param {{ every: number, clock: Clock, random?: () => number }} how  `every`: milliseconds between answers; 0
+   *   when one answer is all that is wanted
    */
   constructor(ask, { every, clock, random = Math.random }) {
     this.#ask = ask;
@@ -47,7 +48,7 @@ export class Watch {
   }
 
   start() {
-    if (this.#isOn) return;
+    if (this.#isOn || (this.#every === 0 && this.seen.value !== null)) return;
     this.#isOn = true;
     this.now();
   }
@@ -79,7 +80,8 @@ export class Watch {
   #heard(value) {
     this.#failures = 0;
     const now = this.#clock.now();
-    this.#again(this.#every);
+    if (this.#every > 0) this.#again(this.#every);
+    else this.stop();
     this.#tell({ value, at: now, error: null, nextAt: now + this.#every });
   }
 

@@ -1,14 +1,77 @@
 /** One channel: what was published, page by page into the past, what is published now, and a way to publish. */
 
+import { grouped } from "../model/measures.js";
+import { addressOf } from "../model/routes.js";
+import { Watch } from "../model/watch.js";
+import { h } from "../ui/elements.js";
+import { live } from "../ui/live.js";
 import { sheet } from "./place.js";
+import { A_PAGE, Publications } from "./publications.js";
+import { publishForm } from "./publish_form.js";
 
+/** @import { Publication } from "../client/protocol.js" */
 /** @import { Place } from "./place.js" */
+
+const HISTORY = "post_office.history";
+const FIGURES_EVERY_MS = 5000;
 
 /**
  * @param {Place} place
  * @param {string} channel
  */
 export function channelPage(place, channel) {
-  void place;
-  return sheet({ title: channel, about: "", back: { href: "#/channels", label: "Channels" } });
+  return sheet({ title: channel, about: "", back: { href: "#/channels", label: "Channels" } },
+    figures(place, channel),
+    h("section", { "aria-label": "Publish" }, h("h2", {}, "Publish"), publishForm(place, channel)),
+    h("section", { "aria-label": "Log" }, h("h2", {}, "Log"), log(place, channel)));
+}
+
+/**
+ * @param {Place} place
+ * @param {string} channel
+ */
+function figures(place, channel) {
+  const subscribers = h("dd");
+  const waiting = h("dd");
+  const newest = h("dd");
+  /** @param {string} name @param {object} [args] @param {AbortSignal} [signal] */
+  const ask = (name, args, signal) => place.access.call(`post_office.${name}`, args, { signal });
+  const watch = new Watch(async (signal) => {
+    const [listed, queues] = await Promise.all([
+      ask("list_channels", {}, signal), ask("get_queue_status", { channel }, signal),
+    ]);
+    const found = listed.channels.find((/** @type {{ channel: string }} */ one) => one.channel === channel);
+    return { ...found, ...queues.channels[channel] };
+  }, { every: FIGURES_EVERY_MS, clock: place.clock });
+  const content = h("dl", { class: "figures" },
+    h("div", {}, h("dt", {}, "Subscribers"), subscribers), h("div", {}, h("dt", {}, "Newest position"), newest),
+    h("div", {}, h("dt", {}, "Waiting for agents"), waiting));
+  return live(place, watch, content, (told) => {
+    subscribers.replaceChildren(h("a", { href: addressOf("connections", "", { channel }) }, grouped(told.subscribers)));
+    newest.textContent = told.offset ? `${told.offset}.${told.epoch}` : "–";
+    waiting.textContent = `${grouped(told.depth)}, ${told.consumers === 1 ? "1 agent" : `${told.consumers} agents`}`;
+  });
+}
+
+/**
+ * @param {Place} place
+ * @param {string} channel
+ */
+function log(place, channel) {
+  if (!place.access.has(HISTORY)) {
+    return h("p", { class: "hint" }, "To read the log, a token needs the scope ", h("code", {}, HISTORY), ".");
+  }
+  /** @param {number} [before] @returns {Promise<{ publications: Publication[], offset: number, epoch: string }>} */
+  const read = (before) => place.access.call("post_office.get_channel_history",
+    { channel, limit: A_PAGE, ...(before ? { before } : {}) }, { signal: place.signal });
+  const publications = new Publications(async (offset) => {
+    try {
+      return (await read(offset)).publications;
+    } catch (error) {
+      place.toast(error instanceof Error ? error.message : String(error), "bad");
+      throw error;
+    }
+  });
+  const watch = new Watch(() => read(), { every: 0, clock: place.clock });
+  return live(place, watch, publications.element, (page) => publications.begin(page.publications));
 }

@@ -7,6 +7,7 @@ import { confirmed } from "../ui/dialog.js";
 import { h } from "../ui/elements.js";
 import { live } from "../ui/live.js";
 import { Table } from "../ui/table.js";
+import { settled, userFilter } from "./filters.js";
 import { nothing, sheet } from "./place.js";
 
 /** @import { Place } from "./place.js" */
@@ -21,13 +22,12 @@ import { nothing, sheet } from "./place.js";
 
 const EVERY_MS = 3000;
 const MOST = 200;
-const TYPING_MS = 300;
 const MANY_BYTES = 64 * 1024;
 
 /** @param {Place} place */
 export function connectionsPage(place) {
   const { query } = place.route;
-  const user = userFilter(query.user ?? "");
+  const user = userFilter(query.user ?? "", "alice, or ~realm");
   const channel = channelFilter(place, query.channel ?? "");
   const count = h("p", { class: "count", role: "status" });
   const silent = h("p", { class: "warning", hidden: true });
@@ -129,14 +129,6 @@ function disconnectButton(place, now, renew) {
   }, "Disconnect");
 }
 
-/** @param {string} value */
-function userFilter(value) {
-  return h("input", {
-    type: "search", name: "user", value, placeholder: "alice, or ~realm", pattern: "[A-Za-z0-9._~@\\-]{1,128}",
-    autocomplete: "off", autocapitalize: "none", spellcheck: "false", "data-filter": true,
-  });
-}
-
 /**
  * @param {Place} place
  * @param {string} value
@@ -154,13 +146,4 @@ function channelFilter(place, value) {
 /** Without what is empty. @param {Record<string, unknown>} args */
 function given(args) {
   return Object.fromEntries(Object.entries(args).filter(([, value]) => value !== ""));
-}
-
-/** Once somebody has stopped typing. @param {() => void} then */
-function settled(then) {
-  let timer = 0;
-  return () => {
-    clearTimeout(timer);
-    timer = setTimeout(then, TYPING_MS);
-  };
 }

@@ -3,6 +3,8 @@
 import { channelsPage } from "./channels_page.js";
 import { connectionsPage } from "./connections_page.js";
 import { queuesPage } from "./queues_page.js";
+import { sessionsPage } from "./sessions_page.js";
+import { tokensPage } from "./tokens_page.js";
 
 /** @import { DrawPage } from "./place.js" */
 /** @import { IconName } from "../ui/icons.js" */
@@ -26,6 +28,14 @@ export const DIRECTORY = [
   {
     page: "queues", title: "Queues", icon: "queues", scope: "post_office.observe", key: "u",
     draw: queuesPage,
+  },
+  {
+    page: "sessions", title: "Sessions", icon: "sessions", scope: "traffic_cop.sessions", key: "s",
+    draw: sessionsPage,
+  },
+  {
+    page: "tokens", title: "Service tokens", icon: "tokens", scope: "traffic_cop.admin", key: "k",
+    draw: tokensPage,
   },
 ];
 
