@@ -1,5 +1,6 @@
 /** One channel: what was published, page by page into the past, what is published now, and a way to publish. */
 
+import { entryOfHistory } from "../model/log_entry.js";
 import { grouped } from "../model/measures.js";
 import { addressOf } from "../model/routes.js";
 import { Watch } from "../model/watch.js";
@@ -8,8 +9,9 @@ import { live } from "../ui/live.js";
 import { sheet } from "./place.js";
 import { A_PAGE, Publications } from "./publications.js";
 import { publishForm } from "./publish_form.js";
+import { Tail } from "./tail.js";
 
-/** @import { Publication } from "../client/protocol.js" */
+/** @import { HistoryEntry } from "../model/log_entry.js" */
 /** @import { Place } from "./place.js" */
 
 const HISTORY = "post_office.history";
@@ -23,7 +25,7 @@ export function channelPage(place, channel) {
   return sheet({ title: channel, about: "", back: { href: "#/channels", label: "Channels" } },
     figures(place, channel),
     h("section", { "aria-label": "Publish" }, h("h2", {}, "Publish"), publishForm(place, channel)),
-    h("section", { "aria-label": "Log" }, h("h2", {}, "Log"), log(place, channel)));
+    h("section", { "aria-label": "Log" }, ...log(place, channel)));
 }
 
 /**
@@ -59,19 +61,27 @@ function figures(place, channel) {
  */
 function log(place, channel) {
   if (!place.access.has(HISTORY)) {
-    return h("p", { class: "hint" }, "To read the log, a token needs the scope ", h("code", {}, HISTORY), ".");
+    return [
+      h("h2", {}, "Log"),
+      h("p", { class: "hint" }, "To read the log, a token needs the scope ", h("code", {}, HISTORY), "."),
+    ];
   }
-  /** @param {number} [before] @returns {Promise<{ publications: Publication[], offset: number, epoch: string }>} */
+  /** @param {number} [before] @returns {Promise<{ publications: HistoryEntry[], offset: number, epoch: string }>} */
   const read = (before) => place.access.call("post_office.get_channel_history",
     { channel, limit: A_PAGE, ...(before ? { before } : {}) }, { signal: place.signal });
   const publications = new Publications(async (offset) => {
     try {
-      return (await read(offset)).publications;
+      return (await read(offset)).publications.map(entryOfHistory);
     } catch (error) {
       place.toast(error instanceof Error ? error.message : String(error), "bad");
       throw error;
     }
   });
   const watch = new Watch(() => read(), { every: 0, clock: place.clock });
-  return live(place, watch, publications.element, (page) => publications.begin(page.publications));
+  const tail = new Tail(place, publications);
+  const body = live(place, watch, publications.element, ({ publications: newest, offset, epoch }) => {
+    publications.begin(newest.map(entryOfHistory));
+    tail.follow(channel, { offset, epoch });
+  });
+  return [h("div", { class: "section-head" }, h("h2", {}, "Log"), tail.element), body];
 }

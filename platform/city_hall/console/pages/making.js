@@ -1,6 +1,6 @@
 /** A dialog in which something is made: a form, the call that makes it, and what the platform says against it. */
 
-import { OperationError } from "../client/operations.js";
+import { OperationError } from "../client/index.js";
 import { openDialog } from "../ui/dialog.js";
 import { h } from "../ui/elements.js";
 import { showWrong } from "../ui/fields.js";

@@ -3,11 +3,12 @@
  * is published. It keeps a bounded number of rows.
  */
 
-import { exactClock, h } from "../ui/elements.js";
+import { lineOf } from "../model/log_entry.js";
 import { copyButton } from "../ui/copy.js";
+import { exactClock, h } from "../ui/elements.js";
 import { nothing } from "./place.js";
 
-/** @import { Publication } from "../client/protocol.js" */
+/** @import { LogEntry } from "../model/log_entry.js" */
 
 export const A_PAGE = 50;
 const MOST_ROWS = 2000;
@@ -20,10 +21,13 @@ export class Publications {
   #empty = nothing("Nothing has been published yet.");
   #readBefore;
   #isEmpty = true;
+  /** @type {LogEntry[]} */
+  #fresh = [];
+  #isPlanned = false;
   element;
 
   /**
-   * @param {(offset: number) => Promise<Publication[]>} readBefore a page that ends before the offset, oldest first
+   * @param {(offset: number) => Promise<LogEntry[]>} readBefore a page that ends before the offset, oldest first
    */
   constructor(readBefore) {
     this.#readBefore = readBefore;
@@ -31,25 +35,35 @@ export class Publications {
       h("div", { class: "more" }, this.#older, this.#end));
   }
 
-  /** The page of the newest. @param {Publication[]} publications oldest first */
+  /** The page of the newest. @param {LogEntry[]} publications oldest first */
   begin(publications) {
     this.#list.replaceChildren();
     this.#isEmpty = true;
     this.#append(publications);
   }
 
-  /** One more was published. @param {Publication} publication */
-  add(publication) {
-    this.#isEmpty = false;
+  /** One more was published; those of one moment are drawn together. @param {LogEntry} entry */
+  add(entry) {
+    this.#fresh.push(entry);
+    if (this.#fresh.length > MOST_ROWS) this.#fresh.shift();
+    if (this.#isPlanned) return;
+    this.#isPlanned = true;
+    requestAnimationFrame(() => this.#drawFresh());
+  }
+
+  #drawFresh() {
+    const rows = this.#fresh.reverse().map(rowOf);
+    this.#fresh = [];
+    this.#isPlanned = this.#isEmpty = false;
     this.#empty.hidden = true;
-    const row = rowOf(publication);
-    row.classList.add("fresh");
-    this.#list.prepend(row);
+    for (const row of rows) row.classList.add("fresh");
+    this.#list.prepend(...rows);
     while (this.#list.children.length > MOST_ROWS) this.#list.lastElementChild?.remove();
   }
 
   /** Something is missing between what stands here and what comes. @param {string} sentence */
   gap(sentence) {
+    if (this.#fresh.length > 0) this.#drawFresh();
     this.#list.prepend(h("li", { class: "gap-note" }, sentence));
   }
 
@@ -63,7 +77,7 @@ export class Publications {
     }
   }
 
-  /** @param {Publication[]} publications older than all that stand here, oldest first */
+  /** @param {LogEntry[]} publications older than all that stand here, oldest first */
   #append(publications) {
     this.#list.append(...publications.toReversed().map(rowOf));
     this.#isEmpty &&= publications.length === 0;
@@ -74,9 +88,10 @@ export class Publications {
   }
 }
 
-/** @param {Publication} publication */
-function rowOf({ offset, epoch, sender, payload, intent, message_id, timestamp }) {
-  const said = typeof payload.message === "string" ? payload.message : JSON.stringify(payload);
+/** @param {LogEntry} entry */
+function rowOf(entry) {
+  const { offset, epoch, sender, payload, intent, messageId, timestamp } = entry;
+  const said = lineOf(entry);
   const details = h("details", { ontoggle: () => open(details, payload) },
     h("summary", {},
       h("span", { class: "offset" }, String(offset)),
@@ -84,7 +99,7 @@ function rowOf({ offset, epoch, sender, payload, intent, message_id, timestamp }
       h("span", { class: "from", "data-kind": sender.kind }, sender.id),
       h("span", { class: "said" }, said.length > MOST_SHOWN ? `${said.slice(0, MOST_SHOWN)}…` : said)),
     h("dl", { class: "facts" },
-      ...fact("Position", `${offset}.${epoch}`), ...fact("Message", message_id), ...fact("Sender", sender.kind),
+      ...fact("Position", `${offset}.${epoch}`), ...fact("Message", messageId), ...fact("Sender", sender.kind),
       ...(intent ? fact("Intent", intent) : [])));
   return h("li", { "data-offset": offset }, details);
 }

@@ -1,7 +1,6 @@
 /** Publishing to a channel by hand: a text, or any object. The key makes a second try harmless. */
 
-import { newKey } from "../client/frames.js";
-import { OperationError } from "../client/operations.js";
+import { OperationError, newKey } from "../client/index.js";
 import { h } from "../ui/elements.js";
 import { field, showWrong } from "../ui/fields.js";
 

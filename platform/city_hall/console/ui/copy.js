@@ -9,7 +9,7 @@ const SAID_MS = 1500;
  * @param {string} [label]
  */
 export function copyButton(source, label = "Copy") {
-  const word = h("span", { role: "status" }, label);
+  const word = h("span", { "aria-live": "polite" }, label);
   const onclick = async () => {
     word.textContent = await copied(source) ? "Copied" : "Selected";
     setTimeout(() => (word.textContent = label), SAID_MS);
