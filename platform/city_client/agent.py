@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 
 from city_client.client import CityClient
 from city_client.consumers import Consumer
+from city_client.encodings import Name
 from city_client.errors import Dropped, Refused
 from city_client.questions import Question
 
@@ -101,6 +102,7 @@ async def run_agents(
     url: str,
     token: str,
     *,
+    encoding: Name = "json",
     stop: asyncio.Event | None = None,
     finish_seconds: float = FINISH_SECONDS,
 ) -> None:
@@ -110,7 +112,7 @@ async def run_agents(
         Refused: the token may not consume one of the channels.
         Ended: the platform ended the connection for good.
     """
-    async with CityClient(url, token=token, connect_seconds=None) as client:
+    async with CityClient(url, token=token, encoding=encoding, connect_seconds=None) as client:
         consumers = [client.consume(agent.channel, agent.answer, most=agent.most) for agent in agents]
         try:
             await _until(stop or asyncio.Event(), client, consumers)

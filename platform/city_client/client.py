@@ -17,6 +17,7 @@ from city_client.addresses import Address
 from city_client.answers import Answer
 from city_client.connection import Connection
 from city_client.consumers import Consumer, Handle
+from city_client.encodings import Name, offered
 from city_client.errors import Unconfirmed
 from city_client.events import Event
 from city_client.frames import Acknowledged, Payload, Position
@@ -36,6 +37,7 @@ class CityClient:
     Args:
         url: the platform's address, as ``http://HOST:PORT`` or ``ws://HOST:PORT/ws``.
         token: a session's or a service's token.
+        encoding: ``json`` or ``msgpack``, which is smaller where payloads hold bytes; they may in both.
         on_event: told of everything that happens to the connection, besides the log; must not block.
         connect_seconds: how long entering waits for the first connection; ``None``: it does not wait.
     """
@@ -45,17 +47,20 @@ class CityClient:
         url: str,
         *,
         token: str = "",
+        encoding: Name = "json",
         on_event: Callable[[Event], None] | None = None,
         connect_seconds: float | None = 20.0,
     ) -> None:
         self._address = Address.parse(url, token)
+        offered(encoding)
+        self._encoding: Name = encoding
         self._connect_seconds = connect_seconds
         self._on_event = on_event
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> CityClient:
         self._post = Post(self._tell)
-        self._connection = Connection(self._address, self._post, self._tell)
+        self._connection = Connection(self._address, self._post, self._tell, self._encoding)
         self._connection.start()
         try:
             if self._connect_seconds is not None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Protocol
 
 from city_client.addresses import Address
+from city_client.encodings import Name
 from city_client.errors import Ended, LinkLost, Refused, Unconfirmed, Unreachable
 from city_client.events import Connected, Disconnected, Event, NotReached, Reconnecting
 from city_client.frames import Frame
@@ -47,8 +48,11 @@ class Receiver(Protocol):
 class Connection:
     """The way to the platform, for as long as it is open."""
 
-    def __init__(self, address: Address, receiver: Receiver, tell: Callable[[Event], None]) -> None:
+    def __init__(
+        self, address: Address, receiver: Receiver, tell: Callable[[Event], None], encoding: Name = "json"
+    ) -> None:
         self.address = address
+        self._encoding = encoding
         self._receiver = receiver
         self._tell = tell
         self._backoff = Backoff()
@@ -144,7 +148,7 @@ class Connection:
     async def _live(self) -> Return:
         """One link from its opening to its loss; says how to come back."""
         try:
-            link = await Link.open(self.address, resume=self._resume)
+            link = await Link.open(self.address, encoding=self._encoding, resume=self._resume)
         except Unreachable as error:
             self._failure = str(error)
             self._tell(NotReached(str(error)))

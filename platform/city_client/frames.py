@@ -1,12 +1,11 @@
-"""The protocol's frames as values: what the server sends, read once, and what a client sends, written.
+"""The protocol's frames as values: what the server sends.
 
-It reads and writes; it deliberately decides nothing. Unknown types and fields pass, as the protocol asks of
-clients.
+How they are read is `encodings`; it deliberately decides nothing. Unknown types and fields pass, as the
+protocol asks of clients.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -137,25 +136,3 @@ class Acknowledged(NamedTuple):
     offset: int | None
     epoch: str
     duplicate: bool
-
-
-_decoder = msgspec.json.Decoder(Frame)
-_encoder = msgspec.json.Encoder()
-
-
-def read(data: bytes) -> Frame:
-    """Reads one frame.
-
-    Raises:
-        ValueError: it is not a JSON object with a ``type``, or a field has a shape nobody knows.
-    """
-    return _decoder.decode(data)
-
-
-def write(frame: Mapping[str, object]) -> bytes:
-    """Writes one frame as the bytes of a text message.
-
-    Raises:
-        TypeError: something in it has no form in JSON.
-    """
-    return _encoder.encode(frame)

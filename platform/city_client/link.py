@@ -18,11 +18,11 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.typing import Subprotocol
 
 from city_client.addresses import Address
+from city_client.encodings import JSON, Encoding, Name, offered
 from city_client.errors import Ended, LinkLost, Refused, Unreachable
-from city_client.frames import Frame, read, write
+from city_client.frames import Frame
 from city_client.reconnecting import ABNORMAL, Backoff
 
-SUBPROTOCOL = Subprotocol("smart-city.v1")
 LARGEST_FRAME = 32 * 1024 * 1024
 """Bytes: a message of the largest allowed size, its envelope, and room for a server that allows more."""
 DONE, GOING = 1000, 4000
@@ -39,9 +39,10 @@ logger = logging.getLogger(__name__)
 class Link:
     """A welcomed socket. One task reads it; any number may send."""
 
-    def __init__(self, socket: ClientConnection, welcome: Frame) -> None:
+    def __init__(self, socket: ClientConnection, encoding: Encoding, welcome: Frame) -> None:
         self.welcome = welcome
         self._socket = socket
+        self._encoding = encoding
         self._silence = 2 * welcome.heartbeat_seconds
         self._quiet_since = inf
         self._ids = itertools.count(1)
@@ -51,7 +52,7 @@ class Link:
         self._gone = asyncio.Event()
 
     @classmethod
-    async def open(cls, address: Address, *, resume: str = "", seconds: float = 10.0) -> Link:
+    async def open(cls, address: Address, *, encoding: Name = "json", resume: str = "", seconds: float = 10.0) -> Link:
         """Connects and waits for the welcome.
 
         Raises:
@@ -61,9 +62,11 @@ class Link:
         """
         try:
             async with asyncio.timeout(seconds):
-                socket = await _connect(address, resume)
+                encodings = offered(encoding)
+                socket = await _connect(address, resume, encodings)
+                agreed = next((each for each in encodings if each.subprotocol == socket.subprotocol), JSON)
                 try:
-                    return cls(socket, await _welcome(socket))
+                    return cls(socket, agreed, await _welcome(socket, agreed))
                 except BaseException:
                     await _close(socket, GOING)
                     raise
@@ -86,11 +89,11 @@ class Link:
             LinkLost: the socket is gone.
             Refused: ``too_large``, without sending it.
         """
-        data = write(frame)
+        data = self._encoding.write(frame)
         if len(data) > self.welcome.max_message_bytes:
             raise Refused("too_large", f"{len(data)} bytes, of {self.welcome.max_message_bytes} allowed")
         try:
-            await self._socket.send(data, text=True)
+            await self._socket.send(data, text=self._encoding.is_text)
         except ConnectionClosed as closed:
             raise _lost(closed) from None
 
@@ -153,7 +156,7 @@ class Link:
                 raise self._given_up or _lost(closed) from None
             self._quiet_since = inf
             try:
-                return read(data), data
+                return self._encoding.read(data), data
             except ValueError as error:
                 logger.warning("passed over a frame that cannot be read: %s", error)
 
@@ -196,10 +199,10 @@ def refusal(frame: Frame) -> Refused:
     return Refused(code, frame.sentence, retryable=frame.retryable, retry_after=after)
 
 
-async def _connect(address: Address, resume: str) -> ClientConnection:
+async def _connect(address: Address, resume: str, encodings: list[Encoding]) -> ClientConnection:
     return await connect(
         address.socket(resume),
-        subprotocols=[SUBPROTOCOL],
+        subprotocols=[Subprotocol(encoding.subprotocol) for encoding in encodings],
         additional_headers={"Authorization": f"Bearer {address.token}"},
         compression=None,
         max_size=LARGEST_FRAME,
@@ -218,9 +221,9 @@ def _silent_logger() -> logging.Logger:
     return silent
 
 
-async def _welcome(socket: ClientConnection) -> Frame:
+async def _welcome(socket: ClientConnection, encoding: Encoding) -> Frame:
     try:
-        frame = read(await socket.recv(decode=False))
+        frame = encoding.read(await socket.recv(decode=False))
     except ConnectionClosed as closed:
         raise _lost(closed) from None
     except ValueError as error:

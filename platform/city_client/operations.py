@@ -13,8 +13,9 @@ from typing import Any
 import httpx2 as httpx
 
 from city_client.addresses import Address
+from city_client.encodings import to_json
 from city_client.errors import FieldProblem, Refused, Unreachable
-from city_client.frames import Payload, write
+from city_client.frames import Payload
 
 
 class Operations:
@@ -59,7 +60,7 @@ class Operations:
             raise ValueError(f"{operation!r} is not an operation: SERVICE.NAME, as in post_office.list_channels")
         headers = {"Content-Type": "application/json"} | ({"Idempotency-Key": key} if key else {})
         path = f"/soa/{service.replace('_', '-')}/{name}"
-        response = await self._request("POST", path, content=write(arguments or {}), headers=headers)
+        response = await self._request("POST", path, content=to_json(arguments or {}), headers=headers)
         if response.is_error:
             raise refusal(response)
         result = _json(response)

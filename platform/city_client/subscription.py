@@ -19,7 +19,8 @@ from city_client.frames import Frame, Payload, Position, Sender
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Publication:
-    """One message of a channel. ``gap`` tells what was lost right before it; ``raw`` is the frame as it came.
+    """One message of a channel. ``gap`` tells what was lost right before it; ``raw`` is the frame as it came, in the
+    connection's encoding.
 
     On a private channel (``user:ID``) it may also be an agent's answer; then ``channel`` is still the log
     that it was read from, and ``raw`` has the rest.
