@@ -20,7 +20,7 @@
     return [r, g, b, a];
   };
   const poor = [];
-  for (const element of document.querySelectorAll("#app *")) {
+  for (const element of (document.querySelector("#app") ?? document.body).querySelectorAll("*")) {
     const says = [...element.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim());
     const isOutOfIt = element.closest(":disabled, [hidden], .unseen, svg, .skip") || !element.checkVisibility();
     if (!says || isOutOfIt) continue;

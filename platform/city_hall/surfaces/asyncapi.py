@@ -214,7 +214,7 @@ def _schemas() -> dict[str, Schema]:
 
 def _tag(schema: Schema, kind: str) -> None:
     """A client's frame says what it is; a message need not."""
-    schema["properties"]["type"] = {"const": kind}
+    schema["properties"] = {"type": {}} | schema["properties"] | {"type": {"const": kind}}
     if kind != "message":
         schema["required"] = ["type", *schema.get("required", [])]
 

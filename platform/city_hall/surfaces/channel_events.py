@@ -97,7 +97,7 @@ def _check_accepted(request: Request) -> None:
         kind, *options = (part.strip() for part in offer.split(";"))
         if kind in {MEDIA_TYPE, "text/*", "*/*"} and not {"q=0", "q=0.0", "q=0.00", "q=0.000"} & set(options):
             return
-    raise HTTPException(406, f"this address answers {MEDIA_TYPE}; history in pages is beside it, at …/history")
+    raise HTTPException(406)
 
 
 def _resumed(raw: bytes, last: str) -> bytes:

@@ -93,6 +93,7 @@ TO_THE_CLIENT: tuple[Struct, ...] = (
 def shown(frame: Struct) -> Mapping[str, Any]:
     """A frame as it goes over the wire, with its place in the log where it has one."""
     plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(frame))
+    plain = {"type": plain["type"]} | plain
     if isinstance(frame, Publication | ChatResponse):
         plain |= {"offset": 42, "epoch": EPOCH}
     return plain

@@ -121,12 +121,13 @@ def _components() -> dict[str, dict[str, Any]]:
 def _refusals(status: int) -> Mapping[str, Any]:
     """One status with an example of every error that answers it."""
     errors = [error for error in ERRORS if error.status == status]
-    examples = {error.code: {"value": _example(error)} for error in errors}
+    examples = {error.code: {"value": problem_example(error)} for error in errors}
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": examples}}
     return {"description": ", or ".join(_sentence(error) for error in errors), "content": content}
 
 
-def _example(error: type[CityError]) -> dict[str, Any]:
+def problem_example(error: type[CityError]) -> dict[str, Any]:
+    """How a refusal of this kind looks."""
     return Problem.of(error(_sentence(error))).model_dump(mode="json", exclude_none=True)
 
 

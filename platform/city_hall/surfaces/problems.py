@@ -6,6 +6,7 @@ no `CityError` is answered as ``internal``, and its traceback goes to the log.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from http import HTTPStatus
 from math import ceil
 from typing import Any
@@ -17,9 +18,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from foundations.errors import CityError, FieldError, Internal, InvalidArgument, RateLimited
+from foundations.errors import CityError, FieldError, Internal, InvalidArgument, NotFound, RateLimited
 
 MEDIA_TYPE = "application/problem+json"
+PAGE = "/docs/problems"
+"""Where the kinds of problems are explained, each under its code."""
 
 
 class WrongField(BaseModel):
@@ -36,7 +39,7 @@ class Problem(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    type: str = Field(description="names the kind of problem", examples=["urn:smart-city:problem:not_found"])
+    type: str = Field(description="names the kind of problem", examples=["/docs/problems#not_found"])
     title: str
     status: int
     detail: str = Field(description="a sentence for people; it may change")
@@ -51,7 +54,7 @@ class Problem(BaseModel):
     def of(cls, error: CityError) -> Problem:
         """How ``error`` is written down."""
         return cls(
-            type=f"urn:smart-city:problem:{error.code}", title=error.title, status=error.status,
+            type=f"{PAGE}#{error.code}", title=error.title, status=error.status,
             detail=error.message, code=error.code, retryable=error.retryable, retry_after=error.retry_after,
             errors=tuple(WrongField(field=e.field, message=e.message) for e in error.errors) or None,
             error=error.message,
@@ -99,19 +102,30 @@ async def _refused(request: Request, error: Exception) -> Response:
     return refusal(error, request)
 
 
+BY_FRAMEWORK: Mapping[int, str] = {
+    HTTPStatus.METHOD_NOT_ALLOWED: "this address does not take that method; Allow names those it takes",
+    HTTPStatus.NOT_ACCEPTABLE: "what this address answers is not among what Accept names",
+    HTTPStatus.UPGRADE_REQUIRED: "this address is a WebSocket's; Upgrade says so",
+}
+"""Refusals that only HTTP knows, and what is told of each where nothing better was said."""
+
+
 async def _by_framework(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101  # registered for this class
     status = HTTPStatus(error.status_code)
-    told = {
-        HTTPStatus.NOT_FOUND: "there is nothing here; /openapi.json lists what there is",
-        HTTPStatus.METHOD_NOT_ALLOWED: "this address does not take that method; Allow names those it takes",
-    }.get(status, error.detail)
-    code = status.phrase.lower().replace(" ", "_").replace("-", "_")
-    problem = Problem(
-        type=f"urn:smart-city:problem:{code}", title=status.phrase, status=status, detail=told, code=code,
-        retryable=False, error=told,
-    )  # fmt: skip
+    if status == HTTPStatus.NOT_FOUND:
+        problem = Problem.of(NotFound("there is nothing here; /openapi.json lists what there is"))
+    else:
+        told = error.detail if error.detail != status.phrase else BY_FRAMEWORK.get(status, error.detail)
+        problem = problem_of_http(status, told)
     return problem.response(dict(error.headers or {}))
+
+
+def problem_of_http(status: HTTPStatus, told: str) -> Problem:
+    """What is no error of the city's, but HTTP's."""
+    code = status.phrase.lower().replace(" ", "_").replace("-", "_")
+    kind = f"{PAGE}#{code}" if status in BY_FRAMEWORK else "about:blank"
+    return Problem(type=kind, title=status.phrase, status=status, detail=told, code=code, retryable=False, error=told)
 
 
 async def _invalid(request: Request, error: Exception) -> Response:

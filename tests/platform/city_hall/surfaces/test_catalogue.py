@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel
 
 from city_hall.surfaces.catalogue import Catalogue, Entry
-from city_hall.surfaces.docs import page
+from city_hall.surfaces.docs import operations_page
 from foundations.operations import Caller, Operation, Result, operation, operations_of
 from tests.support.example_city import ExampleService
 
@@ -96,12 +96,12 @@ def test_a_result_is_described_as_it_is_sent() -> None:
 
 
 def test_the_page_shows_types_and_escapes_what_it_shows() -> None:
-    shown = page(Catalogue(operations_of(Shapes(), "shapes")))
+    shown = operations_page(Catalogue(operations_of(Shapes(), "shapes")))
     assert "Draws &lt;i&gt;one&lt;/i&gt; shape." in shown
     assert "integer or string" in shown
     assert "&quot;&lt;b&gt;&quot; | &quot;c&quot;" in shown
     assert "<b>" not in shown
-    listed = page(Catalogue(operations_of(ExampleService(), "example")))
+    listed = operations_page(Catalogue(operations_of(ExampleService(), "example")))
     assert "array of string" in listed
     assert "<p>None.</p>" in listed
     assert "or a session" in listed

@@ -50,7 +50,7 @@ def problem_of(response: httpx2.Response, code: str) -> Problem:
     assert problem.status == response.status_code
     assert problem.error == problem.detail
     assert problem.success is False
-    assert problem.type == f"urn:smart-city:problem:{code}"
+    assert problem.type == f"/docs/problems#{code}"
     return problem
 
 
