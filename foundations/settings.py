@@ -16,6 +16,7 @@ from typing import Annotated, Literal
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from foundations.proxies import TrustedProxies
 from foundations.rates import Rate
 
 PREFIX = "SMART_CITY_"
@@ -107,6 +108,10 @@ class Settings(BaseSettings):
     service_messages_burst: Count = 100_000
     calls_per_second: Count = 2_000
     calls_burst: Count = 4_000
+    address_handshakes_per_second: Count = 200
+    address_handshakes_burst: Count = 5_000
+    address_failures_per_second: Count = 10
+    address_failures_burst: Count = 200
     session_share: Annotated[float, Field(gt=0, le=1)] = 0.5
     operation_rates: Annotated[dict[str, Rate], NoDecode] = Field(default_factory=dict)
 
@@ -119,6 +124,12 @@ class Settings(BaseSettings):
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(word.strip() for word in value.split(",") if word.strip()) if isinstance(value, str) else value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _proxies(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        TrustedProxies(value)
+        return value
 
     @field_validator("operation_rates", mode="before")
     @classmethod

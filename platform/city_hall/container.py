@@ -21,6 +21,7 @@ from city_hall.surfaces.catalogue import Catalogue
 from foundations.invocation import Invocation
 from foundations.lease import Lease
 from foundations.operations import operations_of
+from foundations.proxies import TrustedProxies
 from foundations.rates import Rate
 from foundations.settings import Settings
 from foundations.supervision import Tasks
@@ -48,6 +49,7 @@ from smart_city.post_office.log import ChannelLog, LogLimits
 from smart_city.post_office.log.bus import Announcer
 from smart_city.post_office.operations import Agents, Connections, Observing, Publishing
 from smart_city.traffic_cop.analytics import Analytics, Recorder
+from smart_city.traffic_cop.attempts import Attempts
 from smart_city.traffic_cop.identities import Identities
 from smart_city.traffic_cop.limits import Limits
 from smart_city.traffic_cop.operations import TrafficCop
@@ -93,6 +95,10 @@ def _limits(settings: Settings, valkey: Valkey) -> Limits:
     service = Rate(settings.service_messages_per_second, settings.service_messages_burst)
     return Limits(
         valkey, users={"messages": user, "calls": calls}, services={"messages": service, "calls": calls},
+        addresses={
+            "handshakes": Rate(settings.address_handshakes_per_second, settings.address_handshakes_burst),
+            "failures": Rate(settings.address_failures_per_second, settings.address_failures_burst),
+        },
         session_share=settings.session_share,
     )  # fmt: skip
 
@@ -201,7 +207,7 @@ def _gateway(
 ) -> Gateway:  # fmt: skip
     own = urlsplit(settings.public_http_url)
     origins = (*settings.allowed_origins, f"{own.scheme}://{own.netloc}")
-    admission = Admission(origins, settings.max_connections)
+    admission = Admission(origins, settings.max_connections, TrustedProxies(settings.trusted_proxies))
     return Gateway(
         desk, hub, admission, credentials, heartbeats, draining=draining, instance_id=settings.instance_id,
         max_unsent_bytes=settings.max_unsent_bytes, handshake_seconds=settings.handshake_seconds,
@@ -228,9 +234,9 @@ def _health(settings: Settings, valkey: Valkey, subscriptions: Subscriptions, ga
     return Health(instance_id=settings.instance_id, store=valkey, bus=subscriptions, gateway=gateway)
 
 
-def _identities(settings: Settings, sessions: Sessions, service_tokens: ServiceTokens) -> Identities:
+def _identities(settings: Settings, sessions: Sessions, service_tokens: ServiceTokens, limits: Limits) -> Identities:
     return Identities(
-        sessions, service_tokens, operator_token=settings.operator_token.get_secret_value(),
+        sessions, service_tokens, Attempts(limits), operator_token=settings.operator_token.get_secret_value(),
         cache_seconds=settings.identity_cache_seconds,
     )  # fmt: skip
 
@@ -294,8 +300,8 @@ class City(containers.DeclarativeContainer):
     # Traffic Cop
     sessions = providers.Singleton(_sessions, settings, valkey)
     service_tokens = providers.Singleton(ServiceTokens, valkey)
-    identities = providers.Singleton(_identities, settings, sessions, service_tokens)
     limits = providers.Singleton(_limits, settings, valkey)
+    identities = providers.Singleton(_identities, settings, sessions, service_tokens, limits)
     traffic_cop = providers.Singleton(_traffic_cop, settings, valkey, sessions, service_tokens, limits)
     analytics = providers.Singleton(Analytics, valkey)
     recorder = providers.Singleton(_recorder, settings, valkey, tasks, counters, member)

@@ -10,12 +10,13 @@ from __future__ import annotations
 import hmac
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
-from foundations.errors import Unauthenticated, Unavailable
+from foundations.errors import RateLimited, Unauthenticated, Unavailable
 from foundations.telemetry import log_event
+from smart_city.traffic_cop.attempts import Attempts
 from smart_city.traffic_cop.memory import Memory
 from smart_city.traffic_cop.revocations import Revocation
 from smart_city.traffic_cop.service_tokens import ServiceTokens
@@ -35,6 +36,7 @@ class Identities:
         self,
         sessions: Sessions,
         service_tokens: ServiceTokens,
+        attempts: Attempts,
         *,
         operator_token: str = "",
         cache_seconds: float = 60.0,
@@ -42,28 +44,49 @@ class Identities:
     ) -> None:
         self._sessions = sessions
         self._service_tokens = service_tokens
+        self._attempts = attempts
         self._operator_digest = digest(operator_token) if operator_token else ""
         self._memory = Memory(seconds=cache_seconds, size=cache_size)
 
-    async def admit(self, token: str) -> Identity:
+    async def admit(self, token: str, *, address: str = "") -> Identity:
         """Who opens a WebSocket with this: as `identify`, and the session behind a ticket, which is used up.
 
         Raises:
-            Unauthenticated, Unavailable: as `identify`.
+            Unauthenticated, RateLimited, Unavailable: as `identify`.
         """
-        known = read_token(token)
-        if known is not None and known.kind == "tkt":
-            return await self._ask(known)
-        return await self.identify(token)
+        return await self._attempted(self._admitted, token, address)
 
-    async def identify(self, token: str) -> Identity:
-        """The caller behind a session token, a service token, or the operator's.
+    async def identify(self, token: str, *, address: str = "") -> Identity:
+        """The caller behind a session token, a service token, or the operator's, as it came from ``address``.
 
         Raises:
             Unauthenticated: nobody: unknown, expired, revoked, used up, or no token at all.
+            RateLimited: too much that came from there was nobody's, and this token was not seen here lately.
             Unavailable: Valkey is away, and this token was not seen here lately.
         """
+        return await self._attempted(self._identified, token, address)
+
+    async def _attempted(self, find: Callable[[str], Awaitable[Identity]], token: str, address: str) -> Identity:
+        try:
+            self._attempts.check(address)
+        except RateLimited:
+            if self._memory.recall(digest(token)) is None:
+                raise
+        try:
+            return await find(token)
+        except Unauthenticated:
+            await self._attempts.failed(address)
+            raise
+
+    async def _admitted(self, token: str) -> Identity:
+        known = read_token(token)
+        if known is not None and known.kind == "tkt":
+            return await self._ask(known)
+        return await self._identified(token)
+
+    async def _identified(self, token: str) -> Identity:
         if self._is_operators(token):
+            self._memory.remember(self._operator_digest, OPERATOR_IDENTITY, time.monotonic())
             return OPERATOR_IDENTITY
         known = read_token(token)
         if known is None:

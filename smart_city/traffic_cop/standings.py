@@ -13,6 +13,7 @@ from smart_city.traffic_cop.sessions import Sessions
 from smart_city.vocabulary import Identity
 
 CALLER_LIMITS = ("messages", "calls")
+ADDRESS_LIMITS = ("handshakes", "failures")
 
 
 class Standings:
@@ -47,6 +48,8 @@ class Standings:
         if level in {"session", "token"} and name in CALLER_LIMITS:
             held = await self._credential(level, subject)
             return self._limits.bucket_of_credential(held, name) or self._limits.bucket(held.subject, name)
+        if level == "address" and name in ADDRESS_LIMITS:
+            return self._limits.bucket_of_address(subject, name)
         return self._limits.bucket_of_operation(subject, limit)
 
     async def _credential(self, level: str, credential: str) -> Identity:

@@ -45,7 +45,7 @@ IDENTITIES: Mapping[str, Identity] = {
 }  # fmt: skip
 
 
-async def identify(token: str) -> Identity:
+async def identify(token: str, *, address: str = "") -> Identity:
     """Knows four tokens."""
     if token == AWAY:
         raise Unavailable("the store is away", retry_after=1.5)

@@ -21,8 +21,14 @@ COOKIE = "session_token"
 class Identify(Protocol):
     """Traffic Cop's answer to "who is this?"."""
 
-    async def __call__(self, token: str, /) -> Identity:
-        """The identity behind the token; raises `Unauthenticated`, or `Unavailable` when nobody can tell."""
+    async def __call__(self, token: str, /, *, address: str = "") -> Identity:
+        """The identity behind the token that came from ``address``.
+
+        Raises:
+            Unauthenticated: there is none.
+            RateLimited: too much that came from there was nobody's.
+            Unavailable: nobody can tell.
+        """
         ...
 
 
@@ -38,9 +44,11 @@ class Door:
 
         Raises:
             Unauthenticated: no token, or none that is good.
+            RateLimited: too many that are not good came from there.
             OriginNotAllowed: a cookie sent along by a page of a foreign origin.
         """
-        return await self._identify(self._token(request))
+        address = request.client.host if request.client else ""
+        return await self._identify(self._token(request), address=address)
 
     async def caller_with(self, request: HTTPConnection, scope: str) -> Identity:
         """The caller, who must have ``scope``; with an empty one, any scope at all."""

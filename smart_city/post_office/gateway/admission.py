@@ -13,6 +13,7 @@ from websockets.datastructures import Headers
 from websockets.http11 import Request
 
 from foundations.errors import NotFound, OriginNotAllowed, Overloaded, Unauthenticated
+from foundations.proxies import TrustedProxies
 
 PATH = "/ws"
 COOKIE = "session_token"
@@ -26,6 +27,11 @@ class Admission:
 
     allowed_origins: tuple[str, ...]
     max_connections: int
+    proxies: TrustedProxies
+
+    def address_of(self, request: Request, peer: str) -> str:
+        """Where the client is, behind the proxies that are trusted."""
+        return self.proxies.client(peer, request.headers.get_all("X-Forwarded-For"))
 
     def token_of(self, request: Request, *, connections: int) -> str:
         """The token that the handshake carries.

@@ -267,7 +267,7 @@ class Connection:
     async def _refresh(self, frame: messages.Refresh) -> None:
         """Takes a new token of the same user; what it does not allow ends."""
         began = monotonic()
-        identity = await self._desk.sessions.identify(frame.session_token)
+        identity = await self._desk.sessions.identify(frame.session_token, address=self.address)
         if identity.subject != self.identity.subject:
             raise Forbidden("the new token belongs to somebody else; open a connection with it instead")
         if self._desk.sessions.revoked_since(identity, began):

@@ -9,7 +9,8 @@ from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from foundations.invocation import Limits
+from foundations import invocation
+from foundations.invocation import Credit
 from foundations.supervision import Tasks
 from foundations.telemetry import Counters
 from smart_city.post_office.answers import Answers
@@ -22,12 +23,20 @@ from smart_city.post_office.log import ChannelLog
 from smart_city.vocabulary import Identity
 
 
+class Limits(invocation.Limits, Protocol):
+    """Where credit is kept, for what comes before anybody is known, too."""
+
+    def handshakes(self, address: str) -> Credit:
+        """How many handshakes an address has left."""
+        ...
+
+
 class Sessions(Protocol):
     """Who finds the identity behind a token, and knows whether it still stands."""
 
-    async def identify(self, token: str) -> Identity: ...
+    async def identify(self, token: str, *, address: str = "") -> Identity: ...
 
-    async def admit(self, token: str) -> Identity: ...
+    async def admit(self, token: str, *, address: str = "") -> Identity: ...
 
     async def still_valid(self, identities: Sequence[Identity]) -> list[bool]: ...
 

@@ -149,6 +149,7 @@ class Gateway:
     def arrived(self, socket: Socket, request: Request) -> None:
         """Admits a socket, or closes it with the code that says why not."""
         try:
+            socket.address = self._admission.address_of(request, socket.address)
             self._check_ready()
             token = self._admission.token_of(request, connections=len(self.connections) + self._arriving)
         except CityError as error:
@@ -164,8 +165,9 @@ class Gateway:
     async def _admit(self, socket: Socket, token: str) -> None:
         try:
             async with asyncio.timeout(self._handshake_seconds):
+                await self._spend(socket.address)
                 began = monotonic()
-                identity = await self._desk.sessions.admit(token)
+                identity = await self._desk.sessions.admit(token, address=socket.address)
                 connection = await self._welcome(socket, identity)
             if connection is not None and self._desk.sessions.revoked_since(identity, began):
                 socket.close(*REVOKED)
@@ -178,6 +180,14 @@ class Gateway:
             self._refuse(socket, Internal("something went wrong here"))
         finally:
             self._arriving -= 1
+
+    async def _spend(self, address: str) -> None:
+        """Counts a handshake that brought a token; others are refused at no cost."""
+        if not address:
+            return
+        credit = self._desk.limits.handshakes(address)
+        if not credit.spend():
+            await credit.refill()
 
     async def _welcome(self, socket: Socket, identity: Identity) -> Connection | None:
         """Writes the connection into the registry, subscribes it to its own logs, and says welcome."""

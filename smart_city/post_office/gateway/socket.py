@@ -86,12 +86,15 @@ class Socket(asyncio.Protocol):
         self._is_paused = False
         self._is_held = False
         self.is_closing = False
+        self.address = ""
+        """Where the client is: the transport's other end, unless its door knows better; empty on a Unix socket."""
 
     # The transport's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
-        self.peer: tuple[str, int] | None = transport.get_extra_info("peername")
+        peer = transport.get_extra_info("peername")
+        self.address = peer[0] if isinstance(peer, tuple) else ""
         self.outbox = self._new_outbox(Outbox)
         self._open_sockets.add(self)
 
@@ -167,11 +170,6 @@ class Socket(asyncio.Protocol):
         self.close(CloseCode.SERVICE_RESTART, "this instance is draining; reconnect now")
 
     # The city's side
-
-    @property
-    def address(self) -> str:
-        """Where the other end of this socket is, as the transport has it; empty for none, as on a Unix socket."""
-        return self.peer[0] if self.peer else ""
 
     @property
     def is_packed(self) -> bool:

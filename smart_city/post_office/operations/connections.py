@@ -64,7 +64,7 @@ class ConnectionListed(Result):
     channel_count: int
     consumes: list[str] = Field(description="agent channels whose inboxes it takes from")
     unsent_bytes: int = Field(description="bytes that wait for it on its instance")
-    address: str | None = Field(default=None, description="of the other end, a proxy's if one is between")
+    address: str | None = Field(default=None, description="of the client; a proxy's if that is not trusted")
 
 
 class ConnectionsListed(Result):

@@ -38,6 +38,7 @@ _WHOSE: Mapping[Level, str] = {
     "session": "this session", "token": "this token", "user": "the user {}", "service": "the service {}",
     "operation": "{}", "address": "the address {}",
 }  # fmt: skip
+_WHAT = {"failures": "tokens that are not good"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +152,15 @@ class Bucket:
         finally:
             self._waiting -= n
 
+    def check(self) -> None:
+        """Spends nothing.
+
+        Raises:
+            RateLimited: the last who asked was refused, and would be now.
+        """
+        if (wait := self._dry_until - monotonic()) > 0:
+            raise self._refusal(wait)
+
     @property
     def balance(self) -> int:
         """How much more this subject may spend than Valkey knows of (less, when negative)."""
@@ -192,7 +202,8 @@ class Bucket:
 
     def _refusal(self, wait: float) -> RateLimited:
         rate = self.rate
-        what = f"calls of {self.limit}" if self.level == "operation" else self.limit.rpartition(".")[2]
+        name = self.limit.rpartition(".")[2]
+        what = f"calls of {self.limit}" if self.level == "operation" else _WHAT.get(name, name)
         whose = _WHOSE[self.level].format(self.subject.removeprefix("~"))
         return RateLimited(
             f"{whose} is above the limit of {rate.per_second:g} {what} a second",

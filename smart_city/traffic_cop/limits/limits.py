@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TypeVar
 
 from foundations.operations import Caller
+from foundations.proxies import household
 from foundations.rates import Rate
 from foundations.valkey import Valkey
 from smart_city.traffic_cop.limits.bucket import Bank, Bucket, Level, Standing
@@ -24,7 +26,8 @@ class Limits:
     """The limits of the platform: of ``users`` and ``services``, and within them of each of their credentials.
 
     A session has ``session_share`` of its user's long-run rate unless it was given rates of its own, so that one
-    that knows no measure leaves something to the others; a service's token has the whole of its realm's.
+    that knows no measure leaves something to the others; a service's token has the whole of its realm's. An
+    address is held to what comes from it before anybody is known.
     """
 
     def __init__(
@@ -33,12 +36,14 @@ class Limits:
         *,
         users: Rates,
         services: Rates,
+        addresses: Rates = MappingProxyType({}),
         session_share: float = 1.0,
         most: int = MAX_BUCKETS,
     ) -> None:
         self._bank = Bank(valkey)
         self._users = dict(users)
         self._services = dict(services)
+        self._addresses = dict(addresses)
         self._operations: dict[str, Rate] = {}
         self._sessions = {
             name: Rate(rate.per_second * session_share, rate.burst) for name, rate in users.items() if session_share < 1
@@ -90,6 +95,22 @@ class Limits:
         """The bucket of a caller's calls of one operation; None where that has no rate."""
         rate = self._operations.get(operation)
         return None if rate is None else self._bucket("operation", subject, operation, rate)
+
+    def handshakes(self, address: str) -> Bucket:
+        """The bucket of an address's WebSocket handshakes."""
+        return self.bucket_of_address(address, "handshakes")
+
+    def failures(self, address: str) -> Bucket:
+        """The bucket of what an address fails to prove."""
+        return self.bucket_of_address(address, "failures")
+
+    def bucket_of_address(self, address: str, limit: str) -> Bucket:
+        """The bucket of an address, which a whole IPv6 network shares.
+
+        Raises:
+            KeyError: there is no limit of this name.
+        """
+        return self._bucket("address", household(address), f"address.{limit}", self._addresses[limit])
 
     async def standing(self, bucket: Bucket) -> Standing:
         """How somebody stands, as seen from this instance; others may have a slice of the credit in hand.

@@ -6,8 +6,11 @@ import asyncio
 from typing import Any
 
 import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
 
 from foundations.settings import WrongSetting
+from tests.contract.watching import close_code_of
 from tests.support.platform import Instance, Platform, unique
 
 SLOW = {"messages": {"per_second": 0.1, "burst": 3}}
@@ -64,6 +67,55 @@ async def test_a_declared_rate_holds_without_any_setting(platform: Platform) -> 
     calls = [city.call("traffic_cop.get_traffic_analytics") for _ in range(80)]
     codes = sorted({response.status_code for response in await asyncio.gather(*calls)})
     assert codes == [200, 429]
+
+
+async def test_connecting_in_a_loop_is_slowed_for_one_address_and_for_no_other(platform: Platform) -> None:
+    city = await platform.start(
+        address_handshakes_per_second=1, address_handshakes_burst=5, trusted_proxies="127.0.0.1"
+    )
+    token = await city.session(unique("alice"))
+
+    async def code(address: str) -> int:
+        """What a handshake from there is closed with; 0 if it is welcome."""
+        headers = {**bearer(token), "X-Forwarded-For": address}
+        try:
+            async with connect(city.ws_url, additional_headers=headers) as socket:
+                await socket.recv()
+                return 0
+        except ConnectionClosed as refused:
+            assert refused.rcvd is not None
+            assert refused.rcvd.reason.startswith("retry_after=")
+            return refused.rcvd.code
+
+    codes = [await code("10.1.1.1") for _ in range(9)]
+    assert codes[:5] == [0] * 5
+    assert codes[-1] == 1013
+    assert await code("10.1.1.2") == 0
+    standing = {"subject": "10.1.1.1", "limit": "address.handshakes"}
+    assert (await city.done("traffic_cop.check_rate_limit", standing))["remaining"] <= 1
+
+
+async def test_guessing_tokens_is_slowed_on_every_surface_together(platform: Platform) -> None:
+    city = await platform.start(address_failures_per_second=1, address_failures_burst=6)
+    guess = bearer("ses_7f" + "x" * 43)
+    codes = [(await city.http.get("/api/connections/info", headers=guess)).json()["code"] for _ in range(3)]
+    closes = [await close_code_of(city.ws_url, "svc_" + "x" * 43) for _ in range(4)]
+    calls = [await city.http.post("/soa/post-office/list_channels", headers=guess) for _ in range(3)]
+    assert codes == ["unauthenticated"] * 3
+    assert closes[:2] == [4501] * 2
+    assert (calls[-1].status_code, calls[-1].json()["code"]) == (429, "rate_limited")
+    assert calls[-1].headers["ratelimit-policy"] == '"address.failures";q=6;w=6'
+    assert (await city.http.get("/api/connections/info")).json()["code"] == "unauthenticated"  # nothing was tried
+    assert (await city.http.get("/health")).status_code == 200
+
+
+async def test_a_made_up_header_makes_nobody_another(platform: Platform) -> None:
+    city = await platform.start(address_failures_per_second=1, address_failures_burst=3)
+    answers = [
+        await city.http.get("/metrics", headers={**bearer("svc_" + "x" * 43), "X-Forwarded-For": f"10.0.0.{n}"})
+        for n in range(8)
+    ]
+    assert answers[-1].json()["code"] == "rate_limited"
 
 
 async def test_a_rate_for_an_operation_that_does_not_exist_stops_the_start(platform: Platform) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from foundations.rates import Rate
 from foundations.valkey import Valkey
+from smart_city.traffic_cop.attempts import Attempts
 from smart_city.traffic_cop.identities import Identities
 from smart_city.traffic_cop.limits import Limits
 from smart_city.traffic_cop.operations import TrafficCop
@@ -18,6 +19,7 @@ from smart_city.traffic_cop.sessions import Issued, Sessions
 
 OPERATOR_TOKEN = "op_a-secret-of-the-operator"
 RATES = MappingProxyType({"messages": Rate(100, 200), "calls": Rate(2, 20)})
+ADDRESSES = MappingProxyType({"handshakes": Rate(1, 10), "failures": Rate(2, 5)})
 
 
 async def eventually(condition: Callable[[], Awaitable[bool]], seconds: float = 5.0) -> None:
@@ -41,13 +43,13 @@ def service_tokens(valkey: Valkey) -> ServiceTokens:
 
 
 @pytest.fixture
-def identities(sessions: Sessions, service_tokens: ServiceTokens) -> Identities:
-    return Identities(sessions, service_tokens, operator_token=OPERATOR_TOKEN)
+def identities(sessions: Sessions, service_tokens: ServiceTokens, limits: Limits) -> Identities:
+    return Identities(sessions, service_tokens, Attempts(limits), operator_token=OPERATOR_TOKEN)
 
 
 @pytest.fixture
 def limits(valkey: Valkey) -> Limits:
-    return Limits(valkey, users=RATES, services=RATES)
+    return Limits(valkey, users=RATES, services=RATES, addresses=ADDRESSES)
 
 
 @pytest.fixture

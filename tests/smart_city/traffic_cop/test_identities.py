@@ -10,12 +10,14 @@ import pytest
 from foundations.errors import Unauthenticated, Unavailable
 from foundations.supervision import Tasks
 from foundations.valkey import Subscriptions, Valkey
+from smart_city.traffic_cop.attempts import Attempts
 from smart_city.traffic_cop.identities import OPERATOR_IDENTITY, Identities
+from smart_city.traffic_cop.limits import Limits
 from smart_city.traffic_cop.revocations import CHANNEL, Revocation
 from smart_city.traffic_cop.service_tokens import ServiceTokens
 from smart_city.traffic_cop.sessions import Issued, Sessions
 from smart_city.vocabulary import SCOPES
-from tests.smart_city.traffic_cop.conftest import OPERATOR_TOKEN, CreateSession, eventually
+from tests.smart_city.traffic_cop.conftest import ADDRESSES, OPERATOR_TOKEN, RATES, CreateSession, eventually
 from tests.support.valkey import ValkeyServer
 from tests.support.waiting import until
 
@@ -39,12 +41,14 @@ class Town:
         self.server = server
         self.sessions = Sessions(valkey)
         self.service_tokens = ServiceTokens(valkey)
+        self.limits = Limits(valkey, users=RATES, services=RATES, addresses=ADDRESSES)
         self.identities = self.seen_for(60.0)
 
     def seen_for(self, seconds: float, size: int = 100) -> Identities:
         return Identities(
             self.sessions,
             self.service_tokens,
+            Attempts(self.limits),
             operator_token=OPERATOR_TOKEN,
             cache_seconds=seconds,
             cache_size=size,
@@ -84,9 +88,9 @@ async def test_the_operators_token_opens_everything(identities: Identities) -> N
 
 
 async def test_without_an_operators_token_there_is_no_operator(
-    sessions: Sessions, service_tokens: ServiceTokens
+    sessions: Sessions, service_tokens: ServiceTokens, limits: Limits
 ) -> None:
-    identities = Identities(sessions, service_tokens, operator_token="")
+    identities = Identities(sessions, service_tokens, Attempts(limits), operator_token="")
     for token in ("", OPERATOR_TOKEN):
         assert await outcome(identities, token) == "unauthenticated"
 
