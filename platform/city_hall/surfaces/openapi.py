@@ -59,6 +59,9 @@ def secured(operation: Operation, done: Mapping[str, Any]) -> dict[str, Any]:
         },
         "x-scope": declared.scope,
         "x-deadline-seconds": declared.deadline,
+        "x-read-only": declared.read_only,
+        "x-destructive": declared.destructive,
+        "x-idempotent": declared.idempotent,
     }
 
 

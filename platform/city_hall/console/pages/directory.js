@@ -2,6 +2,7 @@
 
 import { channelsPage } from "./channels_page.js";
 import { connectionsPage } from "./connections_page.js";
+import { operationsPage } from "./operations_page.js";
 import { queuesPage } from "./queues_page.js";
 import { sessionsPage } from "./sessions_page.js";
 import { tokensPage } from "./tokens_page.js";
@@ -37,6 +38,7 @@ export const DIRECTORY = [
     page: "tokens", title: "Service tokens", icon: "tokens", scope: "traffic_cop.admin", key: "k",
     draw: tokensPage,
   },
+  { page: "operations", title: "Operations", icon: "operations", scope: "", key: "o", draw: operationsPage },
 ];
 
 /** @param {string} page */

@@ -320,7 +320,10 @@ async def test_the_document_describes_every_operation_whole(city: ExampleCity, d
         assert described.get("description", "") == operation.description
         assert described["operationId"] == operation.tool_name
         assert described["tags"] == [operation.service]
-        assert described["x-scope"] == operation.declared.scope
+        declared = operation.declared
+        assert described["x-scope"] == declared.scope
+        told = (described["x-read-only"], described["x-destructive"], described["x-idempotent"])
+        assert told == (declared.read_only, declared.destructive, declared.idempotent)
         body = described["requestBody"]["content"]["application/json"]
         assert body["example"] == operation.declared.example
         sessions = {"session": []} in described["security"]
