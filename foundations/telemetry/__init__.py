@@ -5,8 +5,9 @@ Nothing is exported from here and nothing is configured at import: the integers,
 """
 
 from foundations.telemetry.counters import BUCKETS, OTHER, Counters, Histogram, Tally
-from foundations.telemetry.exposition import Exposition
+from foundations.telemetry.exposition import Exposition, histogram
 from foundations.telemetry.logs import configure_logging, log_event, redacted
+from foundations.telemetry.loop_lag import LoopLag
 from foundations.telemetry.traces import (
     child_traceparent,
     current_traceparent,
@@ -16,6 +17,7 @@ from foundations.telemetry.traces import (
 )
 
 __all__ = [
-    "BUCKETS", "OTHER", "Counters", "Exposition", "Histogram", "Tally", "child_traceparent", "configure_logging",
-    "current_traceparent", "is_traceparent", "log_event", "new_traceparent", "redacted", "trace_id_of",
+    "BUCKETS", "OTHER", "Counters", "Exposition", "Histogram", "LoopLag", "Tally", "child_traceparent",
+    "configure_logging", "current_traceparent", "histogram", "is_traceparent", "log_event", "new_traceparent",
+    "redacted", "trace_id_of",
 ]  # fmt: skip

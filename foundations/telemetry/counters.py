@@ -8,6 +8,7 @@ recorder compares them every few seconds with what they were.
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 
 BUCKETS: tuple[float, ...] = (
     *(float(f"{step}e{decade}") for decade in range(-4, 1) for step in (1, 1.5, 2.5, 3.5, 5, 7.5)), 10.0, 15.0, 30.0,
@@ -61,8 +62,9 @@ class Counters:
     """
 
     __slots__ = (
-        "answers", "appended", "channels", "connections_active", "connections_total", "dead_letters", "deliveries",
-        "errors", "event_streams_active", "event_streams_total", "messages_received", "messages_sent", "operations",
+        "answers", "appended", "channels", "closes", "connections_active", "connections_total", "dead_letters",
+        "deliveries", "errors", "event_streams_active", "event_streams_total", "handshake_refusals",
+        "messages_received", "messages_sent", "operations", "responses",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -77,6 +79,12 @@ class Counters:
         self.deliveries = 0
         self.answers = 0
         self.dead_letters = 0
+        self.handshake_refusals: Counter[str] = Counter()
+        """By error code."""
+        self.closes: Counter[str] = Counter()
+        """By close code; codes that a client makes up are `OTHER`."""
+        self.responses: Counter[int] = Counter()
+        """By HTTP status."""
         self.operations: dict[str, Tally] = {}
         self.channels: dict[str, Tally] = {}
 

@@ -5,8 +5,9 @@ It keeps no figures itself and registers nothing globally, so that several platf
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate
+from typing import Any
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -35,20 +36,28 @@ _SHOWN = frozenset(
 
 
 class Exposition(Collector):
-    """Shows `Counters`, the interpreter and the process as Prometheus metrics."""
+    """Shows `Counters`, the interpreter and the process as Prometheus metrics.
 
-    def __init__(self, counters: Counters) -> None:
+    Every sample carries the instance's id: the workers of one address answer scrapes in turn, and each has figures
+    of its own.
+    """
+
+    def __init__(self, counters: Counters, instance_id: str = "") -> None:
         self._counters = counters
+        self._labels = {"instance_id": instance_id} if instance_id else {}
         self._registry = CollectorRegistry()
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
         GCCollector(registry=self._registry)
 
-    def render(self, accept: str = "") -> tuple[bytes, str]:
-        """The metrics and their content type, in the format that the ``Accept`` header prefers."""
+    def render(self, accept: str = "", measured: Iterable[Metric] = ()) -> tuple[bytes, str]:
+        """The metrics and their content type, in the format that the ``Accept`` header prefers.
+
+        ``measured`` are families that were asked for, and not counted.
+        """
         encode, content_type = choose_encoder(accept)
-        return encode(self._registry), content_type
+        return encode(_Page([*self._registry.collect(), *measured], self._labels)), content_type
 
     def collect(self) -> Iterator[Metric]:
         """Called by the registry for every scrape."""
@@ -59,11 +68,14 @@ class Exposition(Collector):
         yield GaugeMetricFamily("event_streams_active", "Event streams now.", value=counters.event_streams_active)
         for name, attribute, text in _TOTALS:
             yield CounterMetricFamily(name, text, value=getattr(counters, attribute))
-        latency = HistogramMetricFamily(
-            "websocket_message_latency_seconds", "From a message's arrival to its acknowledgement."
+        yield histogram(
+            "websocket_message_latency_seconds",
+            "From a message's arrival to its acknowledgement.",
+            counters.latency,
         )
-        latency.add_metric([], _cumulated(counters.latency), counters.latency.total)
-        yield latency
+        yield _by("websocket_refusals", "Handshakes refused, by error code.", "code", counters.handshake_refusals)
+        yield _by("websocket_closes", "WebSocket connections closed, by close code.", "code", counters.closes)
+        yield _by("http_responses", "HTTP responses, by status.", "status", counters.responses)
         yield from self._operations()
 
     def _operations(self) -> Iterator[Metric]:
@@ -80,6 +92,37 @@ class Exposition(Collector):
             for code, count in sorted(figures.refusals.items()):
                 refusals.add_metric([name, code], count)
         yield from (calls, refusals, latency)
+
+
+class _Page(Collector):
+    """One scrape: families as they were collected, with labels that all samples get."""
+
+    def __init__(self, families: Iterable[Metric], labels: Mapping[str, str]) -> None:
+        self._families = families
+        self._labels = labels
+
+    def collect(self) -> Iterator[Metric]:
+        for family in self._families:
+            labelled = Metric(family.name, family.documentation, family.type, family.unit)
+            labelled.samples = [
+                sample._replace(labels={**sample.labels, **self._labels}) for sample in family.samples
+            ]  # fmt: skip
+            yield labelled
+
+
+def histogram(name: str, text: str, figures: Histogram) -> Metric:
+    """A family of one histogram."""
+    family = HistogramMetricFamily(name, text)
+    family.add_metric([], _cumulated(figures), figures.total)
+    return family
+
+
+def _by(name: str, text: str, label: str, counts: Mapping[Any, int]) -> Metric:
+    """A family of counters, one for each value of a label."""
+    family = CounterMetricFamily(name, text, labels=[label])
+    for value, count in sorted(counts.items()):
+        family.add_metric([str(value)], count)
+    return family
 
 
 def _cumulated(histogram: Histogram) -> list[tuple[str, float]]:

@@ -19,6 +19,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from foundations.errors import Overloaded, Unavailable
+from foundations.telemetry import Histogram
 from foundations.valkey.pipe import Pipe
 from foundations.valkey.scripts import Script
 from foundations.valkey.wire import Argument
@@ -111,6 +112,16 @@ class Valkey:
             raise _translated(str(reply))
         read = self._read.get(str(args[0]))
         return reply if read is None else read(reply)
+
+    @property
+    def round_trips(self) -> Histogram:
+        """How long commands and scripts took from here to there and back, those that were answered."""
+        return self._pipe.round_trips
+
+    @property
+    def failures(self) -> int:
+        """How many commands and scripts were not answered."""
+        return self._pipe.failures
 
     async def ping(self) -> float:
         """How long the store takes to answer, in seconds."""

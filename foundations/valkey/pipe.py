@@ -14,6 +14,7 @@ import hiredis
 from redis.asyncio import ConnectionPool
 
 from foundations.errors import Overloaded, Unavailable
+from foundations.telemetry import Histogram
 from foundations.valkey.wire import Argument, Reply, Wire, WireLost, packed
 
 MOST_UNANSWERED = 100_000
@@ -35,6 +36,9 @@ class Pipe:
         """The present one, and those on which some still wait."""
         self._opening = asyncio.Lock()
         self._is_closed = False
+        self.round_trips = Histogram()
+        self.failures = 0
+        """Commands that got no reply in time, or no connection."""
 
     async def ask(self, command: Sequence[Argument]) -> Reply:
         """Sends one command and waits for its reply.
@@ -43,11 +47,19 @@ class Pipe:
             Unavailable: no connection or no reply in time; the command may have been carried out.
             Overloaded: too many commands wait already.
         """
-        deadline = asyncio.get_running_loop().time() + self._seconds
-        line = self._line
-        if line is None or not line.is_open:
-            line = await self._open(deadline)
-        return await line.ask(packed(tuple(command)), deadline)
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        deadline = began + self._seconds
+        try:
+            line = self._line
+            if line is None or not line.is_open:
+                line = await self._open(deadline)
+            reply = await line.ask(packed(tuple(command)), deadline)
+        except Unavailable:
+            self.failures += 1
+            raise
+        self.round_trips.observe(clock() - began)
+        return reply
 
     async def close(self) -> None:
         """Ends the connection for good; whoever still waits, or comes later, gets `Unavailable`."""

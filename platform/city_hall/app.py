@@ -6,6 +6,7 @@ It only composes; the parts are built in `container`, opened and closed by `life
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -22,9 +23,10 @@ from city_hall.surfaces.channel_events import bind_channel_events
 from city_hall.surfaces.connections import bind_connections
 from city_hall.surfaces.console import console_router
 from city_hall.surfaces.docs import bind_docs
-from city_hall.surfaces.health import bind_health, bind_metrics, bind_upgrade_notice
+from city_hall.surfaces.health import bind_health, bind_upgrade_notice
 from city_hall.surfaces.http import bind_operations
 from city_hall.surfaces.later import Later, Surface, bind_mcp
+from city_hall.surfaces.metrics import CountingResponses, bind_metrics
 from city_hall.surfaces.openapi import bind_openapi
 from city_hall.surfaces.problems import bind_problems
 from foundations.settings import Settings
@@ -43,10 +45,12 @@ SHOWN_HEADERS = ("Retry-After", "RateLimit", "RateLimit-Policy", "Mcp-Session-Id
 
 def create_app(settings: Settings) -> FastAPI:
     """The application; its lifespan opens the city, and closes it again."""
+    responses: Counter[int] = Counter()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with opened(settings) as city:
+            city.counters().responses = responses
             mcp = city.tasks().spawn("MCP", _bind(app, city, settings).run())
             try:
                 yield
@@ -66,6 +70,7 @@ def create_app(settings: Settings) -> FastAPI:
             allow_methods=("GET", "POST", "DELETE"), allow_headers=CROSS_ORIGIN_HEADERS,
             expose_headers=SHOWN_HEADERS,
         )  # fmt: skip
+    app.add_middleware(CountingResponses, counts=responses)
     return app
 
 
@@ -74,7 +79,7 @@ def _bind(app: FastAPI, city: City, settings: Settings) -> Later:
     identify = city.identities().identify
     gateway = app.state.gateway = city.gateway()
     bind_health(app, city.health(), identify, settings, VERSION)
-    bind_metrics(app, city.exposition(), identify, settings)
+    bind_metrics(app, city.gauges().render, identify, settings)
     bind_operations(app, catalogue, identify, invocation, settings)
     bind_connections(app, city.registry(), identify, invocation, settings)
     bind_channel_events(app, city.event_streams(), identify, invocation, settings)

@@ -11,11 +11,13 @@ import os
 import secrets
 import socket
 from datetime import UTC, datetime
+from importlib.metadata import version
 from urllib.parse import urlsplit
 
 from dependency_injector import containers, providers
 
 from city_hall.front_desk import FrontDesk
+from city_hall.gauges import Gauges
 from city_hall.operation_rates import operation_rates
 from city_hall.surfaces.catalogue import Catalogue
 from foundations.invocation import Invocation
@@ -25,7 +27,7 @@ from foundations.proxies import TrustedProxies
 from foundations.rates import Rate
 from foundations.settings import Settings
 from foundations.supervision import Tasks
-from foundations.telemetry import Counters, Exposition
+from foundations.telemetry import Counters, Exposition, LoopLag
 from foundations.valkey import Subscriptions, Valkey
 from smart_city.nurse.health import Health
 from smart_city.post_office.answers import Answers
@@ -65,6 +67,10 @@ def _member(settings: Settings) -> str:
 def _instance_lease(settings: Settings, valkey: Valkey, tasks: Tasks) -> Lease:
     name = f"instance {settings.instance_id}"
     return Lease(valkey, name, seconds=settings.instance_lease_seconds, tasks=tasks)
+
+
+def _exposition(settings: Settings, counters: Counters) -> Exposition:
+    return Exposition(counters, settings.instance_id)
 
 
 def _sessions(settings: Settings, valkey: Valkey) -> Sessions:
@@ -263,6 +269,10 @@ def _connections(channels: Channels, registry: Registry, fleet: Fleet) -> Connec
     return Connections(channels=channels, registry=registry, fleet=fleet)
 
 
+def _gauges(exposition: Exposition, valkey: Valkey, inbox: Inbox, fleet: Fleet, loop_lag: LoopLag) -> Gauges:
+    return Gauges(exposition, valkey=valkey, inbox=inbox, fleet=fleet, loop_lag=loop_lag, version=version("smart-city"))
+
+
 def _catalogue(
     traffic_cop: TrafficCop, analytics: Analytics, publishing: Publishing, agents: Agents, connections: Connections,
     observing: Observing,
@@ -293,7 +303,8 @@ class City(containers.DeclarativeContainer):
 
     member = providers.Singleton(_member, settings)
     counters = providers.Singleton(Counters)
-    exposition = providers.Singleton(Exposition, counters)
+    loop_lag = providers.Singleton(LoopLag)
+    exposition = providers.Singleton(_exposition, settings, counters)
     subscriptions = providers.Singleton(Subscriptions, valkey, tasks)
     instance_lease = providers.Singleton(_instance_lease, settings, valkey, tasks)
 
@@ -338,4 +349,5 @@ class City(containers.DeclarativeContainer):
     connections = providers.Singleton(_connections, channels, registry, fleet)
     catalogue = providers.Singleton(_catalogue, traffic_cop, analytics, publishing, agents, connections, observing)
     invocation = providers.Singleton(_invocation, settings, limits, counters, catalogue)
+    gauges = providers.Singleton(_gauges, exposition, valkey, inbox, fleet, loop_lag)
     health = providers.Singleton(_health, settings, valkey, subscriptions, gateway)

@@ -78,6 +78,7 @@ async def _begin(city: City, stack: AsyncExitStack) -> None:
     lease = city.instance_lease()
     await lease.acquire()
     stack.push_async_callback(lease.release)
+    city.tasks().start("loop lag", city.loop_lag().watch)
     recorder = city.recorder()
     recorder.start()
     stack.push_async_callback(_quietly, "record traffic", recorder.close)

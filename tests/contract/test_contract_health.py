@@ -12,6 +12,7 @@ import redis
 
 from tests.contract.shapes import has_only
 from tests.contract.watching import eventually
+from tests.support.metrics import samples
 from tests.support.platform import Instance, Platform, unique
 from tests.support.valkey import ValkeyServer
 
@@ -23,9 +24,9 @@ async def status_of(city: Instance, path: str) -> int:
 
 
 async def metrics(city: Instance) -> dict[str, float]:
-    """Every series without labels."""
+    """Every series without labels but the instance's."""
     page = (await city.http.get("/metrics", headers=city.operator)).text
-    return {name: float(value) for name, value in re.findall(r"^(\w+) (\S+)$", page, re.MULTILINE)}
+    return {name: value for (name, labels), value in samples(page).items() if not labels}
 
 
 @pytest.fixture

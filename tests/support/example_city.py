@@ -16,10 +16,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from city_hall.surfaces.catalogue import Catalogue
 from city_hall.surfaces.connections import bind_connections
 from city_hall.surfaces.docs import bind_docs
-from city_hall.surfaces.health import bind_health, bind_metrics, bind_upgrade_notice
+from city_hall.surfaces.health import bind_health, bind_upgrade_notice
 from city_hall.surfaces.http import bind_operations
 from city_hall.surfaces.later import bind_mcp
 from city_hall.surfaces.mcp import McpSurface
+from city_hall.surfaces.metrics import bind_metrics
 from city_hall.surfaces.openapi import bind_openapi
 from city_hall.surfaces.problems import bind_problems
 from foundations.errors import ERRORS, CityError, RateLimited, Unauthenticated, Unavailable
@@ -233,6 +234,9 @@ class ExampleCity:
         self.mcp = McpSurface(self.catalogue, identify, self.invocation, self.settings, "1.2.3")
         self.app = self._assembled()
 
+    async def _metrics(self, accept: str) -> tuple[bytes, str]:
+        return Exposition(self.counters).render(accept)
+
     def _assembled(self) -> FastAPI:
         @asynccontextmanager
         async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -254,7 +258,7 @@ class ExampleCity:
         bind_operations(app, self.catalogue, identify, self.invocation, self.settings)
         bind_connections(app, around, identify, self.invocation, self.settings)
         bind_health(app, health, identify, self.settings, "1.2.3")
-        bind_metrics(app, Exposition(self.counters), identify, self.settings)
+        bind_metrics(app, self._metrics, identify, self.settings)
         bind_upgrade_notice(app)
         bind_docs(app, self.catalogue, identify, self.settings)
         bind_mcp(app, self.mcp)

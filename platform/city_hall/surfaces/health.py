@@ -1,6 +1,6 @@
-"""The addresses by which balancers, dashboards and people ask how this instance is, and its metrics.
+"""The addresses by which balancers, dashboards and people ask how this instance is.
 
-They need no token and change nothing; error texts and metrics are for callers who may observe.
+They need no token and change nothing; error texts are for callers who may observe.
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ from starlette.responses import Response
 
 from city_hall.surfaces.callers import Door, Identify
 from foundations.settings import Settings
-from foundations.telemetry import Exposition
 from smart_city.nurse.health import GatewayReport, Health, HealthReport
 
 OBSERVE = "post_office.observe"
-"""The scope that opens metrics and the texts of errors."""
+"""The scope that opens the texts of errors."""
 
 
 class Alive(BaseModel):
@@ -66,19 +65,6 @@ def bind_health(app: FastAPI, health: Health, identify: Identify, settings: Sett
         _bind(app, path, ready, GatewayReport, "The gateway and what it depends on.")
     _bind(app, "/api/health", table, HealthReport, "The health table.")
     _bind(app, "/health", with_version, ServiceReport, "The health table with the platform's version.")
-
-
-def bind_metrics(app: FastAPI, exposition: Exposition, identify: Identify, settings: Settings) -> None:
-    """``/metrics``, in the format that the scraper prefers."""
-    door = Door(identify, settings)
-
-    async def metrics(request: Request) -> Response:
-        if not settings.open_metrics:
-            await door.caller_with(request, OBSERVE)
-        body, content_type = exposition.render(request.headers.get("accept", ""))
-        return Response(body, headers={"Content-Type": content_type, "Cache-Control": "no-store"})
-
-    app.add_api_route("/metrics", metrics, methods=["GET"], include_in_schema=False)
 
 
 def bind_upgrade_notice(app: FastAPI) -> None:

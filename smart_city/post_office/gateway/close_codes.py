@@ -32,6 +32,9 @@ CLOSE_CODES: Mapping[int, str] = {
     FOREIGN: "the origin is not allowed",
 }
 
+WITHOUT_A_FRAME = frozenset((CloseCode.GOING_AWAY, CloseCode.NO_STATUS_RCVD, CloseCode.ABNORMAL_CLOSURE))
+"""What else the ends of connections are counted as: a page was left, no code was said, nothing was said at all."""
+
 
 def is_final(code: int) -> bool:
     """Whether a client must not come back."""

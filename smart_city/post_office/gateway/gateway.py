@@ -19,12 +19,12 @@ from websockets.frames import CloseCode
 from websockets.http11 import Request
 
 from foundations.errors import CityError, Internal, Unavailable
-from foundations.telemetry import log_event
+from foundations.telemetry import OTHER, log_event
 from smart_city.post_office.channels import connection_log, user_log
 from smart_city.post_office.envelopes import timestamp
 from smart_city.post_office.gateway.admission import Admission
 from smart_city.post_office.gateway.census import concerns, described
-from smart_city.post_office.gateway.close_codes import OVER, TOO_SLOW
+from smart_city.post_office.gateway.close_codes import CLOSE_CODES, OVER, TOO_SLOW, WITHOUT_A_FRAME
 from smart_city.post_office.gateway.connection import Connection
 from smart_city.post_office.gateway.credentials import Credentials
 from smart_city.post_office.gateway.desk import Desk, Guest
@@ -255,6 +255,7 @@ class Gateway:
 
     def _refuse(self, socket: Socket, error: CityError) -> None:
         self._desk.counters.errors += 1
+        self._desk.counters.handshake_refusals[error.code] += 1
         reason = error.message
         if error.retry_after is not None:
             reason = f"retry_after={error.retry_after:g} {reason}"
@@ -268,6 +269,7 @@ class Gateway:
         self.leave(connection)
         self._heartbeats.remove(connection)
         self._desk.counters.connections_active -= 1
+        self._desk.counters.closes[str(code) if code in CLOSE_CODES or code in WITHOUT_A_FRAME else OTHER] += 1
         log_event(
             _log, "WebSocket disconnected", connection_id=connection.connection_id, user_id=connection.user_id,
             active=len(self.connections), code=code, reason=reason,

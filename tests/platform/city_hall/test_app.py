@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.support.metrics import samples, series
 from tests.support.platform import Instance, Platform, unique
 
 CALL = "/soa/post-office/get_channel_history"
@@ -35,9 +36,9 @@ async def test_metrics_count_what_happened(city: Instance) -> None:
     async with city.connected(await city.session(unique("alice"))) as alice:
         await alice.ask(channel="guide", payload={"message": "hello"})
         text = (await city.http.get("/metrics", headers=city.operator)).text
-    values = dict(line.rsplit(" ", 1) for line in text.splitlines() if line and not line.startswith("#"))
-    assert float(values["websocket_connections_active"]) == 1
-    assert float(values["websocket_connections_total"]) == 1
-    assert float(values["websocket_messages_received_total"]) == 1
-    assert float(values["websocket_message_latency_seconds_count"]) == 1
-    assert any("traffic_cop.create_session" in name for name in values)
+    values = samples(text)
+    assert values[series("websocket_connections_active")] == 1
+    assert values[series("websocket_connections_total")] == 1
+    assert values[series("websocket_messages_received_total")] == 1
+    assert values[series("websocket_message_latency_seconds_count")] == 1
+    assert values[series("operation_calls_total", operation="traffic_cop.create_session")] == 1
