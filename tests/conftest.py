@@ -6,4 +6,5 @@ pytest_plugins = (
     "tests.support.loops",
     "tests.support.valkey",
     "tests.support.platform",
+    "tests.support.shells",
 )

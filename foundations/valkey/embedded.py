@@ -238,8 +238,12 @@ def _forget(home: Path) -> None:
 
 
 def _same_socket(home: Path) -> Path | None:
-    """The path of a server that has died here, so that whoever used it finds its successor there."""
-    if (left := _read(home)) is None:
+    """The path of a server that has died here, so that whoever used it finds its successor there.
+
+    One that lives although nobody holds the lock lives elsewhere: this is a copy of its data dir.
+    """
+    left = _read(home)
+    if left is None or left.process.is_alive:
         return None
     socket = Path(left.socket)
     try:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.platform.city_hall.commands.conftest import Shell, shell_environment
 from tests.support.serving import Serving, wait_until
+from tests.support.shells import Shell, shell_environment
 from tests.support.terminal import Terminal, terminal
 from tests.support.valkey import free_port
 

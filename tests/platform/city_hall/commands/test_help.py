@@ -14,8 +14,8 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from city_hall import cli
-from tests.platform.city_hall.commands.conftest import Shell, shell_environment
 from tests.support.serving import Serving, wait_until
+from tests.support.shells import Shell, shell_environment
 from tests.support.valkey import ValkeyServer, free_port
 
 COLOUR = r"\x1b\[(\d+;)*3\d"

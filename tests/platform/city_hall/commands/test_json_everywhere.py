@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.platform.city_hall.commands.conftest import Shell, shell_environment
 from tests.support.serving import Serving, wait_until
+from tests.support.shells import Shell, shell_environment
 from tests.support.terminal import terminal
 from tests.support.valkey import free_port
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from tests.platform.city_hall.commands.conftest import Shell, shell_environment
 from tests.support.serving import Serving, wait_until
+from tests.support.shells import Shell, shell_environment
 from tests.support.valkey import ValkeyServer, free_port
 
 

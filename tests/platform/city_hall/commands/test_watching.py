@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.platform.city_hall.commands.conftest import shell_environment
 from tests.support.serving import Serving, wait_until
+from tests.support.shells import shell_environment
 from tests.support.terminal import terminal
 
 
