@@ -10,7 +10,6 @@ import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 SECONDS = 30.0
@@ -47,15 +46,15 @@ async def started(
 ) -> asyncio.subprocess.Process:
     pipe = asyncio.subprocess.PIPE
     return await asyncio.create_subprocess_exec(
-        *COMMAND, *words, stdin=pipe, stdout=pipe, stderr=pipe, env=env, cwd=cwd, limit=1 << 24
+        *COMMAND, *words, stdin=pipe, stdout=pipe, stderr=pipe, env=env, limit=1 << 24
     )
 
 
 async def smart_city(
-    *words: str, url: str = "", token: str = "", given: bytes = b"", cwd: Path | None = None, **more: str
+    *words: str, url: str = "", token: str = "", given: bytes = b"", env: Mapping[str, str] | None = None
 ) -> Ended:
     """Runs it to its end."""
-    process = await started(words, environment(url, token, **more), cwd)
+    process = await started(words, environment(url, token, **(env or {})))
     try:
         async with asyncio.timeout(SECONDS):
             out, err = await process.communicate(given)
@@ -69,7 +68,7 @@ async def running(
     *words: str, url: str = "", token: str = "", **more: str
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """It runs until the block is left."""
-    process = await started(words, environment(url, token, **more))
+    process = await started(words, environment(url, token))
     try:
         yield process
     finally:
