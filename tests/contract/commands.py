@@ -41,9 +41,7 @@ def environment(url: str = "", token: str = "", **more: str) -> Mapping[str, str
     return kept | {name: value for name, value in given.items() if value}
 
 
-async def started(
-    words: tuple[str, ...], env: Mapping[str, str], cwd: Path | None = None
-) -> asyncio.subprocess.Process:
+async def started(words: tuple[str, ...], env: Mapping[str, str]) -> asyncio.subprocess.Process:
     pipe = asyncio.subprocess.PIPE
     return await asyncio.create_subprocess_exec(
         *COMMAND, *words, stdin=pipe, stdout=pipe, stderr=pipe, env=env, limit=1 << 24
