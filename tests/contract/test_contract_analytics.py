@@ -22,7 +22,7 @@ from tests.support.valkey import ValkeyServer
 
 in_town = pytest.mark.asyncio(loop_scope="module")
 Frame = dict[str, Any]
-QUICK = {"traffic_seconds": 0.2}
+QUICK: Frame = {"traffic_seconds": 0.2, "operation_rates": "traffic_cop.get_traffic_analytics=1000/10000"}
 PUBLISH = "post_office.publish_to_agent_channel"
 
 
