@@ -11,6 +11,7 @@ from pydantic import Field, StringConstraints
 
 from foundations.errors import Forbidden
 from foundations.operations import Caller
+from foundations.rates import Rate
 
 CHANNEL_PATTERN = r"^[a-z_]+(:[A-Za-z0-9._~@|-]{1,128})?$"
 USER_PATTERN = r"^[A-Za-z0-9._@|-][A-Za-z0-9._~@|-]{0,127}$"
@@ -27,6 +28,8 @@ JsonObject = Annotated[dict[str, Any], Field(description="any JSON object")]
 
 Right = Literal["subscribe", "send", "history", "publish"]
 RIGHTS: frozenset[str] = frozenset({"subscribe", "send", "history", "publish"})
+SENDING: frozenset[str] = frozenset({"send", "publish"})
+"""The rights that put something onto a channel."""
 SCOPES: tuple[str, ...] = (
     "post_office.publish", "post_office.consume", "post_office.history", "post_office.observe", "post_office.admin",
     "traffic_cop.sessions", "traffic_cop.observe", "traffic_cop.admin",
@@ -66,10 +69,14 @@ class Position(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """Rights on the channels that a pattern names; ``*`` stands only at its end."""
+    """Rights on the channels that a pattern names; ``*`` stands only at its end.
+
+    ``rate`` is how fast may be sent and published to all of them together, by this grant or by another.
+    """
 
     pattern: str
     rights: frozenset[str]
+    rate: Rate | None = None
 
     def covers(self, channel: str) -> bool:
         """Whether the pattern names this channel."""

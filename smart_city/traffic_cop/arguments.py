@@ -10,7 +10,8 @@ from typing import Annotated
 from pydantic import Field, StringConstraints
 
 from smart_city import vocabulary
-from smart_city.vocabulary import SCOPES, JsonObject, Right
+from smart_city.traffic_cop.grants import ChannelGrant
+from smart_city.vocabulary import SCOPES, JsonObject
 
 _LONGEST_SESSION = 30 * 86_400
 _LONGEST_SERVICE_TOKEN = 10 * 365 * 86_400
@@ -28,8 +29,11 @@ Context = Annotated[
 ]
 SessionSeconds = Annotated[int, Field(ge=1, le=_LONGEST_SESSION, description="how long the token lives, in seconds")]
 Channels = Annotated[
-    dict[str, list[Right]],
-    Field(description="rights by channel; a name with * at its end stands for all that begin like it"),
+    dict[str, ChannelGrant],
+    Field(
+        description="rights by channel, or an object of rights and a rate for sending; a name with * at its end "
+        "stands for all that begin like it"
+    ),
 ]
 SessionToken = Annotated[
     str, StringConstraints(min_length=1, max_length=4096), Field(description="a session token, ses_…")
@@ -58,9 +62,9 @@ Subject = Annotated[
 ]
 LimitName = Annotated[
     str,
-    StringConstraints(pattern=r"^[a-z_]{1,64}(\.[a-z_]{1,64})?$"),
+    StringConstraints(pattern=r"^[a-z_]{1,64}(\.[A-Za-z0-9._~@|:*-]{1,160})?$"),
     Field(
         description="messages, calls, session.messages, session.calls, token.messages, token.calls, "
-        "address.handshakes, address.failures, or the service.operation of one that has a rate"
+        "channel.PATTERN, address.handshakes, address.failures, or the service.operation of one that has a rate"
     ),
 ]

@@ -35,7 +35,7 @@ from smart_city.traffic_cop.arguments import (
 )
 from smart_city.traffic_cop.grants import DEFAULT_GRANTS, parse_grants
 from smart_city.traffic_cop.limits import Limits
-from smart_city.traffic_cop.own_rates import OwnRates, granted_rates
+from smart_city.traffic_cop.own_rates import OwnRates, check_grant_rates, granted_rates
 from smart_city.traffic_cop.results import (
     CallerIdentity,
     CreatedServiceToken,
@@ -104,18 +104,21 @@ class TrafficCop:
         Without `channels` the session may subscribe, send and read history on the agent channels and
         see `system:health`. Its own `user:` and `connection:` channels it has in any case. Without
         `ttl_seconds` it lives an hour, if the platform is not set otherwise. `rates` hold it to less than
-        its user; a caller with rates of its own gives no more than these, and these if none are named.
+        its user; a caller with rates of its own gives no more than these, and these if none are named. A
+        channel's rights may come with a rate for what is sent to it.
 
         Errors: `invalid_argument` (a user id, a grant or a context that cannot be), `forbidden` (rates that the
         caller cannot give), `overloaded` (the user has ten thousand sessions).
         """
         if not _USER.fullmatch(user_id):  # asked here too, because an id with ~ would name a service
             raise _wrong("user_id", "cannot be the id of a user")
+        grants = DEFAULT_GRANTS if channels is None else parse_grants(channels)
+        check_grant_rates(caller, grants, self._limits.most("session"))
         issued = await self._sessions.create(
             user_id,
             session_type=session_type,
             context=context or {},
-            grants=DEFAULT_GRANTS if channels is None else parse_grants(channels),
+            grants=grants,
             lifetime=ttl_seconds or self._session_seconds,
             rates=granted_rates(caller, rates, self._limits.most("session")),
         )

@@ -6,7 +6,7 @@ token within its realm's, and whoever has own rates hands on no more than these.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -14,6 +14,8 @@ from pydantic import Field
 from foundations.errors import Forbidden
 from foundations.operations import Arguments, Caller, Result
 from foundations.rates import Rate
+from smart_city.traffic_cop.limits import channel_limit
+from smart_city.vocabulary import Grant
 
 
 class OwnRate(Arguments):
@@ -21,6 +23,10 @@ class OwnRate(Arguments):
 
     per_second: Annotated[float, Field(ge=0.01, le=1_000_000)]
     burst: Annotated[int, Field(ge=1, le=10_000_000)]
+
+    @property
+    def value(self) -> Rate:
+        return Rate(self.per_second, self.burst)
 
 
 class ShownRate(Result):
@@ -53,13 +59,29 @@ def granted_rates(
     """
     granted = {name: most[name].narrowed(rate) for name, rate in caller.rates.items()}
     for name, asked in (wanted or {}).items():
-        rate, highest = Rate(asked.per_second, asked.burst), most[name].narrowed(caller.rates.get(name))
-        if not rate.within(highest):
-            raise Forbidden(f"rates.{name}: {rate} is above {highest} (a second/at once), the most that you can give")
-        granted[name] = rate
+        _check_given(f"rates.{name}", asked.value, most[name].narrowed(caller.rates.get(name)))
+        granted[name] = asked.value
     return granted
 
 
-def shown_rates(rates: Mapping[str, Rate]) -> dict[str, ShownRate] | None:
-    """Own rates as results show them; None for none, so that they are left out."""
-    return {name: ShownRate.of(rate) for name, rate in rates.items()} or None
+def check_grant_rates(caller: Caller, grants: Sequence[Grant], most: Mapping[str, Rate]) -> None:
+    """Lets ``caller`` give grants with these rates.
+
+    Raises:
+        Forbidden: one that is above that of all messages, or above the caller's own.
+    """
+    highest = most["messages"].narrowed(caller.rates.get("messages"))
+    for grant in grants:
+        if grant.rate is not None:
+            _check_given(f"channels.{grant.pattern}.rate", grant.rate, highest)
+
+
+def shown_rates(rates: Mapping[str, Rate], grants: Sequence[Grant] = ()) -> dict[str, ShownRate] | None:
+    """Own rates and those of grants, by the names of limits; None for none, so that they are left out."""
+    granted = {channel_limit(grant.pattern): grant.rate for grant in grants if grant.rate is not None}
+    return {name: ShownRate.of(rate) for name, rate in {**rates, **granted}.items()} or None
+
+
+def _check_given(field: str, rate: Rate, highest: Rate) -> None:
+    if not rate.within(highest):
+        raise Forbidden(f"{field}: {rate} is above {highest} (a second/at once), the most that you can give")

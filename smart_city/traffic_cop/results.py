@@ -17,7 +17,7 @@ from smart_city.traffic_cop.service_tokens import ServiceToken
 from smart_city.traffic_cop.sessions import Issued, Session
 from smart_city.vocabulary import SCOPES, Identity
 
-_RATES = "rates of its own, if it was given any"
+_RATES = "rates of its own, by the names of limits, if it was given any"
 
 
 class CreatedSession(Result):
@@ -56,7 +56,7 @@ class SessionDetails(Result):
         return cls(
             session_id=session.session_id, user_id=session.user_id, session_type=session.session_type,
             status="active", context=session.context, channels=channels_of(session.grants),
-            rates=shown_rates(session.rates), created_at=rfc3339(session.created_at),
+            rates=shown_rates(session.rates, session.grants), created_at=rfc3339(session.created_at),
             expires_at=rfc3339(session.expires_at),
         )  # fmt: skip
 
@@ -126,7 +126,8 @@ class CallerIdentity(Result):
         return cls(
             kind=caller.kind, id=caller.realm or caller.subject, credential=caller.credential,
             scopes=[scope for scope in SCOPES if scope in caller.scopes], channels=channels_of(caller.grants),
-            rates=shown_rates(caller.rates), expires_at=rfc3339(caller.expires_at) if caller.expires_at else None,
+            rates=shown_rates(caller.rates, caller.grants),
+            expires_at=rfc3339(caller.expires_at) if caller.expires_at else None,
         )  # fmt: skip
 
 

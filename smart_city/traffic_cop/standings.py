@@ -6,7 +6,7 @@ It looks and spends nothing; `docs/protocol.md` lists the limits.
 from __future__ import annotations
 
 from foundations.errors import FieldError, InvalidArgument, NotFound
-from smart_city.traffic_cop.limits import Bucket, Limits
+from smart_city.traffic_cop.limits import Bucket, Limits, channel_limit
 from smart_city.traffic_cop.results import RateLimitStanding
 from smart_city.traffic_cop.service_tokens import ServiceTokens
 from smart_city.traffic_cop.sessions import Sessions
@@ -48,9 +48,15 @@ class Standings:
         if level in {"session", "token"} and name in CALLER_LIMITS:
             held = await self._credential(level, subject)
             return self._limits.bucket_of_credential(held, name) or self._limits.bucket(held.subject, name)
+        if limit.startswith(channel_limit("")):
+            return self._of_grant(await self._credential("session", subject), limit)
         if level == "address" and name in ADDRESS_LIMITS:
             return self._limits.bucket_of_address(subject, name)
         return self._limits.bucket_of_operation(subject, limit)
+
+    def _of_grant(self, session: Identity, limit: str) -> Bucket | None:
+        named = [grant for grant in session.grants if channel_limit(grant.pattern) == limit]
+        return self._limits.bucket_of_grant(session, named[0]) if named else None
 
     async def _credential(self, level: str, credential: str) -> Identity:
         store = self._sessions if level == "session" else self._service_tokens

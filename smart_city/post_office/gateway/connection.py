@@ -18,21 +18,20 @@ from msgspec import UNSET
 from websockets.frames import CloseCode
 
 from foundations.errors import CityError, DeadlineExceeded, Forbidden, Internal, Unauthenticated
+from foundations.invocation import Credit
 from smart_city.post_office.envelopes import timestamp
 from smart_city.post_office.gateway import messages, msgpack
 from smart_city.post_office.gateway.consuming import Consuming
-from smart_city.post_office.gateway.desk import Desk
+from smart_city.post_office.gateway.desk import Desk, Waiting
 from smart_city.post_office.gateway.messages import BadFrame, ClientFrame, encode, error_frame, wire
 from smart_city.post_office.gateway.posting import Posting
 from smart_city.post_office.gateway.server_frames import Ack, Pong, Unsubscribed
 from smart_city.post_office.gateway.socket import Socket
 from smart_city.post_office.gateway.subscribing import Subscribing
-from smart_city.vocabulary import Identity, Position, Right
+from smart_city.vocabulary import SENDING, Identity, Position, Right
 
 _log = logging.getLogger(__name__)
 
-Waiting = Coroutine[Any, Any, None] | None
-"""What a frame has to wait for, if it could not be carried out at once."""
 Handler = Callable[[Any], Waiting]
 
 
@@ -63,7 +62,7 @@ class Connection:
         self._decode: Callable[[bytes], ClientFrame] = messages.decode
         if socket.is_packed:
             self._decode = partial(msgpack.decode, most_bytes=desk.max_message_bytes)
-        self._allowed: set[tuple[Right, str]] = set()
+        self._allowed: dict[tuple[Right, str], Credit | None] = {}
         self._waiting: deque[bytes] = deque()
         self._close_code = 0
         self._is_busy = False
@@ -211,11 +210,15 @@ class Connection:
             self.socket.resume_reading()
             self._end_when_done()
 
-    def allow(self, right: Right, channel: str) -> None:
-        """Checks a right once for as long as the identity stays the same."""
-        if (right, channel) not in self._allowed:
+    def allow(self, right: Right, channel: str) -> Credit | None:
+        """Checks a right once for as long as the identity stays the same; the credit that using it costs, if any."""
+        try:
+            return self._allowed[right, channel]
+        except KeyError:
             self._desk.channels.check(self.identity, right, channel, connection_id=self.connection_id)
-            self._allowed.add((right, channel))
+            credit = self._desk.limits.sending(self.identity, channel) if right in SENDING else None
+            self._allowed[right, channel] = credit
+            return credit
 
     def failed(self, frame: ClientFrame, error: Exception) -> None:
         """Answers a frame that came to nothing; a defect of ours is logged and told as `internal`."""

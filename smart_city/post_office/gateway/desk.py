@@ -5,9 +5,9 @@ Also what the gateway needs of whoever it has let in, be it on a WebSocket or wi
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from foundations import invocation
 from foundations.invocation import Credit
@@ -22,9 +22,16 @@ from smart_city.post_office.inbox.dispatch import Dispatcher
 from smart_city.post_office.log import ChannelLog
 from smart_city.vocabulary import Identity
 
+Waiting = Coroutine[Any, Any, None] | None
+"""What a frame has to wait for, if it could not be carried out at once."""
+
 
 class Limits(invocation.Limits, Protocol):
-    """Where credit is kept, for what comes before anybody is known, too."""
+    """Where credit is kept, also for what comes before anybody is known, and for what goes to a channel."""
+
+    def sending(self, caller: Identity, channel: str) -> Credit | None:
+        """What ``caller`` may still put onto a channel by its grants; None if they do not bound it."""
+        ...
 
     def handshakes(self, address: str) -> Credit:
         """How many handshakes an address has left."""

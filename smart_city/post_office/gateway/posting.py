@@ -12,11 +12,12 @@ from typing import Any, Protocol
 
 from msgspec import UNSET, UnsetType
 
+from foundations.invocation import Credit
 from smart_city.post_office.envelopes import Sender, agent_message, digest_of, new_message_id, publication
 from smart_city.post_office.gateway import messages
-from smart_city.post_office.gateway.desk import Desk
+from smart_city.post_office.gateway.desk import Desk, Waiting
 from smart_city.post_office.gateway.messages import ClientFrame, encode, wire
-from smart_city.post_office.gateway.payloads import Payload, canonical, conversation_of, read
+from smart_city.post_office.gateway.payloads import canonical, conversation_of, read
 from smart_city.post_office.gateway.server_frames import Ack
 from smart_city.post_office.inbox.questions import Question, Queued, Route
 from smart_city.post_office.log import Appended, Entry
@@ -30,7 +31,7 @@ class Client(Protocol):
     identity: Identity
     sent_to: set[str]
 
-    def allow(self, right: Right, channel: str) -> None: ...
+    def allow(self, right: Right, channel: str) -> Credit | None: ...
 
     def send(self, frame: bytes) -> None: ...
 
@@ -47,21 +48,31 @@ class Posting:
     def __init__(self, desk: Desk, client: Client) -> None:
         self._desk = desk
         self._client = client
-        self.handlers: Mapping[type[ClientFrame], Callable[[Any], None]] = {
+        self.handlers: Mapping[type[ClientFrame], Callable[[Any], Waiting]] = {
             messages.Message: self._message, messages.Publish: self._publish,
         }  # fmt: skip
 
-    def _message(self, frame: messages.Message) -> None:
-        self._client.allow("send", frame.channel)
-        payload = read(frame.payload)
-        self._ask(frame, payload, conversation_of(payload))
+    def _message(self, frame: messages.Message) -> Waiting:
+        credit = self._client.allow("send", frame.channel)
+        if credit is None or credit.spend():
+            self._ask(frame)
+            return None
+        return self._when_refilled(credit, partial(self._ask, frame))
 
-    def _publish(self, frame: messages.Publish) -> None:
-        self._client.allow("publish", frame.channel)
-        self._append(frame, read(frame.payload))
+    def _publish(self, frame: messages.Publish) -> Waiting:
+        credit = self._client.allow("publish", frame.channel)
+        if credit is None or credit.spend():
+            self._append(frame)
+            return None
+        return self._when_refilled(credit, partial(self._append, frame))
 
-    def _ask(self, frame: messages.Message, payload: Payload, conversation_id: str) -> None:
-        who = self._client.identity
+    async def _when_refilled(self, credit: Credit, send: Callable[[], None]) -> None:
+        await credit.refill()
+        send()
+
+    def _ask(self, frame: messages.Message) -> None:
+        who, payload = self._client.identity, read(frame.payload)
+        conversation_id = conversation_of(payload)
         message_id = new_message_id()
         body = agent_message(
             channel=frame.channel, sender=self._sender, payload=frame.payload, message_id=message_id,
@@ -79,7 +90,8 @@ class Posting:
         self._client.began()
         self._desk.inbox.send(question, partial(self._queued, frame, now()))
 
-    def _append(self, frame: messages.Publish, payload: Payload) -> None:
+    def _append(self, frame: messages.Publish) -> None:
+        payload = read(frame.payload)
         message_id = new_message_id()
         intent = "" if frame.intent is UNSET else frame.intent
         data = publication(

@@ -32,11 +32,11 @@ _PATIENCE = 0.5
 """Seconds after which a Valkey that does not answer counts as away."""
 
 
-Level = Literal["session", "token", "user", "service", "operation", "address"]
+Level = Literal["session", "token", "grant", "user", "service", "operation", "address"]
 """What kind of subject is held to a limit."""
 _WHOSE: Mapping[Level, str] = {
-    "session": "this session", "token": "this token", "user": "the user {}", "service": "the service {}",
-    "operation": "{}", "address": "the address {}",
+    "session": "this session", "token": "this token", "grant": "this session", "user": "the user {}",
+    "service": "the service {}", "operation": "{}", "address": "the address {}",
 }  # fmt: skip
 _WHAT = {"failures": "tokens that are not good"}
 
@@ -202,11 +202,19 @@ class Bucket:
 
     def _refusal(self, wait: float) -> RateLimited:
         rate = self.rate
-        name = self.limit.rpartition(".")[2]
-        what = f"calls of {self.limit}" if self.level == "operation" else _WHAT.get(name, name)
         whose = _WHOSE[self.level].format(self.subject.removeprefix("~"))
         return RateLimited(
-            f"{whose} is above the limit of {rate.per_second:g} {what} a second",
+            f"{whose} is above the limit of {rate.per_second:g} {self._what} a second",
             retry_after=round(max(wait, 0.001), 3), limit=self.limit, quota=rate.burst,
             window=rate.burst / rate.per_second,
         )  # fmt: skip
+
+    @property
+    def _what(self) -> str:
+        """What the limit counts, in words."""
+        level, _, name = self.limit.partition(".")
+        if self.level == "operation":
+            return f"calls of {self.limit}"
+        if self.level == "grant":
+            return f"messages to {name}"
+        return _WHAT.get(name, name or level)

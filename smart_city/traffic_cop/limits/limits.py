@@ -13,6 +13,7 @@ from foundations.rates import Rate
 from foundations.valkey import Valkey
 from smart_city.traffic_cop.limits.bucket import Bank, Bucket, Level, Standing
 from smart_city.traffic_cop.limits.chain import Chain
+from smart_city.vocabulary import Grant, Identity
 
 MAX_BUCKETS = 100_000
 """Kept here. One that is dropped loses a slice of credit or of debt, nothing more."""
@@ -96,6 +97,18 @@ class Limits:
         rate = self._operations.get(operation)
         return None if rate is None else self._bucket("operation", subject, operation, rate)
 
+    def sending(self, caller: Identity, channel: str) -> Bucket | Chain | None:
+        """What a session may still put onto a channel by the rates of its grants; None if they have none."""
+        rated = [grant for grant in caller.grants if grant.rate is not None and grant.covers(channel)]
+        buckets = [bucket for grant in rated if (bucket := self.bucket_of_grant(caller, grant)) is not None]
+        return Chain(buckets) if len(buckets) > 1 else next(iter(buckets), None)
+
+    def bucket_of_grant(self, caller: Identity, grant: Grant) -> Bucket | None:
+        """The bucket of what a session sends by the rate of a grant; None where that has no rate."""
+        if grant.rate is None:
+            return None
+        return self._bucket("grant", caller.credential, channel_limit(grant.pattern), grant.rate)
+
     def handshakes(self, address: str) -> Bucket:
         """The bucket of an address's WebSocket handshakes."""
         return self.bucket_of_address(address, "handshakes")
@@ -136,6 +149,11 @@ class Limits:
             _bound(self._buckets, self._most)
         self._buckets.move_to_end(key)
         return bucket
+
+
+def channel_limit(pattern: str) -> str:
+    """The name of the limit that a grant on these channels sets to sending."""
+    return f"channel.{pattern}"
 
 
 def _bound(kept: OrderedDict[_Key, _Kept], most: int) -> None:

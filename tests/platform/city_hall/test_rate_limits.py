@@ -48,6 +48,35 @@ async def test_a_refreshed_connection_goes_by_the_rates_of_its_new_session(platf
     assert {answer["type"] for answer in answers} == {"ack"}
 
 
+async def test_a_grant_with_a_rate_bounds_what_is_sent_to_its_channels(platform: Platform) -> None:
+    city = await platform.start()
+    slow = {"rights": ["send", "publish"], "rate": {"per_second": 0.1, "burst": 2}}
+    token = await city.session(unique("alice"), channels={"pillar:*": slow, "guide": ["send"]})
+    async with city.connected(token) as alice:
+        answers = [
+            await alice.ask(channel="pillar:content", payload={}),
+            await alice.ask(type="publish", channel="pillar:insights", payload={}),
+            await alice.ask(channel="pillar:content", payload={}),
+            await alice.ask(type="publish", channel="pillar:content", payload={}),
+        ]
+        assert [answer["type"] for answer in answers] == ["ack", "ack", "error", "error"]
+        assert {answer["code"] for answer in answers[2:]} == {"rate_limited"}
+        assert all("pillar:*" in answer["message"] and answer["retry_after"] > 1 for answer in answers[2:])
+        assert [(await alice.ask(payload={"n": n}))["type"] for n in range(4)] == ["ack"] * 4
+
+
+async def test_what_waits_for_credit_is_sent_in_order(platform: Platform) -> None:
+    city = await platform.start()
+    bounded = {"rights": ["publish", "subscribe"], "rate": {"per_second": 50, "burst": 40}}
+    token = await city.session(unique("alice"), channels={"guide": bounded})
+    async with city.connected(token) as alice:
+        await alice.subscribe("guide")
+        for n in range(30):  # slices of five: most have to fetch credit
+            await alice.send(type="publish", channel="guide", payload={"n": n})
+        heard = await alice.messages(30, "guide")
+    assert [message["payload"]["n"] for message in heard] == list(range(30))
+
+
 async def test_a_refused_call_says_over_http_which_limit_and_when_to_return(platform: Platform) -> None:
     city = await platform.start(operation_rates="post_office.list_channels=0.5/2")
     reports = await city.service(unique("reports"), "post_office.observe")

@@ -106,6 +106,23 @@ async def test_an_operation_answers_in_json(desk: Desk) -> None:
         ("create_session", {"user_id": "alice", "channels": {"guide": ["reed"]}}, "channels.guide.0"),
         ("create_session", {"user_id": "alice", "channels": {"guide": "send"}}, "channels.guide"),
         ("create_session", {"user_id": "alice", "channels": {"a b": ["send"]}}, "channels.a b"),
+        (
+            "create_session",
+            {"user_id": "alice", "channels": {"guide": {"rights": ["reed"], "rate": {"per_second": 1, "burst": 1}}}},
+            "channels.guide.rights.0",
+        ),
+        ("create_session", {"user_id": "alice", "channels": {"guide": {"rights": ["send"]}}}, "channels.guide.rate"),
+        (
+            "create_session",
+            {"user_id": "alice", "rates": {"shouts": {"per_second": 1, "burst": 1}}},
+            "rates.shouts.[key]",
+        ),
+        (
+            "create_session",
+            {"user_id": "alice", "rates": {"calls": {"per_second": 0, "burst": 1}}},
+            "rates.calls.per_second",
+        ),
+        ("create_session", {"user_id": "alice", "rates": {"calls": {"per_second": 1}}}, "rates.calls.burst"),
         ("create_session", {"user_id": "alice", "nonsense": 1}, "nonsense"),
         ("list_sessions", {"user_id": "alice", "limit": 501}, "limit"),
         ("create_service_token", {"realm": "operator", "scopes": []}, "realm"),

@@ -16,12 +16,14 @@ from foundations.errors import (
     Forbidden,
     InvalidArgument,
     NotFound,
+    RateLimited,
     Unauthenticated,
 )
 from foundations.operations import Result
 from foundations.rates import Rate
 from foundations.supervision import Tasks
 from foundations.valkey import Subscriptions, Valkey
+from smart_city.traffic_cop.grants import ChannelGrant, RatedGrant
 from smart_city.traffic_cop.identities import OPERATOR_IDENTITY, Identities
 from smart_city.traffic_cop.limits import Limits
 from smart_city.traffic_cop.operations import TrafficCop
@@ -29,7 +31,7 @@ from smart_city.traffic_cop.own_rates import Limited, OwnRate, ShownRate
 from smart_city.traffic_cop.revocations import CHANNEL
 from smart_city.traffic_cop.service_tokens import ServiceTokens
 from smart_city.traffic_cop.sessions import Sessions
-from smart_city.vocabulary import SCOPES, Identity, Right
+from smart_city.vocabulary import SCOPES, Identity
 from tests.smart_city.traffic_cop.conftest import RATES
 from tests.support.valkey import ValkeyServer
 from tests.support.waiting import eventually, until
@@ -208,7 +210,7 @@ async def test_sessions_that_have_ended_are_not_listed_and_refreshed_ones_move_u
 
 
 async def test_a_token_tells_whose_it_is_and_what_it_may(cop: TrafficCop, identities: Identities) -> None:
-    grants: dict[str, list[Right]] = {"guide": ["subscribe"]}
+    grants: dict[str, ChannelGrant] = {"guide": ["subscribe"]}
     created = await cop.create_session(SERVICE, "alice", ttl_seconds=60, channels=grants)
     session = await cop.get_caller_identity(await identities.identify(created.session_token))
     assert (session.kind, session.id, session.credential) == ("session", "alice", created.session_id)
@@ -400,6 +402,57 @@ async def test_who_has_rates_of_its_own_gives_no_more_and_those_if_none_are_name
     faster: dict[Limited, OwnRate] = {"messages": OwnRate(per_second=5, burst=11)}
     assert await code_of(cop.create_service_token(caller, "content", [], rates=faster)) == "forbidden"
     assert await code_of(cop.create_session(caller, "alice", rates=faster)) == "forbidden"
+
+
+async def test_a_grant_may_bound_what_is_sent(cop: TrafficCop, identities: Identities, limits: Limits) -> None:
+    rated = RatedGrant(rights=["send"], rate=OwnRate(per_second=0.1, burst=3))
+    created = await cop.create_session(OPERATOR, "alice", channels={"guide": ["send"], "pillar:*": rated})
+    shown = await cop.get_session(OPERATOR, created.session_id)
+    assert shown.channels == {"guide": ["send"], "pillar:*": ["send"]}
+    assert shown.rates == {"channel.pillar:*": ShownRate(per_second=0.1, burst=3)}
+    caller = await identities.identify(created.session_token)
+    assert limits.sending(caller, "guide") is None
+    for channel in ("pillar:content", "pillar:insights"):
+        credit = limits.sending(caller, channel)
+        assert credit is not None
+        await credit.refill()
+    standing = await cop.check_rate_limit(OPERATOR, created.session_id, "channel.pillar:*")
+    assert standing.remaining == 1
+    assert await field_of(cop.check_rate_limit(OPERATOR, created.session_id, "channel.guide")) == "limit"
+
+
+async def test_every_grant_that_covers_a_channel_bounds_it(
+    cop: TrafficCop, identities: Identities, limits: Limits
+) -> None:
+    wide = RatedGrant(rights=["send"], rate=OwnRate(per_second=0.1, burst=9))
+    narrow = RatedGrant(rights=["publish"], rate=OwnRate(per_second=0.1, burst=2))
+    created = await cop.create_session(OPERATOR, "alice", channels={"*": wide, "guide": narrow})
+    caller = await identities.identify(created.session_token)
+    credit = limits.sending(caller, "guide")
+    assert credit is not None
+    await credit.refill(2)
+    with pytest.raises(RateLimited) as refusal:
+        await credit.refill()
+    assert refusal.value.limit == "channel.guide"
+    other = limits.sending(caller, "pillar:content")
+    assert other is not None
+    assert other.spend()
+
+
+async def test_a_grant_gives_no_more_than_its_giver_may(cop: TrafficCop, identities: Identities) -> None:
+    above = RatedGrant(rights=["send"], rate=OwnRate(per_second=101, burst=3))
+    assert await code_of(cop.create_session(OPERATOR, "alice", channels={"guide": above})) == "forbidden"
+    slow: dict[Limited, OwnRate] = {"messages": OwnRate(per_second=5, burst=10)}
+    own = await cop.create_service_token(OPERATOR, "desk", ["traffic_cop.sessions"], rates=slow)
+    caller = await identities.identify(own.token)
+    faster = RatedGrant(rights=["send"], rate=OwnRate(per_second=6, burst=1))
+    assert await code_of(cop.create_session(caller, "alice", channels={"guide": faster})) == "forbidden"
+
+
+async def test_a_rate_that_would_bound_nothing_is_refused(cop: TrafficCop) -> None:
+    reading = RatedGrant(rights=["subscribe"], rate=OwnRate(per_second=1, burst=1))
+    refused = cop.create_session(OPERATOR, "alice", channels={"guide": reading})
+    assert await field_of(refused) == "channels.guide"
 
 
 async def test_every_limit_can_be_looked_at(cop: TrafficCop, limits: Limits, identities: Identities) -> None:
