@@ -138,19 +138,13 @@ class Sessions:
         """
         stream.listener.wake()
         async for channels in stream.listener.changes(BEAT_SECONDS):
-            uris = {channel: stream.uris.get(channel, ()) for channel in channels}
             try:
                 if stream.is_stale:
                     await self._read(stream)
-                if uris:
-                    newest = await self._listening.newest(list(uris))
-                    for channel, named in uris.items():
-                        await self._note(stream.session, named, newest[channel])
-                else:
-                    await self._keep(stream.session)
+                await self._remember(stream, channels)
             except CityError as error:
                 _log.warning("the subscriptions of a session are not at hand: %s", error)
-            yield [uri for named in uris.values() for uri in named]
+            yield [uri for channel in channels for uri in stream.uris.get(channel, ())]
 
     async def _read(self, stream: Stream) -> None:
         """Follows what the session has subscribed to; what changed while nobody followed it is told now."""
@@ -175,6 +169,14 @@ class Sessions:
         except CityError:
             return False
         return True
+
+    async def _remember(self, stream: Stream, channels: Sequence[str]) -> None:
+        """Keeps where the channels are that will be told of now; without any, only that the session is in use."""
+        newest = await self._listening.newest(channels)
+        for channel in channels:
+            await self._note(stream.session, stream.uris.get(channel, ()), newest[channel])
+        if not channels:
+            await self._keep(stream.session)
 
     async def _note(self, session: str, uris: Sequence[str], newest: Position) -> None:
         """Keeps where a channel was when its change was told."""

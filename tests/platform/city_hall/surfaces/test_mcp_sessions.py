@@ -1,0 +1,269 @@
+"""Sessions of the handshake era: kept by no instance, so that each request may go to another one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx2
+import pytest
+
+from foundations.valkey.client import Valkey
+from tests.support.platform import Instance, Platform
+from tests.support.waiting import eventually, until
+
+GUIDE, CONTENT = "channel://guide", "channel://pillar%3Acontent"
+ACCEPT = {"Accept": "application/json, text/event-stream", "MCP-Protocol-Version": "2025-06-18"}
+
+
+class Session:
+    """A client's session, on whichever instance it is used."""
+
+    def __init__(self, name: str, token: str) -> None:
+        self.name = name
+        self.headers = {**ACCEPT, "Authorization": f"Bearer {token}", "Mcp-Session-Id": name}
+
+    @classmethod
+    async def begun(cls, city: Instance, token: str) -> Session:
+        who = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "x", "version": "1"}}
+        initialize = {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": who}
+        headers = {"Accept": ACCEPT["Accept"], "Authorization": f"Bearer {token}"}
+        response = await city.http.post("/mcp", json=initialize, headers=headers)
+        assert response.status_code == 200
+        return cls(response.headers["mcp-session-id"], token)
+
+    async def ask(self, city: Instance, method: str, params: dict[str, Any], id_: int = 1) -> dict[str, Any]:
+        body = {"jsonrpc": "2.0", "id": id_, "method": method, "params": params}
+        response = await city.http.post("/mcp", json=body, headers=self.headers, timeout=40)
+        assert response.status_code == 200, response.text
+        (message,) = [json.loads(line[6:]) for line in response.text.splitlines() if line.startswith("data: ")]
+        answer: dict[str, Any] = message
+        return answer
+
+    async def subscribe(self, city: Instance, *uris: str) -> None:
+        for uri in uris:
+            assert (await self.ask(city, "resources/subscribe", {"uri": uri}))["result"] == {}
+
+    @asynccontextmanager
+    async def stream(self, city: Instance) -> AsyncIterator[Stream]:
+        """The session's stream of notifications on this instance."""
+        async with (
+            httpx2.AsyncClient(base_url=city.url, headers=self.headers, timeout=30) as http,
+            http.stream("GET", "/mcp") as response,
+        ):
+            stream = Stream(response)
+            reading = asyncio.create_task(stream.read())
+            try:
+                yield stream
+            finally:
+                reading.cancel()
+                await asyncio.gather(reading, return_exceptions=True)
+
+
+class Stream:
+    """What came on one stream."""
+
+    def __init__(self, response: httpx2.Response) -> None:
+        self.response = response
+        self.told: list[str] = []
+        self.is_over = False
+
+    async def read(self) -> None:
+        async for line in self.response.aiter_lines():
+            if line.startswith("data: "):
+                message = json.loads(line[6:])
+                assert message["method"] == "notifications/resources/updated"
+                self.told.append(message["params"]["uri"])
+        self.is_over = True
+
+    async def hears(self, *uris: str) -> None:
+        await until(lambda: self.told == list(uris), f"{uris} is told, and not {self.told}")
+
+    async def ends(self) -> None:
+        await until(lambda: self.is_over, "the stream ends")
+
+
+async def say(city: Instance, channel: str = "guide") -> None:
+    await city.done("post_office.publish_to_agent_channel", {"channel": channel, "message": {"message": "news"}})
+
+
+@pytest.fixture
+async def two(platform: Platform) -> tuple[Instance, Instance]:
+    return await platform.start(), await platform.start()
+
+
+async def test_requests_and_stream_may_go_to_different_instances(two: tuple[Instance, Instance]) -> None:
+    one, other = two
+    session = await Session.begun(one, await one.session("alice"))
+    await session.subscribe(one, GUIDE)
+    async with session.stream(other) as stream:
+        assert stream.response.headers["content-type"].startswith("text/event-stream")
+        await say(one)
+        await stream.hears(GUIDE)
+        await session.subscribe(one, CONTENT)
+        await say(one, "pillar:content")
+        await stream.hears(GUIDE, CONTENT)
+        assert (await session.ask(one, "resources/unsubscribe", {"uri": GUIDE}))["result"] == {}
+        await say(one)
+        await say(one, "pillar:content")
+        await stream.hears(GUIDE, CONTENT, CONTENT)
+
+
+async def test_a_stream_begins_with_what_changed_while_there_was_none(two: tuple[Instance, Instance]) -> None:
+    one, other = two
+    session = await Session.begun(one, await one.session("alice"))
+    await session.subscribe(one, GUIDE, CONTENT)
+    await say(one)
+    async with session.stream(one) as stream:
+        await stream.hears(GUIDE)
+    await say(one, "pillar:content")
+    async with session.stream(other) as stream:
+        await stream.hears(CONTENT)
+
+
+async def test_a_newer_stream_ends_the_older_one_wherever_that_is(two: tuple[Instance, Instance]) -> None:
+    one, other = two
+    session = await Session.begun(one, await one.session("alice"))
+    await session.subscribe(one, GUIDE)
+    async with session.stream(one) as first, session.stream(other) as second:
+        await first.ends()
+        async with session.stream(other) as third:
+            await second.ends()
+            await say(one)
+            await third.hears(GUIDE)
+
+
+async def test_a_call_is_cancelled_on_whichever_instance_it_waits(two: tuple[Instance, Instance]) -> None:
+    one, other = two
+    token = await one.service("clerk", "post_office.consume")
+    session, stranger = Session("chosen", token), Session("chosen", await one.session("mallory"))
+    made = await one.done(
+        "post_office.subscribe_to_channel", {"channel": "guide", "mode": "inbox"}, Authorization=f"Bearer {token}"
+    )
+    wanted = {
+        "name": "post_office_receive_messages",
+        "arguments": {"consumer": made["consumer"], "wait_ms": 30_000},
+    }
+
+    async def waiting() -> bool:
+        status = await one.done("post_office.get_queue_status", {"channel": "guide"})
+        return bool(status["channels"]["guide"]["consumers"] == 1)
+
+    call = asyncio.create_task(session.ask(other, "tools/call", wanted, id_=7))
+    await eventually(waiting, "it waits")
+    cancel = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 7}}
+    refused = await one.http.post("/mcp", json=cancel, headers=stranger.headers)
+    other_call = cancel | {"params": {"requestId": 8}}
+    await one.http.post("/mcp", json=other_call, headers=session.headers)
+    assert refused.status_code == 202
+    assert await waiting()
+    assert not call.done()
+    assert (await one.http.post("/mcp", json=cancel, headers=session.headers)).status_code == 202
+    answer = await asyncio.wait_for(call, 5)
+    assert answer["error"]["code"] == -32800
+
+
+async def test_a_session_that_is_ended_is_forgotten(city: Instance) -> None:
+    session = await Session.begun(city, await city.session("alice"))
+    await session.subscribe(city, GUIDE)
+    async with session.stream(city) as stream:
+        assert (await city.http.delete("/mcp", headers=session.headers)).status_code == 204
+        await stream.ends()
+    await say(city)
+    async with session.stream(city) as stream:
+        await session.subscribe(city, CONTENT)
+        await say(city, "pillar:content")
+        await stream.hears(CONTENT)
+
+
+async def test_the_name_of_a_session_opens_nothing_to_others(city: Instance) -> None:
+    alice = await Session.begun(city, await city.session("alice"))
+    mallory = Session(alice.name, await city.session("mallory"))
+    await alice.subscribe(city, GUIDE)
+    async with alice.stream(city) as hers, mallory.stream(city) as his:
+        assert (await city.http.delete("/mcp", headers=mallory.headers)).status_code == 204
+        await his.ends()
+        await say(city)
+        await hers.hears(GUIDE)
+        assert his.told == []
+
+
+async def test_a_stream_ends_with_its_token_and_with_its_instance(platform: Platform) -> None:
+    stays = await platform.start()
+    token = await stays.session("alice")
+    session = await Session.begun(stays, token)
+    async with platform.instance() as leaving, session.stream(leaving) as stream:
+        leaving.app.state.gateway.drain()
+        await stream.ends()
+        assert (await leaving.http.get("/mcp", headers=session.headers)).status_code == 503
+    async with session.stream(stays) as stream:
+        await stays.done("traffic_cop.revoke_session", {"user_id": "alice"})
+        await stream.ends()
+    assert (await stays.http.get("/mcp", headers=session.headers)).status_code == 401
+
+
+async def test_what_a_session_may_not_hear_any_more_is_left_out(city: Instance) -> None:
+    wide = await Session.begun(city, await city.session("alice", channels={"*": ["subscribe"]}))
+    narrow = Session(wide.name, await city.session("alice", channels={"pillar:*": ["subscribe"]}))
+    await wide.subscribe(city, GUIDE, CONTENT)
+    async with narrow.stream(city) as stream:
+        await say(city)
+        await say(city, "pillar:content")
+        await stream.hears(CONTENT)
+
+
+@pytest.mark.parametrize("uri", ["channel://nowhere", "file:///x", "channel://user%3Abob"])
+async def test_a_subscription_that_cannot_be_is_refused(city: Instance, uri: str) -> None:
+    session = await Session.begun(city, await city.session("alice"))
+    answer = await session.ask(city, "resources/subscribe", {"uri": uri})
+    assert answer["error"]["code"] == -32602
+    assert answer["error"]["data"]["code"] in {"unknown_channel", "not_found", "forbidden"}
+
+
+async def test_a_session_has_so_many_subscriptions_and_no_more(platform: Platform) -> None:
+    city = await platform.start(max_subscriptions=2)
+    session = await Session.begun(city, await city.session("alice"))
+    await session.subscribe(city, GUIDE, CONTENT, GUIDE)
+    answer = await session.ask(city, "resources/subscribe", {"uri": "channel://pillar%3Ainsights"})
+    assert answer["error"]["data"]["code"] == "overloaded"
+    assert (await session.ask(city, "resources/unsubscribe", {"uri": GUIDE}))["result"] == {}
+    await session.subscribe(city, "channel://pillar%3Ainsights")
+
+
+async def test_without_a_session_there_is_no_stream_and_no_subscription(city: Instance) -> None:
+    headers = city.operator | ACCEPT
+    for method in ("GET", "DELETE", "PUT"):
+        response = await city.http.request(method, "/mcp", headers=headers)
+        assert (response.status_code, response.headers["allow"]) == (405, "POST")
+    body = {"jsonrpc": "2.0", "id": 1, "method": "resources/subscribe", "params": {"uri": GUIDE}}
+    response = await city.http.post("/mcp", json=body, headers=headers)
+    assert "mcp-session-id" in response.text
+    cancel = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 1}}
+    assert (await city.http.post("/mcp", json=cancel, headers=headers)).status_code == 202
+
+
+async def test_a_stream_is_for_those_who_read_events_from_an_allowed_page(city: Instance) -> None:
+    session = await Session.begun(city, await city.session("alice"))
+    refused = await city.http.get("/mcp", headers=session.headers | {"Accept": "application/json"})
+    assert refused.status_code == 406
+    assert (await city.http.get("/mcp", headers=session.headers | {"Origin": "https://evil.x"})).status_code == 403
+    assert (await city.http.get("/mcp", headers=session.headers | {"Host": "evil.x"})).status_code == 421
+    nobody = {"Mcp-Session-Id": session.name, "Accept": "text/event-stream"}
+    assert (await city.http.get("/mcp", headers=nobody)).status_code == 401
+
+
+async def test_a_stream_follows_again_after_the_bus_was_lost(platform: Platform, valkey: Valkey) -> None:
+    city, other = await platform.start(), await platform.start()
+    session = await Session.begun(city, await city.session("alice"))
+    async with session.stream(city) as stream:
+        await valkey.command("CLIENT", "KILL", "TYPE", "PUBSUB")
+        await session.subscribe(other, GUIDE)
+
+        async def is_told() -> bool:
+            await say(other)
+            return bool(stream.told)
+
+        assert await eventually(is_told, "changes are told", seconds=10)
