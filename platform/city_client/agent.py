@@ -39,7 +39,10 @@ logger = logging.getLogger(__name__)
 
 
 class Refuse(Exception):
-    """Raised by a handler that will not answer, now or on another attempt; the asker hears the reason."""
+    """Raised by a handler that will not answer, now or on another attempt; the asker hears so at once.
+
+    The reason is for operators, and kept with the dead letter.
+    """
 
 
 class Agent:

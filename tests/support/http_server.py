@@ -8,13 +8,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import uvicorn
-from fastapi import FastAPI
+from starlette.applications import Starlette
 
 from tests.support.waiting import until
 
 
 @asynccontextmanager
-async def serving(app: FastAPI) -> AsyncIterator[str]:
+async def serving(app: Starlette) -> AsyncIterator[str]:
     """Serves ``app`` and gives its address, ``http://127.0.0.1:PORT``; stops it gracefully."""
     bound = listener()
     config = uvicorn.Config(app, log_config=None, lifespan="on", timeout_graceful_shutdown=2)
