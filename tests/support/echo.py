@@ -1,0 +1,78 @@
+"""The gateway's own socket as an echo, which WebSocket test suites talk to: ``python -m tests.support.echo PORT``.
+
+Of the city there is nothing: whoever comes is let in, and gets back what it sends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from websockets.http11 import Request
+
+from smart_city.post_office.gateway.messages import TEXT_FRAME, wire
+from smart_city.post_office.gateway.msgpack import BINARY_FRAME, Packing
+from smart_city.post_office.gateway.outbox import Round
+from smart_city.post_office.gateway.socket import Socket
+
+MOST_BYTES = 16 << 20
+
+
+class EchoDoor:
+    """Lets everybody in."""
+
+    def __init__(self, max_message_bytes: int = MOST_BYTES) -> None:
+        self.round = Round(asyncio.get_running_loop())
+        self.max_message_bytes = max_message_bytes
+        self.max_unsent_bytes = 64 << 20
+        self.close_seconds = 1.0
+        self.pack: Callable[[bytes], bytes] = Packing()
+        self.sockets: set[Socket] = set()
+
+    def arrived(self, socket: Socket, request: Request) -> None:
+        socket.admitted(_Echo(socket))
+
+    def too_slow(self, socket: Socket) -> None:
+        socket.close(1008, "take what you have asked for")
+
+
+class _Echo:
+    """Whoever was let in."""
+
+    def __init__(self, socket: Socket) -> None:
+        self._socket = socket
+
+    def received(self, data: bytes, is_text: bool) -> None:
+        self._socket.outbox.send(wire(data, TEXT_FRAME if is_text else BINARY_FRAME))
+
+    def heard(self) -> None:
+        """It lives."""
+
+    def closed(self, code: int, reason: str) -> None:
+        """It is gone."""
+
+
+@asynccontextmanager
+async def echoing(port: int = 0, *, max_message_bytes: int = MOST_BYTES) -> AsyncIterator[int]:
+    """An echo on a free port, which it gives; every socket ends on leaving."""
+    door = EchoDoor(max_message_bytes)
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: Socket(door, door.sockets), "127.0.0.1", port)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        for socket in list(door.sockets):
+            socket.transport.abort()
+        await server.wait_closed()
+
+
+async def main(port: int) -> None:
+    async with echoing(port):
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(int(sys.argv[1])))
