@@ -9,60 +9,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Protocol, cast
+from typing import cast
 
-from websockets.frames import CloseCode, Frame, Opcode
+from websockets.frames import CloseCode, Frame
 from websockets.http11 import Request
 from websockets.protocol import SEND_EOF, State
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
-from smart_city.post_office.gateway.fragments import Fragments, check_utf8
+from smart_city.post_office.gateway.control import answers_to
+from smart_city.post_office.gateway.door import Door, Listener
+from smart_city.post_office.gateway.fragments import BINARY, CONTINUATION, PING, TEXT, Fragments, check_utf8
+from smart_city.post_office.gateway.intake import Intake
 from smart_city.post_office.gateway.messages import SUBPROTOCOL, SUBPROTOCOL_MSGPACK
-from smart_city.post_office.gateway.outbox import Outbox, Round, TranslatingOutbox
-
-SLICE_BYTES = 8 * 1024
-FRAMES_A_TURN = 256
-"""A peer's share of one turn of the loop; the smallest frames fill a slice with a thousand."""
+from smart_city.post_office.gateway.outbox import Outbox, TranslatingOutbox
 
 quiet = logging.getLogger("smart_city.post_office.gateway.frames")
-
-
-class Door(Protocol):
-    """Where sockets arrive and leave: the gateway."""
-
-    round: Round
-    max_message_bytes: int
-    max_unsent_bytes: int
-    close_seconds: float
-    pack: Callable[[bytes], bytes]
-    """Makes the frames of a client of MessagePack from those of all others."""
-
-    def arrived(self, socket: Socket, request: Request) -> None:
-        """A handshake is complete; admit the socket or close it."""
-        ...
-
-    def too_slow(self, socket: Socket) -> None:
-        """The socket's unsent bytes have passed the limit."""
-        ...
-
-
-class Listener(Protocol):
-    """Whoever a socket was admitted as: a connection."""
-
-    def received(self, data: bytes, is_text: bool) -> None:
-        """One whole message; text is known to be UTF-8."""
-        ...
-
-    def heard(self) -> None:
-        """Something arrived: the peer lives."""
-        ...
-
-    def closed(self, code: int, reason: str) -> None:
-        """The socket is gone; 1006 when it went without a closing handshake."""
-        ...
 
 
 class Socket(asyncio.Protocol):
@@ -79,12 +43,7 @@ class Socket(asyncio.Protocol):
         self._waiting: list[tuple[bytes, bool]] = []
         self._closing: asyncio.TimerHandle | None = None
         self._asked: tuple[int, str] | None = None
-        self._unread = bytearray()
-        self._reading: asyncio.Handle | None = None
-        self._frames_in_turn = 0
         self._has_failed = False
-        self._is_paused = False
-        self._is_held = False
         self.is_closing = False
         self.address = ""
         """Where the client is: the transport's other end, unless its door knows better; empty on a Unix socket."""
@@ -96,52 +55,28 @@ class Socket(asyncio.Protocol):
         peer = transport.get_extra_info("peername")
         self.address = peer[0] if isinstance(peer, tuple) else ""
         self.outbox = self._new_outbox(Outbox)
+        self._intake = Intake(self.transport, self._feed)
         self._open_sockets.add(self)
 
     def data_received(self, data: bytes) -> None:
         if self._listener is not None:
             self._listener.heard()
-        self._unread += data
-        if not self._is_paused and self._reading is None:
-            self._read()
+        self._intake.take(data)
 
-    def _read(self) -> None:
-        """Reads what has arrived in slices, so that one peer's thousands of frames do not fill a turn of the loop.
-
-        The event loop hands over all that a peer has sent, up to megabytes; the other peers, timers and writes
-        have their turn between two slices. While the listener takes nothing more, nothing is read.
-        """
-        self._reading = None
-        while self._unread and not self._is_paused:
-            if self._frames_in_turn >= FRAMES_A_TURN:
-                self._frames_in_turn = 0
-                self._hold(True)
-                self._reading = asyncio.get_running_loop().call_soon(self._read)
-                return
-            piece = bytes(self._unread[:SLICE_BYTES])
-            del self._unread[:SLICE_BYTES]
-            self._feed(piece)
-        self._frames_in_turn = 0
-        self._hold(self._is_paused)
-
-    def _hold(self, is_held: bool) -> None:
-        """Stops or starts the transport's reading, unless it is so already."""
-        if is_held != self._is_held and not self.transport.is_closing():
-            self._is_held = is_held
-            if is_held:
-                self.transport.pause_reading()
-            else:
-                self.transport.resume_reading()
-
-    def _feed(self, data: bytes) -> None:
-        self._protocol.receive_data(data)
-        for event in self._protocol.events_received():
-            self._frames_in_turn += 1
-            if isinstance(event, Request):
+    def _feed(self, data: bytes) -> int:
+        answers = answers_to(self._protocol, data)
+        events = self._protocol.events_received()
+        for event in events:
+            if isinstance(event, Frame):
+                if event.opcode is PING:
+                    self._pong(answers.pop(0))
+                elif not (self.is_closing or self._has_failed):
+                    self._frame(event)
+            elif isinstance(event, Request):
                 self._handshake(event)
-            elif isinstance(event, Frame) and not (self.is_closing or self._has_failed):
-                self._frame(event)
-        self._answer()
+        if answers:
+            self._answer(answers)
+        return len(events)
 
     def eof_received(self) -> None:
         self._protocol.receive_eof()
@@ -150,10 +85,9 @@ class Socket(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_closing = True
         self._open_sockets.discard(self)
-        self._unread.clear()
-        for scheduled in (self._closing, self._reading):
-            if scheduled is not None:
-                scheduled.cancel()
+        self._intake.stop()
+        if self._closing is not None:
+            self._closing.cancel()
         self.outbox.shut()
         if self._listener is not None:
             code, reason = self._outcome()
@@ -202,15 +136,11 @@ class Socket(asyncio.Protocol):
 
     def pause_reading(self) -> None:
         """Takes nothing more from the peer until `resume_reading`."""
-        self._is_paused = True
-        self._hold(True)
+        self._intake.pause()
 
     def resume_reading(self) -> None:
         """Takes from the peer again, beginning with what is here already."""
-        if self._is_paused:
-            self._is_paused = False
-            if self._reading is None:
-                self._reading = asyncio.get_running_loop().call_soon(self._read)
+        self._intake.resume()
 
     def ping(self) -> None:
         """A protocol-level ping."""
@@ -240,9 +170,9 @@ class Socket(asyncio.Protocol):
         )  # fmt: skip
 
     def _frame(self, frame: Frame) -> None:
-        is_text = frame.opcode is Opcode.TEXT
+        is_text = frame.opcode is TEXT
         try:
-            if is_text or frame.opcode is Opcode.BINARY:
+            if is_text or frame.opcode is BINARY:
                 if frame.fin:
                     data = bytes(frame.data)
                     if is_text:
@@ -250,7 +180,7 @@ class Socket(asyncio.Protocol):
                     self._message(data, is_text)
                 else:
                     self._fragments = Fragments(frame)
-            elif frame.opcode is Opcode.CONT and self._fragments is not None:
+            elif frame.opcode is CONTINUATION and self._fragments is not None:
                 whole = self._fragments.go_on(frame)
                 if whole is not None:
                     self._fragments = None
@@ -265,9 +195,15 @@ class Socket(asyncio.Protocol):
             self._waiting.append((data, is_text))
             self.pause_reading()  # until the welcome; what came in one piece is all that waits
 
-    def _answer(self) -> None:
+    def _pong(self, data: bytes) -> None:
+        """Answers a ping, after what was said before it; not once a close was said here."""
+        if self._asked is None and not (self.is_closing or self._has_failed or self.transport.is_closing()):
+            self.outbox.write()
+            self.transport.write(data)
+
+    def _answer(self, answers: Iterable[bytes] = ()) -> None:
         """Writes what the protocol has to say, in order with what is queued."""
-        for data in self._protocol.data_to_send():
+        for data in (*answers, *self._protocol.data_to_send()):
             if self.transport.is_closing():
                 break
             self.outbox.write()

@@ -195,6 +195,16 @@ class TestFragmentation:
             await echoed(raw, TEXT, b"frag-ment")
             await left(raw)
 
+    async def test_a_ping_between_fragments_is_answered_before_the_message_however_they_arrive(self) -> None:
+        async with echo() as raw:
+            await send(
+                raw, HELLO + frame(TEXT, b"frag", fin=False) + frame(PING, b"ping") + frame(CONTINUATION, b"ment")
+            )
+            await echoed(raw, TEXT, b"hello")
+            await echoed(raw, PONG, b"ping")
+            await echoed(raw, TEXT, b"fragment")
+            await left(raw)
+
     @pytest.mark.parametrize("is_last", [True, False])
     @pytest.mark.parametrize("before", [b"", HELLO])
     async def test_a_continuation_of_nothing_is_an_error(self, is_last: bool, before: bytes) -> None:
@@ -223,11 +233,31 @@ VALID = [
     "\U0010ffff", "\ufffe", "\U0001fffe", "\U0010fffe", "Hello-µ@ßöäüàá-UTF-8!!", "",
 ]  # fmt: skip
 BROKEN = [
-    b"\xce\xba\xe1\xbd\xb9\xcf\x83\xce\xbc\xce\xb5\xed\xa0\x80edited", b"\xf8\x88\x80\x80\x80", b"\xfc\x84\x80\x80\x80\x80",
-    b"\xf4\x90\x80\x80", b"\xf7\xbf\xbf\xbf", b"\x80", b"\xbf", b"\x80\xbf\x80", b"\xc0 ", b"\xe0 ", b"\xf0 ",
-    b"\xfe", b"\xff", b"\xfe\xfe\xff\xff", b"\xc0\xaf", b"\xe0\x80\xaf", b"\xf0\x80\x80\xaf", b"\xc1\xbf",
-    b"\xe0\x9f\xbf", b"\xf0\x8f\xbf\xbf", b"\xc0\x80", b"\xed\xa0\x80", b"\xed\xbf\xbf", b"\xed\xa0\x80\xed\xb0\x80",
-]  # fmt: skip
+    b"\xce\xba\xe1\xbd\xb9\xcf\x83\xce\xbc\xce\xb5\xed\xa0\x80edited",
+    b"\xf8\x88\x80\x80\x80",
+    b"\xfc\x84\x80\x80\x80\x80",
+    b"\xf4\x90\x80\x80",
+    b"\xf7\xbf\xbf\xbf",
+    b"\x80",
+    b"\xbf",
+    b"\x80\xbf\x80",
+    b"\xc0 ",
+    b"\xe0 ",
+    b"\xf0 ",
+    b"\xfe",
+    b"\xff",
+    b"\xfe\xfe\xff\xff",
+    b"\xc0\xaf",
+    b"\xe0\x80\xaf",
+    b"\xf0\x80\x80\xaf",
+    b"\xc1\xbf",
+    b"\xe0\x9f\xbf",
+    b"\xf0\x8f\xbf\xbf",
+    b"\xc0\x80",
+    b"\xed\xa0\x80",
+    b"\xed\xbf\xbf",
+    b"\xed\xa0\x80\xed\xb0\x80",
+]
 """Sequences that are not UTF-8 whatever follows."""
 CUT = [b"\xce", b"\xe1\xbd", b"\xf0\x90\x80", KOSME.encode()[:-1]]
 """Text that ends within a character."""
@@ -325,11 +355,22 @@ class TestClosing:
             assert await raw.frame() == (CLOSE, NORMAL.to_bytes(2, "big"))
             assert await raw.ended() == b""
 
-    async def test_a_message_that_a_close_cuts_short_is_no_message(self) -> None:
+    @pytest.mark.parametrize("data", [b"", NORMAL.to_bytes(2, "big"), NORMAL.to_bytes(2, "big") + b"reason"])
+    @pytest.mark.parametrize("chop", [0, 1])
+    async def test_a_message_that_a_close_cuts_short_is_no_message_and_no_error(self, data: bytes, chop: int) -> None:
         async with echo() as raw:
-            await send(raw, frame(TEXT, b"frag", fin=False) + close(NORMAL) + frame(CONTINUATION, b"ment"))
-            assert await raw.frame() == (CLOSE, NORMAL.to_bytes(2, "big"))
+            cut_short = frame(TEXT, b"frag", fin=False) + frame(PING, b"ping") + frame(CLOSE, data)
+            await send(raw, HELLO + cut_short + (b"" if chop else frame(CONTINUATION, b"ment")), chop)
+            await echoed(raw, TEXT, b"hello")
+            await echoed(raw, PONG, b"ping")
+            assert await raw.frame() == (CLOSE, data)
             assert await raw.ended() == b""
+
+    async def test_an_error_after_a_ping_ends_what_was_to_be_said(self) -> None:
+        async with echo() as raw:
+            await send(raw, frame(PING, b"1") + frame(TEXT, b"\xff") + frame(PING, b"2") + HELLO)
+            await echoed(raw, PONG, b"1")
+            await failed(raw, NO_UTF8)
 
     async def test_a_large_message_before_a_close_is_echoed(self) -> None:
         async with echo() as raw:
