@@ -3,10 +3,10 @@
 A bucket belongs to a subject (a user's id, ``~REALM``, the id of a session) under the name of a limit; all
 instances share it. Limits refuse, with the moment of return; they queue nothing and delay nobody.
 
-A slice is a tenth of a second's worth. A subject not heard of for a while gets one on account: only who
-is fast enough to use it up makes this instance ask Valkey, which settles the account too. So people at
-human speed cost no round trip at all, and what may go unaccounted is a fiftieth of the rate per instance
-(`_LASTS`).
+A slice is a tenth of a second's worth, of an address a whole second's. A subject not heard of for a while
+gets one on account: only who is fast enough to use it up makes this instance ask Valkey, which settles the
+account too. So people at human speed cost no round trip at all, and what may go unaccounted is a fiftieth of
+the rate per instance (`_LASTS`).
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ _LASTS = 50
 """Credit lasts fifty times as long as it took to accrue: five seconds for a tenth of a second's worth."""
 _AWAY_SHARE = 0.1
 """Of its rate, that a subject keeps on each instance while Valkey is away."""
+_ADDRESS_SLICE_SECONDS = 1.0
+_ADDRESS_AWAY_SHARE = 1.0
+"""An address may be the door of thousands, who all come back at once when a store or an instance was away."""
 _AWAY_SECONDS = 1.0
 """After a failure nobody asks for so long."""
 _PATIENCE = 0.5
@@ -106,7 +109,8 @@ class Bucket:
         self.subject = subject
         self.limit = limit
         self.rate = rate
-        self.slice = max(1, min(int(rate.per_second * _SLICE_SECONDS), rate.burst))
+        slice_seconds = _ADDRESS_SLICE_SECONDS if level == "address" else _SLICE_SECONDS
+        self.slice = max(1, min(int(rate.per_second * slice_seconds), rate.burst))
         self._bank = bank
         self.credit = 0
         self._owed = 0  # what was given on account and is not settled yet
@@ -189,7 +193,7 @@ class Bucket:
             raise self._refusal(slip.wait)
 
     def _live_alone(self) -> None:
-        """Gives a slice as often as makes a small share of the rate.
+        """Gives a slice as often as makes a share of the rate.
 
         Raises:
             RateLimited: the last one is too fresh.
@@ -198,7 +202,8 @@ class Bucket:
         if now < self._gift_at:
             raise self._refusal(self._gift_at - now)
         self.credit += self.slice
-        self._gift_at = now + self.slice / (self.rate.per_second * _AWAY_SHARE)
+        share = _ADDRESS_AWAY_SHARE if self.level == "address" else _AWAY_SHARE
+        self._gift_at = now + self.slice / (self.rate.per_second * share)
 
     def _refusal(self, wait: float) -> RateLimited:
         rate = self.rate

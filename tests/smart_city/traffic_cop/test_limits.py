@@ -15,6 +15,7 @@ from foundations.rates import Rate
 from foundations.valkey import Valkey
 from smart_city.traffic_cop.limits import Bucket, Limits
 from smart_city.traffic_cop.limits.bucket import Standing
+from smart_city.vocabulary import Identity
 from tests.smart_city.traffic_cop.conftest import eventually
 from tests.support.valkey import ValkeyServer
 
@@ -305,6 +306,35 @@ async def test_while_valkey_is_away_a_share_of_the_rate_goes_on_and_nobody_waits
     assert 0 < (refusal.value.retry_after or 0) <= 1
     assert monotonic() - began < 0.4
     server.resume()
+
+
+async def test_while_valkey_is_away_an_address_goes_on_at_its_rate(mortal: tuple[ValkeyServer, Valkey]) -> None:
+    server, valkey = mortal
+    limits = Limits(valkey, users={}, services={}, addresses={"handshakes": Rate(50, 200)})
+    server.kill()
+    bucket = limits.handshakes("10.1.1.1")
+    assert await spent_at_once(bucket) == 100  # a second's worth on account, and one while it is away
+    with pytest.raises(RateLimited) as refusal:
+        await bucket.refill()
+    assert 0 < (refusal.value.retry_after or 0) <= 1
+
+
+async def test_of_several_limits_each_gives_its_share_while_valkey_is_away(
+    mortal: tuple[ValkeyServer, Valkey],
+) -> None:
+    server, valkey = mortal
+    limits = Limits(valkey, users={"messages": Rate(100, 200)}, services={}, session_share=0.5)
+    alice = Identity(kind="session", subject="alice", credential="s1")
+    server.kill()
+    chain = limits.credit(alice, "messages")
+    allowed = 0
+    with pytest.raises(RateLimited) as refusal:
+        while True:
+            if not chain.spend():
+                await chain.refill()
+            allowed += 1
+    assert allowed == 10  # the session's slice on account, and one while it is away
+    assert refusal.value.limit == "session.messages"
 
 
 async def test_when_valkey_is_back_it_is_asked_again(mortal: tuple[ValkeyServer, Valkey]) -> None:
