@@ -6,6 +6,7 @@ import { operationsPage } from "./operations_page.js";
 import { queuesPage } from "./queues_page.js";
 import { sessionsPage } from "./sessions_page.js";
 import { tokensPage } from "./tokens_page.js";
+import { trafficPage } from "./traffic_page.js";
 
 /** @import { DrawPage } from "./place.js" */
 /** @import { IconName } from "../ui/icons.js" */
@@ -38,6 +39,7 @@ export const DIRECTORY = [
     page: "tokens", title: "Service tokens", icon: "tokens", scope: "traffic_cop.admin", key: "k",
     draw: tokensPage,
   },
+  { page: "traffic", title: "Traffic", icon: "traffic", scope: "traffic_cop.observe", key: "t", draw: trafficPage },
   { page: "operations", title: "Operations", icon: "operations", scope: "", key: "o", draw: operationsPage },
 ];
 
