@@ -122,12 +122,12 @@ async def test_an_answer_that_breaks_off_is_written_again(city: Instance, model:
         ack = await alice.ask(channel=CHANNEL, payload={"message": "Who is there?"})
         await alice.until(lambda frame: frame.get("stream") == "delta", seconds=10)
         assert city.app.state.gateway.disconnect(1012, user_id="~clerk") == 1
+        await until(model.left.is_set, "the model is left whose answer nobody wants any more")
         model.hold.set()
         end = await alice.until(
             lambda frame: frame.get("in_reply_to") == ack["message_id"] and frame.get("stream") == "end", seconds=20
         )
         assert end["payload"]["message"].strip().endswith("Who is there?")
-        await until(lambda: model.left.is_set(), "what nobody wants any more is left")
 
 
 def test_what_is_missing_is_said() -> None:
