@@ -23,6 +23,7 @@ from starlette.responses import Response
 from starlette.types import Message, Send
 
 from city_hall.surfaces.mcp.calls import SESSION_HEADER, CallName, session_of
+from city_hall.surfaces.mcp.credit import spend
 from city_hall.surfaces.mcp.refusals import protocol_error
 from city_hall.surfaces.mcp.sessions import Sessions, Stream
 from foundations.errors import CityError, InvalidArgument
@@ -59,6 +60,7 @@ class Handshake:
         params = message.get("params")
         cancelled = params.get("requestId") if isinstance(params, dict) else None
         if isinstance(cancelled, str | int):
+            await spend(self._limits, request.user)
             try:
                 await self._sessions.cancel(CallName(session, str(cancelled)))
             except CityError as error:
@@ -102,22 +104,16 @@ class Handshake:
     async def _caller(self, context: ServerRequestContext[Any, Request]) -> tuple[Request, str]:
         request = context.request
         assert request is not None  # noqa: S101  # only HTTP is served, and it brings the request
-        await self._spend(request)
+        await spend(self._limits, request.user)
         if session := session_of(request):
             return request, session
         raise InvalidArgument(f"this needs the {SESSION_HEADER} that came with the answer to initialize")
-
-    async def _spend(self, request: Request) -> None:
-        """These are no operations, but cost their callers as much."""
-        credit = self._limits.credit(request.user, "calls")
-        if not credit.spend():
-            await credit.refill()
 
     # GET and DELETE
 
     async def end(self, request: Request) -> Response:
         """DELETE: the client needs its session no more."""
-        await self._spend(request)
+        await spend(self._limits, request.user)
         await self._sessions.end(session_of(request))
         return Response(status_code=204)
 
@@ -126,7 +122,7 @@ class Handshake:
         accepted = request.headers.get("accept", "*/*")
         if not any(kind in accepted for kind in ("text/event-stream", "text/*", "*/*")):
             raise HTTPException(406, "the stream of a session is text/event-stream")
-        await self._spend(request)
+        await spend(self._limits, request.user)
         async with self._sessions.stream(request.user, session_of(request), request.state.arrived) as stream:
             leaving = asyncio.create_task(_until_left(request, stream))
             try:

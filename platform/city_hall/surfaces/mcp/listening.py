@@ -15,8 +15,10 @@ from mcp.shared.exceptions import MCPError
 from starlette.requests import Request
 
 from city_hall.surfaces.mcp.channels import Address
+from city_hall.surfaces.mcp.credit import spend
 from city_hall.surfaces.mcp.refusals import protocol_error
 from foundations.errors import CityError, Unauthenticated
+from foundations.invocation import Limits
 from smart_city.post_office.gateway.listening import Listening
 from smart_city.vocabulary import Identity
 
@@ -24,8 +26,9 @@ from smart_city.vocabulary import Identity
 class ListenStreams:
     """Serves ``subscriptions/listen``."""
 
-    def __init__(self, listening: Listening) -> None:
+    def __init__(self, listening: Listening, limits: Limits) -> None:
         self._listening = listening
+        self._limits = limits
 
     async def __call__(
         self, context: ServerRequestContext[Any, Request], params: mcp_types.SubscriptionsListenRequestParams
@@ -40,6 +43,7 @@ class ListenStreams:
             raise MCPError(mcp_types.INVALID_REQUEST, "subscriptions/listen needs a request id")
         caller: Identity = context.request.user
         try:
+            await spend(self._limits, caller)
             uris = by_channel(self._listening, caller, params.notifications.resource_subscriptions or ())
             async with self._listening.listener(caller, context.request.state.arrived) as listener:
                 await listener.follow(uris)
