@@ -19,7 +19,9 @@ def refusal_of(error: BaseException) -> StartRefused | None:
 
     if isinstance(error, StartRefused):
         return error
+    if isinstance(error, Held):
+        return StartRefused(f"{error}: give this one another name with SMART_CITY_INSTANCE_ID, or end that process.")
     settled_by_people = (
-        Held, NoServer, ServerFailed, ServerHung, UnusableDataDir, WrongSetting, WrongStore,
+        NoServer, ServerFailed, ServerHung, UnusableDataDir, WrongSetting, WrongStore,
     )  # fmt: skip
     return StartRefused(str(error)) if isinstance(error, settled_by_people) else None

@@ -47,7 +47,7 @@ class Admission:
             raise NotFound(f"WebSockets are served at {PATH}")
         origin = _only(request.headers, "Origin")
         if origin and not self._is_allowed(origin, request.headers):
-            raise OriginNotAllowed("this origin is not among SMART_CITY_ALLOWED_ORIGINS")
+            raise OriginNotAllowed(f"the origin {origin[:60]!r} is not among SMART_CITY_ALLOWED_ORIGINS")
         self.check_room(connections)
         token = _from_query(query) or _from_headers(request.headers)
         if not token and origin:
