@@ -64,7 +64,7 @@ export class Answers {
     /** @type {Answer} */
     const answer = {
       question: frame.in_reply_to, messageId: frame.message_id, channel: frame.channel, agent: frame.agent,
-      conversationId: frame.conversation_id ?? "", attempt: (known?.attempt ?? 0) + 1,
+      conversationId: "", attempt: (known?.attempt ?? 0) + 1,
       edition: (known?.edition ?? 0) + (known?.text ? 1 : 0), state: "writing", text: "", payload: {}, part: 0,
       hasGap: false, refusal: null, at: frame.timestamp,
     };
@@ -101,6 +101,7 @@ export function textOf(payload) {
 function take(answer, frame) {
   const isOver = answer.state === "done" || answer.state === "failed" || answer.state === "retrying";
   if (isOver) return false;
+  answer.conversationId ||= frame.conversation_id ?? "";
   if (frame.stream === "delta") return grow(answer, frame);
   if (frame.stream === "start") return begin(answer, frame);
   if (frame.stream === "error") return fail(answer, frame);

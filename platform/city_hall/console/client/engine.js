@@ -142,7 +142,10 @@ export class Engine {
   /** @param {State} state */
   #changed(state) {
     const isOver = state.phase === "off" || state.phase === "ended";
-    if (state.phase === "off") this.#outgoing.end();
+    if (state.phase === "off") {
+      this.#feeds.lost();
+      this.#outgoing.end();
+    }
     this.#tellAll({ news: "state", state });
     if (isOver) for (const tab of this.#tabs) this.#forget(tab);
   }
