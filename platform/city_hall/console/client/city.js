@@ -12,6 +12,7 @@ import { followHints } from "./hints.js";
 import { Listening } from "./listening.js";
 import { placesOf } from "./messages.js";
 import { call } from "./operations.js";
+import { through, workerAt } from "./sharing.js";
 import { Tab } from "./tab.js";
 
 /** @import { Answer } from "./answers.js" */
@@ -25,9 +26,11 @@ import { Tab } from "./tab.js";
 
 /**
  * @typedef {{
- *   token?: string, past?: Partial<Past>, answers?: Answer[], world?: Partial<World>, through?: Through,
+ *   token?: string, past?: Partial<Past>, answers?: Answer[], shared?: boolean, worker?: string | URL,
+ *   world?: Partial<World>, through?: Through,
  * }} CityOptions  `token`: "" in a page of the platform's own, whose cookie tells; `past`, `answers`: what an
- *   earlier life of the page has kept; `world`, `through`: another clock, chance and socket, another engine
+ *   earlier life of the page has kept; `shared`: one connection for all tabs; `worker`: where its script lies, if
+ *   not beside this one; `world`, `through`: another clock, chance and socket, another engine
  * @typedef {{
  *   intent?: string, key?: string, signal?: AbortSignal, seconds?: number, firstSentAt?: number,
  * }} SendOptions  `key`: the same one makes a repetition safe; `seconds`: for how long a refusal that may pass is
@@ -52,12 +55,23 @@ export class City {
    * @param {string | URL} [url] the platform's; left out in a page of its own
    * @param {CityOptions} [options]
    */
-  constructor(url = ownAddress(), { token = "", past = {}, answers = [], world, through } = {}) {
+  constructor(url = ownAddress(), { token = "", past = {}, answers = [], ...options } = {}) {
     this.#address = new Address(url, token);
-    const around = { ...worldOf(this.#address), ...world };
+    const around = { ...worldOf(this.#address), ...options.world };
     this.#clock = around.clock;
-    this.#tab = new Tab(through ?? ((tell) => new Engine(around).attach(tell)), { token, past, answers });
+    this.#tab = new Tab(options.through ?? wayFor(this.#address, around, options), { token, past, answers });
     this.#endHints = followHints(() => this.hurry());
+  }
+
+  /**
+   * A city whose connection is shared by all tabs of this origin that have it with the same token. Where there
+   * is no SharedWorker it has a connection of its own; nothing else is different.
+   *
+   * @param {string | URL} [url]
+   * @param {CityOptions} [options]
+   */
+  static shared(url, options = {}) {
+    return new City(url, { ...options, shared: true });
   }
 
   /** How the connection is doing; the event `state` tells of every change. */
@@ -219,6 +233,17 @@ export class City {
     this.#endHints();
     this.#tab.close(sentence);
   }
+}
+
+/**
+ * @param {Address} address
+ * @param {World} world
+ * @param {CityOptions} options
+ * @returns {Through}
+ */
+function wayFor(address, world, { shared = false, worker }) {
+  if (shared) return through(address, world, () => workerAt(worker));
+  return (tell) => new Engine(world).attach(tell);
 }
 
 /**

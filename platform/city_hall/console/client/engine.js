@@ -34,8 +34,8 @@ import { Questions } from "./questions.js";
  *   | { news: "refused", channel: string, refusal: Refusal, retrying: boolean }
  *   | { news: "message", frame: Publication } | { news: "response", frame: ChatResponse }
  *   | { news: "expiring", expiresAt: string } | { news: "error", refusal: Refusal }
- *   | { news: "frame", passing: Passing }
- * )} News
+ *   | { news: "frame", passing: Passing } | { news: "stranger" }
+ * )} News  `stranger`: the engine, perhaps another one, knows nothing of this tab, which has to say hello
  * @typedef {{ tell: (news: News) => void, past: Map<string, Position>, isWatching: boolean }} Tab
  */
 

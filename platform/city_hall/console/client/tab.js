@@ -40,7 +40,8 @@ export class Tab {
   state = { phase: "off" };
   events = /** @type {Events<Kinds>} */ (new Events());
 
-  #ask;
+  #request;
+  #hasGreeted = false;
   #token;
   #past;
   #answers;
@@ -66,7 +67,7 @@ export class Tab {
     this.#past = { connectionId: past.connectionId ?? "", positions: new Map(past.positions) };
     this.#answers = new Answers(answers);
     this.#catchingUp.done.listen((missed) => this.events.emit("caughtup", { missed }));
-    this.#ask = through((news) => this.#hear(news));
+    this.#request = through((news) => this.#hear(news));
     queueMicrotask(() => this.hello());
   }
 
@@ -78,7 +79,8 @@ export class Tab {
     if (this.#isClosed) return;
     const { connectionId, positions } = this.#past;
     const own = [...positions].filter(([log]) => isPrivate(log));
-    this.#ask({
+    this.#hasGreeted = true;
+    this.#request({
       ask: "hello", token: this.#token, past: { connectionId, positions: own },
       channels: Object.fromEntries(this.#places), letters: this.#letters.letters, isWatching: this.#isWatching,
     });
@@ -175,6 +177,7 @@ export class Tab {
     else if (news.news === "refused") this.#refused(news);
     else if (news.news === "expiring") this.events.emit("expiring", { expiresAt: news.expiresAt });
     else if (news.news === "error") this.events.emit("error", news.refusal);
+    else if (news.news === "stranger") this.hello();
     else this.events.emit("frame", news.passing);
   }
 
@@ -289,6 +292,11 @@ export class Tab {
   #move(log, position) {
     if (this.#places.has(log)) this.#places.set(log, position);
     if (isPrivate(log)) this.#past.positions.set(log, position);
+  }
+
+  /** What is wanted before the hello is told with it. @param {Request} request */
+  #ask(request) {
+    if (this.#hasGreeted) this.#request(request);
   }
 
   /**

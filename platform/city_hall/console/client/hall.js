@@ -1,0 +1,153 @@
+/**
+ * Where tabs come together: each is led to the engine of its address and token, and watched, since a tab may die
+ * without a word. It runs in a SharedWorker, but knows only ports.
+ */
+
+import { Engine } from "./engine.js";
+
+/** @import { Clock } from "./clock.js" */
+/** @import { News, Request, World } from "./engine.js" */
+
+/**
+ * @typedef {(
+ *   { kind: "open", url: string, token: string } | { kind: "ask", request: Request } | { kind: "here" }
+ *   | { kind: "probe" }
+ * )} Said  by a tab; `here` answers a `ping`, `probe` asks for one
+ * @typedef {{ kind: "ready" | "ping" | "stranger" } | { kind: "news", news: News }} Heard
+ *   by a tab; `stranger`: it was taken for dead and has to say hello again
+ * @typedef {Pick<MessagePort, "postMessage" | "onmessage">} Port
+ * @typedef {{
+ *   port: Port, url: string, token: string, heardAt: number, engine: Engine | null,
+ *   serve: (request: Request) => void,
+ * }} Guest  `engine`: null when none knows of it
+ */
+
+export const PING_MS = 15_000;
+/** A tab that says nothing for so long is dead, or frozen, which is the same until it wakes. */
+export const GONE_MS = 50_000;
+
+export class Hall {
+  #worldOf;
+  #clock;
+  /** @type {Set<Guest>} */
+  #guests = new Set();
+  /** By address and token; after a refresh an engine has two. @type {Map<string, Engine>} */
+  #engines = new Map();
+
+  /**
+   * @param {(url: string) => World} worldOf
+   * @param {Clock} clock
+   */
+  constructor(worldOf, clock) {
+    this.#worldOf = worldOf;
+    this.#clock = clock;
+  }
+
+  /** How many tabs there are, as far as one can tell. */
+  get size() {
+    return this.#guests.size;
+  }
+
+  /** A tab comes in. @param {Port} port */
+  receive(port) {
+    /** @type {Guest} */
+    const guest = { port, url: "", token: "", heardAt: 0, engine: null, serve: () => {} };
+    port.onmessage = ({ data }) => this.#hear(guest, data);
+  }
+
+  /**
+   * @param {Guest} guest
+   * @param {Said} said
+   */
+  #hear(guest, said) {
+    guest.heardAt = this.#clock.now();
+    if (said.kind === "open") this.#open(guest, said);
+    else if (said.kind === "ask") this.#ask(guest, said.request);
+    else if (said.kind === "probe") tell(guest, { kind: "ping" });
+    if (said.kind !== "open" && said.kind !== "ask" && !this.#guests.has(guest)) tell(guest, { kind: "stranger" });
+  }
+
+  /**
+   * @param {Guest} guest
+   * @param {{ url: string, token: string }} where
+   */
+  #open(guest, { url, token }) {
+    Object.assign(guest, { url, token });
+    tell(guest, { kind: "ready" });
+  }
+
+  /**
+   * @param {Guest} guest
+   * @param {Request} request
+   */
+  #ask(guest, request) {
+    if (request.ask === "hello") this.#lead(guest);
+    if (!guest.engine) {
+      tell(guest, { kind: "stranger" });
+      return;
+    }
+    if (request.ask === "refresh") this.#rename(guest, request.token);
+    guest.serve(request);
+    if (request.ask === "bye") this.#lose(guest);
+    this.#tidy();
+  }
+
+  /** Leads a tab to the engine that it shares with others. @param {Guest} guest */
+  #lead(guest) {
+    const name = nameOf(guest);
+    const engine = this.#engines.get(name) ?? new Engine(this.#worldOf(guest.url));
+    this.#engines.set(name, engine);
+    if (guest.engine === engine) return;
+    guest.engine = engine;
+    guest.serve = engine.attach((news) => tell(guest, { kind: "news", news }));
+    if (this.#guests.size === 0) this.#clock.after(PING_MS, () => this.#look());
+    this.#guests.add(guest);
+  }
+
+  /** Who comes with the new token finds the same engine. */
+  #rename(/** @type {Guest} */ guest, /** @type {string} */ token) {
+    const engine = this.#engines.get(nameOf(guest));
+    guest.token = token;
+    if (engine) this.#engines.set(nameOf(guest), engine);
+  }
+
+  /** Looks who is still there. */
+  #look() {
+    for (const guest of this.#guests) {
+      if (this.#clock.now() - guest.heardAt > GONE_MS) this.#bury(guest);
+      else tell(guest, { kind: "ping" });
+    }
+    this.#tidy();
+    if (this.#guests.size > 0) this.#clock.after(PING_MS, () => this.#look());
+  }
+
+  /** @param {Guest} guest */
+  #bury(guest) {
+    guest.serve({ ask: "bye" });
+    this.#lose(guest);
+  }
+
+  /** @param {Guest} guest */
+  #lose(guest) {
+    guest.engine = null;
+    this.#guests.delete(guest);
+  }
+
+  /** Engines that nobody shares any more are over. */
+  #tidy() {
+    for (const [name, engine] of this.#engines) if (engine.size === 0) this.#engines.delete(name);
+  }
+}
+
+/** @param {{ url: string, token: string }} guest */
+function nameOf({ url, token }) {
+  return `${url}\n${token}`;
+}
+
+/**
+ * @param {Guest} guest
+ * @param {Heard} heard
+ */
+function tell({ port }, heard) {
+  port.postMessage(heard);
+}

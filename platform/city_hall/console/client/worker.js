@@ -1,0 +1,15 @@
+/** The script of the SharedWorker: one hall for all tabs of this origin. */
+
+import { Address } from "./addresses.js";
+import { realClock } from "./clock.js";
+import { Hall } from "./hall.js";
+
+const hall = new Hall((url) => {
+  const address = new Address(url, "");
+  return { openSocket: address.openSocket.bind(address), clock: realClock, random: Math.random };
+}, realClock);
+
+addEventListener("connect", (event) => {
+  const [port] = /** @type {MessageEvent} */ (event).ports;
+  if (port) hall.receive(port);
+});
