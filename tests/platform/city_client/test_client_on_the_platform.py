@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 import pytest
 
@@ -15,11 +15,10 @@ from city_client import (
     Ended,
     Position,
     Question,
-    Refuse,
     Refused,
-    run_agents,
 )
 from city_client.events import Connected, Event, Subscribed
+from tests.support.echo_agent import answering, echo
 from tests.support.platform import Instance, Platform, unique
 from tests.support.proxy import Proxy
 from tests.support.waiting import until
@@ -29,37 +28,6 @@ async def service(city: Instance, realm: str, *scopes: str) -> str:
     """A service's token."""
     wanted = {"realm": realm, "scopes": list(scopes)}
     return str((await city.done("traffic_cop.create_service_token", wanted))["token"])
-
-
-@asynccontextmanager
-async def answering(city: Instance, *agents: Agent) -> AsyncIterator[None]:
-    """Runs agents until the block is left; what is asked before they are there waits for them."""
-    stop = asyncio.Event()
-    token = await service(city, "echo", "post_office.consume")
-    run = asyncio.create_task(run_agents(agents, city.url, token, stop=stop))
-    yield
-    stop.set()
-    async with asyncio.timeout(15):
-        await run
-
-
-def echo(channel: str = "guide") -> Agent:
-    agent = Agent(channel)
-
-    @agent.on("chat")
-    async def answer(question: Question) -> AsyncGenerator[str, None]:
-        for word in question.message.split():
-            yield word + " "
-
-    @agent.on("query")
-    async def query(question: Question) -> dict[str, object]:
-        return {"asked": question.payload, "by": question.sender.id, "conversation": question.conversation_id}
-
-    @agent.on("command")
-    async def command(question: Question) -> str:
-        raise Refuse("not today")
-
-    return agent
 
 
 async def test_a_question_is_answered_in_parts_and_as_a_whole(city: Instance) -> None:
