@@ -260,11 +260,43 @@ test("closing says goodbye, ends readers quietly and refuses what comes later", 
 
 test("a new token goes to the platform at once, and with every later socket", async () => {
   const { world, city } = await connectedCity([]);
-  city.refresh("ses_new");
-  assert.equal(world.socket.last("refresh").session_token, "ses_new");
+  const refreshed = city.refresh("ses_new");
+  const { id, session_token: token } = world.socket.last("refresh");
+  assert.equal(token, "ses_new");
+  world.socket.says({ type: "ack", id });
+  await refreshed;
   world.socket.ends(1012);
   world.clock.pass(500);
   assert.equal(world.socket.token, "ses_new");
+});
+
+test("a refused token is told, and the old one stays", async () => {
+  const { world, city } = await connectedCity([], { token: "ses_old" });
+  const refreshed = city.refresh("ses_else");
+  const { id } = world.socket.last("refresh");
+  world.socket.says({ type: "error", id, code: "forbidden", message: "another user's", retryable: false });
+  await assert.rejects(refreshed, code("forbidden"));
+  world.socket.ends(1012);
+  world.clock.pass(500);
+  assert.equal(world.socket.token, "ses_old");
+});
+
+test("a token taken offline goes with the next socket", async () => {
+  const { world, city } = await connectedCity([]);
+  world.socket.ends(1006);
+  await city.refresh("ses_new");
+  world.clock.pass(500);
+  assert.equal(world.socket.token, "ses_new");
+});
+
+test("a reader is ready when the platform has answered, or not at all", async () => {
+  const { world, city } = await connectedCity([]);
+  const [reader, other] = [city.listen("guide"), city.listen("pillar:x")];
+  const [one, two] = world.socket.sent.map(({ id }) => id);
+  world.socket.says({ type: "ack", id: one, channels: { guide: { offset: 40, epoch: "e" } } });
+  world.socket.says({ type: "ack", id: two, channels: { "pillar:x": { error: { code: "forbidden", message: "" } } } });
+  await reader.ready;
+  await assert.rejects(other.ready, code("forbidden"));
 });
 
 test("a listener that throws breaks nothing", async (context) => {

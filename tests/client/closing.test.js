@@ -28,10 +28,14 @@ test("a page whose connection another tab took over comes back as somebody new",
 });
 
 test("what was sent may be to blame only where the code says so", () => {
-  assert.deepEqual([1003, 1006, 1007, 1009, 1012, 4008].map((code) => judge(code).blamesFrame),
-    [true, false, true, true, false, false]);
+  assert.deepEqual([1002, 1003, 1006, 1007, 1008, 1009, 1012, 4008].map((code) => judge(code).blame),
+    ["invalid_message", "invalid_message", "", "invalid_message", "forbidden", "too_large", "", ""]);
 });
 
 test("a code without words of its own is named", () => {
   assert.match(judge(4321).sentence, /4321/);
+});
+
+test("nobody is sent away for longer than ten minutes", () => {
+  assert.equal(judge(1013, "retry_after=99999").waits, 600_000);
 });

@@ -120,7 +120,9 @@ test("who comes with a refreshed token finds the same connection", async () => {
   const { world, open } = house();
   const one = await open();
   join(world.socket);
-  one.city.refresh("ses_new");
+  const refreshed = one.city.refresh("ses_new");
+  world.socket.says({ type: "ack", id: world.socket.last("refresh").id });
+  await refreshed;
   const two = await open({ token: "ses_new" });
   assert.deepEqual([world.sockets.length, two.city.userId], [1, "alice"]);
 });

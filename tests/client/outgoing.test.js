@@ -81,7 +81,7 @@ test("what may have closed the connection is not sent again by itself", () => {
   const message = say("hello");
   post.interrupted(judge(1009));
   post.flush(4096);
-  assert.deepEqual([message.progress, message.refusal.code, link.sent.length], ["failed", "closed", 1]);
+  assert.deepEqual([message.progress, message.refusal.code, link.sent.length], ["failed", "too_large", 1]);
 });
 
 test("a message that was never sent is not to blame", () => {

@@ -189,10 +189,15 @@ export class City {
     return call(this.#address.httpUrl, this.#address.token, operation, args, options);
   }
 
-  /** Goes on with a new token of the same user, here and whenever it comes back. @param {string} token */
-  refresh(token) {
+  /**
+   * Goes on with a new token of the same user, here and whenever it comes back.
+   *
+   * @param {string} token
+   * @returns {Promise<void>} rejected when the platform refuses it, and then nothing has changed
+   */
+  async refresh(token) {
+    await this.#tab.refresh(token);
     this.#address.token = token;
-    this.#tab.ask({ ask: "refresh", token });
   }
 
   /** Takes a new socket at once, since the session behind the cookie was renewed. */

@@ -6,25 +6,30 @@
  *   comesBack: boolean,
  *   waits: "not" | "jitter" | number,
  *   resumes: boolean,
- *   blamesFrame: boolean,
+ *   blame: string,
  *   sentence: string,
  * }} Verdict
  *
- * `waits`: not at all, the usual jitter, or at least so many milliseconds. `blamesFrame`: something we sent
- * may have caused it, and is not sent again.
+ * `waits`: not at all, the usual jitter, or at least so many milliseconds. `blame`: the code
+ * of what was under way, which may have caused it and is not sent again; "" when nothing is to blame.
  */
 
 /** Ends that this side decides. Codes below 1000 never stand on the wire (RFC 6455, 7.4.2). */
 export const LOCAL = { silent: 1, unanswered: 2, renewed: 3 };
 
+/** No platform sends anybody away for longer. */
+const LONGEST_RETRY_AFTER_S = 600;
+
 /** @type {Record<number, Partial<Verdict>>} */
 const KNOWN = {
   1000: { comesBack: false, sentence: "The platform closed the connection." },
   1001: { sentence: "The platform went away." },
-  1003: { blamesFrame: true, sentence: "The platform could not take what was sent." },
+  1002: { blame: "invalid_message", sentence: "The platform could not follow this page." },
+  1003: { blame: "invalid_message", sentence: "The platform could not take what was sent." },
   1006: { sentence: "The connection was lost." },
-  1007: { blamesFrame: true, sentence: "The platform could not read what was sent." },
-  1009: { blamesFrame: true, sentence: "A message was too big for the platform." },
+  1007: { blame: "invalid_message", sentence: "The platform could not read what was sent." },
+  1008: { blame: "forbidden", sentence: "The platform does not take this connection." },
+  1009: { blame: "too_large", sentence: "A message was too big for the platform." },
   1011: { sentence: "The platform had an internal error." },
   1012: { waits: "not", sentence: "The platform is restarting." },
   1013: { sentence: "The platform is at capacity." },
@@ -52,11 +57,13 @@ export function judge(code, reason = "") {
     comesBack: !(code === 1000 || (code >= 4500 && code <= 4999)),
     waits: /** @type {"not" | "jitter" | number} */ ("jitter"),
     resumes: true,
-    blamesFrame: false,
+    blame: "",
     sentence: `The connection was closed (${code}).`,
     ...KNOWN[code],
   };
   const retryAfter = /\bretry_after=(\d+(?:\.\d+)?)/.exec(reason);
-  if (verdict.comesBack && retryAfter) verdict.waits = Math.ceil(Number(retryAfter[1]) * 1000);
+  if (verdict.comesBack && retryAfter) {
+    verdict.waits = Math.ceil(Math.min(Number(retryAfter[1]), LONGEST_RETRY_AFTER_S) * 1000);
+  }
   return verdict;
 }

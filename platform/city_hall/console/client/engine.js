@@ -6,9 +6,9 @@
 import { Connection } from "./connection.js";
 import { logOf } from "./feed.js";
 import { Feeds } from "./feeds.js";
-import { newKey, refreshFrame } from "./frames.js";
 import { Outgoing } from "./outgoing.js";
 import { Questions } from "./questions.js";
+import { Refreshing } from "./refreshing.js";
 
 /** @import { Clock } from "./clock.js" */
 /** @import { Passing, Socket, State } from "./connection.js" */
@@ -27,7 +27,7 @@ import { Questions } from "./questions.js";
  *   { ask: "hello", token: string, past: Past, channels: Places, letters: Letter[], isWatching: boolean }
  *   | { ask: "listen", channels: Places } | { ask: "leave", channels: string[] }
  *   | { ask: "send", letter: Letter } | { ask: "forget", id: string } | { ask: "watch" }
- *   | { ask: "refresh", token: string } | { ask: "hurry" | "reconnect" | "renew" | "end" | "bye" }
+ *   | { ask: "refresh", token: string, id: string } | { ask: "hurry" | "reconnect" | "renew" | "end" | "bye" }
  * )} Request  what a tab wants; `watch` is for every frame that passes
  * @typedef {(
  *   FeedNews | ProgressNews | { news: "state", state: State } | { news: "settled" }
@@ -45,17 +45,16 @@ export class Engine {
   #feeds;
   #outgoing;
   #questions = new Questions();
-  #token = "";
-  /** The frame that takes a new token to the platform, while it is under way. */
-  #refreshing = "";
+  #refreshing;
 
   /** @param {World} world */
   constructor({ openSocket, clock, random }) {
-    const connection = new Connection({ openSocket: (resume) => openSocket(resume, this.#token), clock, random });
+    const connection = new Connection({ openSocket: (resume) => openSocket(resume, this.#refreshing.token), clock, random });
     const parts = { send: connection.send.bind(connection), clock, random };
     this.#connection = connection;
     this.#feeds = new Feeds(parts, () => connection.giveUp());
     this.#outgoing = new Outgoing(parts);
+    this.#refreshing = new Refreshing(parts.send);
     connection.changed.listen((state) => this.#changed(state));
     connection.heard.listen((frame) => this.#hear(frame));
     connection.lost.listen((verdict) => this.#lost(verdict));
@@ -91,7 +90,7 @@ export class Engine {
     else if (request.ask === "send") this.#outgoing.submit(tab, request.letter);
     else if (request.ask === "forget") this.#outgoing.forget(request.id);
     else if (request.ask === "watch") tab.isWatching = true;
-    else if (request.ask === "refresh") this.#refresh(request.token);
+    else if (request.ask === "refresh") this.#refreshing.start(tab, request);
     else if (request.ask === "bye") this.#dismiss(tab);
     else this.#steer(request.ask);
   }
@@ -115,7 +114,7 @@ export class Engine {
     tab.past = new Map(past.positions);
     tab.isWatching = isWatching;
     if (state.phase === "off" || state.phase === "ended") {
-      this.#token = token;
+      this.#refreshing.token = token;
       this.#connection.start(past.connectionId);
     } else {
       tab.tell({ news: "state", state });
@@ -150,13 +149,6 @@ export class Engine {
     if (isOver) for (const tab of this.#tabs) this.#forget(tab);
   }
 
-  /** @param {string} token */
-  #refresh(token) {
-    this.#token = token;
-    this.#refreshing = newKey();
-    this.#connection.send(refreshFrame(this.#refreshing, token));
-  }
-
   /** @param {Frame} frame */
   #hear(frame) {
     if (frame.type === "message") this.#published(frame);
@@ -182,13 +174,14 @@ export class Engine {
   /** @param {Verdict} verdict */
   #lost(verdict) {
     this.#feeds.lost();
+    this.#refreshing.lost();
     this.#outgoing.interrupted(verdict);
     this.#releaseEarly();
   }
 
   /** @param {Ack} ack */
   #acked(ack) {
-    if (this.#feeds.acked(ack)) return;
+    if (this.#feeds.acked(ack) || this.#refreshing.settled(ack.id, null)) return;
     const letter = this.#outgoing.acked(ack);
     if (!letter) return;
     if (letter.frame.type !== "publish" && ack.message_id) this.#questions.asked(ack.message_id, letter.sender);
@@ -198,7 +191,7 @@ export class Engine {
   /** @param {ErrorFrame} error */
   #refused(error) {
     if (this.#outgoing.refused(error)) this.#releaseEarly();
-    else if (!this.#feeds.refused(error.id, error)) {
+    else if (!this.#feeds.refused(error.id, error) && !this.#refreshing.settled(error.id, error)) {
       const { code, message, retryable, retry_after: retryAfter } = error;
       this.#tellAll({ news: "error", refusal: { code, message, retryable, retryAfter } });
     }

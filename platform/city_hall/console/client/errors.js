@@ -23,8 +23,6 @@ export const OWN_CODES = Object.freeze({
   queueFull: "queue_full",
   /** It may have arrived before the connection was lost, and the platform has forgotten its key by now. */
   uncertain: "uncertain",
-  /** The platform closed the connection over something that was sent, perhaps over this. */
-  closed: "closed",
 });
 
 /** `retryAfter` is in seconds, 0 when nothing was said; `status` is HTTP's, 0 when there is none. */

@@ -4,6 +4,7 @@
  */
 
 import { deferred } from "./deferred.js";
+import { CityError, OWN_CODES } from "./errors.js";
 
 /** @import { Deferred } from "./deferred.js" */
 /** @import { Places, Position } from "./protocol.js" */
@@ -17,6 +18,8 @@ export const MOST_UNREAD = 1024;
 export class Listening {
   /** How far each channel was read: where a later reader goes on. @type {Map<string, Position>} */
   positions = new Map();
+  /** Fulfilled once every channel is heard, rejected when one is refused. @type {Promise<void>} */
+  ready;
 
   #way;
   #close;
@@ -25,6 +28,10 @@ export class Listening {
   #taken;
   /** @type {Set<string>} left until there is room again */
   #behind = new Set();
+  /** @type {Set<string>} never heard so far */
+  #awaited;
+  /** @type {Deferred<void>} */
+  #joined = deferred();
   /** @type {Message[]} */
   #buffer = [];
   #isOver = false;
@@ -41,6 +48,9 @@ export class Listening {
    */
   constructor(places, way, close, most = MOST_UNREAD) {
     this.#taken = new Map(Object.entries(places));
+    this.#awaited = new Set(this.#taken.keys());
+    this.ready = this.#joined.promise;
+    this.ready.catch(() => {}); // whoever iterates is told anyway
     this.#way = way;
     this.#close = close;
     this.#most = most;
@@ -60,23 +70,26 @@ export class Listening {
   put(message) {
     if (this.#isOver || this.#behind.has(message.channel)) return;
     this.#buffer.push(message);
-    this.moveTo(message.channel, message);
+    this.#moveTo(message.channel, message);
     if (this.#buffer.length >= this.#most) this.#fallBehind();
     this.#wake();
   }
 
   /**
    * @param {string} channel
-   * @param {Position} position of what was put last, or where it joined
+   * @param {Position} position after which it is heard
    */
-  moveTo(channel, { offset, epoch }) {
-    if (!this.#behind.has(channel)) this.#taken.set(channel, { offset, epoch });
+  joined(channel, position) {
+    this.#moveTo(channel, position);
+    this.#awaited.delete(channel);
+    if (this.#awaited.size === 0) this.#joined.resolve();
   }
 
   /** No more will come; what is in the buffer still does. @param {unknown} error thrown after it, or null */
   end(error) {
     this.#isOver = true;
     this.#error ??= error;
+    this.#joined.reject(error ?? new CityError("Nobody listens any more.", { code: OWN_CODES.ended }));
     this.#wake();
   }
 
@@ -107,6 +120,14 @@ export class Listening {
 
   [Symbol.asyncIterator]() {
     return this;
+  }
+
+  /**
+   * @param {string} channel
+   * @param {Position} position
+   */
+  #moveTo(channel, { offset, epoch }) {
+    if (!this.#behind.has(channel)) this.#taken.set(channel, { offset, epoch });
   }
 
   #finish() {

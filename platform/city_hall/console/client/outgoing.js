@@ -28,6 +28,10 @@ import { byteLength, encode } from "./frames.js";
  * @typedef {{ send: (frame: MessageFrame) => boolean, clock: Clock, random: () => number }} Parts
  */
 
+/** What is told of a frame as long as nothing more is known. @type {Omit<ProgressNews, "id" | "progress">} */
+export const NOTHING_KNOWN = {
+  news: "progress", firstSentAt: 0, status: "", messageId: "", position: null, isDuplicate: false, refusal: null,
+};
 /**
  * How long the platform remembers keys, less a minute: later, sending again could make two of one message.
  */
@@ -116,11 +120,11 @@ export class Outgoing {
   }
 
   /** The connection is gone: what it may have swallowed waits again, unless it may have been the cause. */
-  interrupted(/** @type {Verdict} */ { comesBack, blamesFrame, sentence }) {
+  interrupted(/** @type {Verdict} */ { comesBack, blame, sentence }) {
     for (const letter of [...this.#letters.values()]) {
       letter.callOff();
       if (!comesBack) this.#fail(letter, { code: OWN_CODES.ended, message: sentence });
-      else if (letter.isSent && blamesFrame) this.#fail(letter, { code: OWN_CODES.closed, message: sentence });
+      else if (letter.isSent && blame) this.#fail(letter, { code: blame, message: sentence });
       else if (letter.isSent) this.#wait(letter);
     }
   }
@@ -184,9 +188,6 @@ export class Outgoing {
    * @param {Partial<ProgressNews>} more
    */
   #tell({ sender, frame: { id }, firstSentAt }, progress, more = {}) {
-    sender.tell({
-      news: "progress", id, progress, firstSentAt, status: "", messageId: "", position: null, isDuplicate: false,
-      refusal: null, ...more,
-    });
+    sender.tell({ ...NOTHING_KNOWN, id, progress, firstSentAt, ...more });
   }
 }

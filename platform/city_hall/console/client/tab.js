@@ -5,15 +5,18 @@
 
 import { Answers } from "./answers.js";
 import { CatchingUp } from "./catching_up.js";
+import { deferred } from "./deferred.js";
 import { CityError, OWN_CODES } from "./errors.js";
 import { Events } from "./events.js";
 import { isPrivate } from "./feeds.js";
+import { newKey } from "./frames.js";
 import { Letters } from "./letters.js";
 import { messageOf } from "./messages.js";
 
 /** @import { Answer } from "./answers.js" */
 /** @import { Asking } from "./asking.js" */
 /** @import { Passing, State } from "./connection.js" */
+/** @import { Deferred } from "./deferred.js" */
 /** @import { News, Past, Request } from "./engine.js" */
 /** @import { Refusal } from "./errors.js" */
 /** @import { Recovery } from "./feed.js" */
@@ -57,6 +60,8 @@ export class Tab {
   #gaps = new Map();
   /** By the question's message_id. @type {Map<string, Asking>} */
   #askings = new Map();
+  /** Tokens on their way, by the ids of their frames. @type {Map<string, Deferred<void>>} */
+  #refreshes = new Map();
 
   /**
    * @param {Through} through
@@ -88,7 +93,6 @@ export class Tab {
 
   /** @param {Exclude<Request, { ask: "hello" }>} request */
   ask(request) {
-    if (request.ask === "refresh") this.#token = request.token;
     if (request.ask === "watch") {
       if (this.#isWatching) return;
       this.#isWatching = true;
@@ -111,6 +115,21 @@ export class Tab {
     }, { once: true });
     this.#ask({ ask: "send", letter });
     return acknowledged;
+  }
+
+  /**
+   * @param {string} token
+   * @returns {Promise<void>} when the platform has taken it, or will with the next socket
+   */
+  refresh(token) {
+    const id = newKey();
+    /** @type {Deferred<void>} */
+    const waiting = deferred();
+    this.#refreshes.set(id, waiting);
+    this.#ask({ ask: "refresh", token, id });
+    return waiting.promise.then(() => {
+      this.#token = token;
+    });
   }
 
   /**
@@ -238,10 +257,21 @@ export class Tab {
   /** @param {ProgressNews} news */
   #progressed(news) {
     const frame = this.#letters.follow(news);
-    if (!frame) return;
+    if (!frame) {
+      this.#refreshed(news);
+      return;
+    }
     const { news: _news, id: _id, ...progress } = news;
     const { key, channel, payload } = frame;
     this.events.emit("progress", { ...progress, key, channel, payload });
+  }
+
+  /** @param {ProgressNews} news */
+  #refreshed({ id, refusal }) {
+    const waiting = this.#refreshes.get(id);
+    if (refusal) waiting?.reject(CityError.of(refusal));
+    else waiting?.resolve();
+    this.#refreshes.delete(id);
   }
 
   /** @param {News & { news: "joined" }} news */
@@ -249,7 +279,7 @@ export class Tab {
     const { channel, position, recovered, reason = "" } = joined;
     if (recovered === false) this.#lose(channel, reason);
     this.#move(channel, position);
-    this.#readers.get(channel)?.moveTo(channel, position);
+    this.#readers.get(channel)?.joined(channel, position);
     this.#catchingUp.joined(joined);
     if (recovered === false) this.events.emit("reset", { channel, position, reason });
     this.events.emit("subscribed", joined);
@@ -321,6 +351,8 @@ export class Tab {
     for (const asking of this.#askings.values()) asking.fail(error);
     this.#askings.clear();
     this.#letters.failAll(error);
+    for (const waiting of this.#refreshes.values()) waiting.reject(error);
+    this.#refreshes.clear();
   }
 }
 
