@@ -29,6 +29,7 @@ def test_variables_become_settings_and_given_values_win(monkeypatch: pytest.Monk
         ("INSTANCE_ID", "a b", "INSTANCE_ID"),
         ("SMART_CITY_OPERATION_RATES", "post_office.get_channel_history", "SMART_CITY_OPERATION_RATES"),
         ("SMART_CITY_OPERATION_RATES", "post_office.get_channel_history=fast", "as in 50/100"),
+        ("SMART_CITY_TRUSTED_PROXIES", "10.0.0.1, traefik", "SMART_CITY_TRUSTED_PROXIES.*'traefik'"),
         ("SMART_CITY_SESSION_SHARE", "1.5", "less than or equal to 1"),
     ],
 )

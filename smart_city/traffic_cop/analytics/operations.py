@@ -61,6 +61,18 @@ class Analytics:
         """
         seconds, microseconds = await self._valkey.command("TIME")
         span = _span(seconds + microseconds / 1e6, since.timestamp() if since else None, resolution)
+        operations, channels = await self._series(span)
+        starts = range(span.first * MINUTE_SECONDS, int(span.now) + 1, span.resolution)
+        return TrafficFigures(
+            from_=rfc3339(starts[0]), to=rfc3339(span.now), resolution_seconds=span.resolution,
+            minutes=[rfc3339(start) for start in starts],
+            bucket_bounds_ms=[float(f"{bound * 1000:.6g}") for bound in BUCKETS],
+            operations={name: await _yielding(series.of_operation) for name, series in sorted(operations.items())},
+            channels={name: await _yielding(series.of_channel) for name, series in sorted(channels.items())},
+        )  # fmt: skip
+
+    async def _series(self, span: _Span) -> tuple[dict[str, Series], dict[str, Series]]:
+        """What all instances counted in this time, by operation and by channel."""
         operations: defaultdict[str, Series] = defaultdict(partial(Series, span.steps))
         channels: defaultdict[str, Series] = defaultdict(partial(Series, span.steps))
         for first in range(span.first, span.last + 1, _AT_ONCE):
@@ -73,13 +85,7 @@ class Analytics:
                         operations[name].add(span.step(minute), traffic)
                     for name, traffic in share.channels.items():
                         channels[name].add(span.step(minute), traffic)
-        return TrafficFigures(
-            from_=rfc3339(span.first * MINUTE_SECONDS), to=rfc3339(span.now), resolution_seconds=span.resolution,
-            minutes=[rfc3339(span.first * MINUTE_SECONDS + step * span.resolution) for step in range(span.steps)],
-            bucket_bounds_ms=[float(f"{bound * 1000:.6g}") for bound in BUCKETS],
-            operations={name: await _yielding(series.of_operation) for name, series in sorted(operations.items())},
-            channels={name: await _yielding(series.of_channel) for name, series in sorted(channels.items())},
-        )  # fmt: skip
+        return operations, channels
 
 
 async def _yielding(shape: Callable[[], Shaped]) -> Shaped:

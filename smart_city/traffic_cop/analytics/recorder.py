@@ -72,7 +72,7 @@ class Recorder:
         if self._loop is not None:
             self._loop.cancel()
             await asyncio.wait({self._loop})
-        if not await self.write():
+        if not await self.write() and self._unwritten:
             log_event(_log, "Traffic not recorded", level=logging.WARNING, minutes=len(self._unwritten))
 
     async def write(self) -> bool:

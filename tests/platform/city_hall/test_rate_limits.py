@@ -147,6 +147,29 @@ async def test_a_made_up_header_makes_nobody_another(platform: Platform) -> None
     assert answers[-1].json()["code"] == "rate_limited"
 
 
+async def test_behind_a_trusted_proxy_each_client_has_its_own_address(platform: Platform) -> None:
+    city = await platform.start(
+        address_failures_per_second=1, address_failures_burst=3, trusted_proxies="127.0.0.0/8, 10.9.0.0/16"
+    )
+    guess = bearer("svc_" + "x" * 43)
+
+    async def code(address: str) -> str:
+        answer = await city.http.get("/metrics", headers={**guess, "X-Forwarded-For": f"{address}, 10.9.0.2"})
+        return str(answer.json()["code"])
+
+    assert [await code("10.1.1.1") for _ in range(8)][-1] == "rate_limited"
+    assert await code("10.1.1.2") == "unauthenticated"
+
+
+async def test_operators_see_the_address_of_the_client_and_not_of_its_proxy(platform: Platform) -> None:
+    city = await platform.start(trusted_proxies="127.0.0.1")
+    headers = {**bearer(await city.session(unique("alice"))), "X-Forwarded-For": "10.1.1.1"}
+    async with connect(city.ws_url, additional_headers=headers) as socket:
+        await socket.recv()
+        listed = await city.done("post_office.list_connections")
+    assert [one["address"] for one in listed["connections"]] == ["10.1.1.1"]
+
+
 async def test_a_rate_for_an_operation_that_does_not_exist_stops_the_start(platform: Platform) -> None:
     with pytest.raises(WrongSetting, match=r"post_office\.nonsense"):
         await platform.start(operation_rates="post_office.nonsense=1/1")
