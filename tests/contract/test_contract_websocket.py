@@ -142,8 +142,12 @@ async def test_what_stands_before_a_close_is_still_done(town: Instance, channel:
         messages = b"".join(text({"channel": channel, "payload": {"n": n}, "key": f"k{n}"}) for n in range(20))
         await raw.send(messages + frame(CLOSE, struct.pack("!H", 1000)))
         assert await raw.close_code() == 1000
-    status = await town.done("post_office.get_queue_status", {"channel": channel})
-    assert status["channels"][channel]["depth"] == 20
+
+    async def is_all_there() -> bool:
+        status = await town.done("post_office.get_queue_status", {"channel": channel})
+        return bool(status["channels"][channel]["depth"] == 20)
+
+    await eventually(is_all_there, "all of it is in the inbox")
 
 
 @pytest.mark.parametrize("count", [300, 2000])
