@@ -12,8 +12,8 @@ from contextlib import asynccontextmanager
 
 from websockets.http11 import Request
 
-from smart_city.post_office.gateway.messages import TEXT_FRAME, wire
-from smart_city.post_office.gateway.msgpack import BINARY_FRAME, Packing
+from smart_city.post_office.gateway.messages import wire, wire_binary
+from smart_city.post_office.gateway.msgpack import Packing
 from smart_city.post_office.gateway.outbox import Round
 from smart_city.post_office.gateway.socket import Socket
 
@@ -45,7 +45,7 @@ class _Echo:
         self._socket = socket
 
     def received(self, data: bytes, is_text: bool) -> None:
-        self._socket.outbox.send(wire(data, TEXT_FRAME if is_text else BINARY_FRAME))
+        self._socket.outbox.send((wire if is_text else wire_binary)(data))
 
     def heard(self) -> None:
         """It lives."""

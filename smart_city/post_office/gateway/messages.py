@@ -6,7 +6,7 @@ refused by name. It knows nothing of connections or channels; `docs/protocol.md`
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Literal
 
 import msgspec
@@ -18,8 +18,6 @@ from smart_city.post_office.gateway.server_frames import Error, Heartbeat
 PROTOCOL_VERSION = 1
 SUBPROTOCOL = "smart-city.v1"
 SUBPROTOCOL_MSGPACK = "smart-city.v1.msgpack"
-TEXT_FRAME = 0x81
-"""A whole text frame's first byte."""
 FEATURES = ("msgpack",)
 """What the welcome names: parts of the protocol that an earlier release does not have."""
 
@@ -189,17 +187,27 @@ def encode(frame: Struct) -> bytes:
     return _encoder.encode(frame)
 
 
-def wire(data: bytes, first: int = TEXT_FRAME) -> bytes:
-    """A frame of the WebSocket protocol around ``data``: unmasked, whole (RFC 6455, 5.2).
+def _framing(first: int) -> Callable[[bytes], bytes]:
+    """Puts a frame of the WebSocket protocol around data: unmasked, whole (RFC 6455, 5.2).
 
     Encoded once, the same bytes go to every connection; that is why they bypass `ServerProtocol`.
     """
-    size = len(data)
-    if size < 126:
-        return bytes((first, size)) + data
-    if size < 65536:
-        return bytes((first, 126)) + size.to_bytes(2, "big") + data
-    return bytes((first, 127)) + size.to_bytes(8, "big") + data
+    short = [bytes((first, size)) for size in range(126)]
+    medium, long = bytes((first, 126)), bytes((first, 127))
+
+    def framed(data: bytes) -> bytes:
+        size = len(data)
+        if size < 126:
+            return short[size] + data
+        if size < 65536:
+            return medium + size.to_bytes(2, "big") + data
+        return long + size.to_bytes(8, "big") + data
+
+    return framed
+
+
+wire = _framing(0x81)
+wire_binary = _framing(0x82)
 
 
 def positioned(data: bytes, offset: int, epoch: str) -> bytes:

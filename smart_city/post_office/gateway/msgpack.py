@@ -17,12 +17,10 @@ import msgspec
 from foundations.errors import CityError, Internal, InvalidMessage, TooLarge
 from foundations.json_bounds import TOO_DEEP
 from smart_city.post_office.gateway import messages
-from smart_city.post_office.gateway.messages import BadFrame, ClientFrame, wire
+from smart_city.post_office.gateway.messages import BadFrame, ClientFrame, wire_binary
 from smart_city.post_office.gateway.server_frames import Error
 
 BYTES: Final = "$bytes"
-BINARY_FRAME = 0x82
-"""A whole binary frame's first byte; of a text frame it is 0x81."""
 
 _log = logging.getLogger(__name__)
 
@@ -129,7 +127,7 @@ class Packing:
     def __call__(self, frames: bytes) -> bytes:
         """The same frames in MessagePack, whole ones as they are."""
         if frames is not self._source:
-            self._result = b"".join([wire(self._of(text), BINARY_FRAME) for text in texts_of(frames)])
+            self._result = b"".join([wire_binary(self._of(text)) for text in texts_of(frames)])
             self._source = frames
         return self._result
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from foundations.errors import CityError
 from smart_city.post_office.gateway import messages
-from smart_city.post_office.gateway.messages import BadFrame, wire
-from smart_city.post_office.gateway.msgpack import BINARY_FRAME, Packing, decode, packed, texts_of
+from smart_city.post_office.gateway.messages import BadFrame, wire, wire_binary
+from smart_city.post_office.gateway.msgpack import Packing, decode, packed, texts_of
 from smart_city.post_office.gateway.payloads import canonical, read
 
 MOST = 1 << 20
@@ -208,7 +208,7 @@ def test_frames_of_every_length_are_found_one_after_the_other(size: int) -> None
 
 def test_many_frames_become_as_many_binary_ones() -> None:
     data = Packing()(wire(b'{"type":"heartbeat"}') + wire(b'{"type":"pong"}'))
-    assert data == wire(pack({"type": "heartbeat"}), BINARY_FRAME) + wire(pack({"type": "pong"}), BINARY_FRAME)
+    assert data == wire_binary(pack({"type": "heartbeat"})) + wire_binary(pack({"type": "pong"}))
 
 
 def test_what_goes_to_many_is_translated_once() -> None:
