@@ -64,6 +64,7 @@ class Counters:
     __slots__ = (
         "answers", "appended", "channels", "closes", "connections_active", "connections_total", "dead_letters",
         "deliveries", "errors", "event_streams_active", "event_streams_total", "handshake_refusals",
+        "handshakes",
         "messages_received", "messages_sent", "operations", "responses",
     )  # fmt: skip
 
@@ -79,6 +80,8 @@ class Counters:
         self.deliveries = 0
         self.answers = 0
         self.dead_letters = 0
+        self.handshakes = Histogram()
+        """From a handshake that can be read to its welcome."""
         self.handshake_refusals: Counter[str] = Counter()
         """By error code."""
         self.closes: Counter[str] = Counter()

@@ -73,6 +73,7 @@ class Exposition(Collector):
             "From a message's arrival to its acknowledgement.",
             counters.latency,
         )
+        yield histogram("websocket_handshake_seconds", "From a handshake to its welcome.", counters.handshakes)
         yield _by("websocket_refusals", "Handshakes refused, by error code.", "code", counters.handshake_refusals)
         yield _by("websocket_closes", "WebSocket connections closed, by close code.", "code", counters.closes)
         yield _by("http_responses", "HTTP responses, by status.", "status", counters.responses)

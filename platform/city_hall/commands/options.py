@@ -19,6 +19,7 @@ from city_hall.commands.remote import Remote
 
 LOCAL = "http://127.0.0.1:8000"
 HERE = Path(".smart-city")
+EXAMPLE = """'{"message": "hello"}'"""
 PANEL = "Where it is, and how to print"
 
 UrlOption = Annotated[
@@ -69,9 +70,9 @@ def json_object(text: str) -> dict[str, Any]:
     try:
         found = json.loads(sys.stdin.buffer.read() if text == "-" else text, parse_constant=_no_number)
     except ValueError as error:
-        raise typer.BadParameter(f"this is not JSON: {error}") from None
+        raise typer.BadParameter(f"this is not JSON ({error}); in quotes for the shell, as in {EXAMPLE}") from None
     if not isinstance(found, dict):
-        raise typer.BadParameter('this is JSON, but not an object, as in {"message": "hello"}')
+        raise typer.BadParameter(f"this is JSON, but not an object, as in {EXAMPLE}")
     return found
 
 

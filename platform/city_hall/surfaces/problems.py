@@ -7,6 +7,7 @@ no `CityError` is answered as ``internal``, and its traceback goes to the log.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 from http import HTTPStatus
 from math import ceil
 from typing import Any
@@ -102,6 +103,10 @@ async def _refused(request: Request, error: Exception) -> Response:
     return refusal(error, request)
 
 
+OPERATIONS = "/soa/"
+_PATH_COMPARED = 100
+"""Characters of an address that are compared and repeated."""
+
 BY_FRAMEWORK: Mapping[int, str] = {
     HTTPStatus.METHOD_NOT_ALLOWED: "this address does not take that method; Allow names those it takes",
     HTTPStatus.NOT_ACCEPTABLE: "what this address answers is not among what Accept names",
@@ -110,15 +115,25 @@ BY_FRAMEWORK: Mapping[int, str] = {
 """Refusals that only HTTP knows, and what is told of each where nothing better was said."""
 
 
-async def _by_framework(_request: Request, error: Exception) -> Response:
+async def _by_framework(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101  # registered for this class
     status = HTTPStatus(error.status_code)
     if status == HTTPStatus.NOT_FOUND:
-        problem = Problem.of(NotFound("there is nothing here; /openapi.json lists what there is"))
+        problem = Problem.of(_nothing_at(request))
     else:
         told = error.detail if error.detail != status.phrase else BY_FRAMEWORK.get(status, error.detail)
         problem = problem_of_http(status, told)
     return problem.response(dict(error.headers or {}))
+
+
+def _nothing_at(request: Request) -> NotFound:
+    """What is wrong with the address; a misspelt operation is told what was probably meant."""
+    path = request.url.path
+    if not path.startswith(OPERATIONS):
+        return NotFound("there is nothing here; /openapi.json lists what there is")
+    known = [route.path for route in request.app.routes if getattr(route, "path", "").startswith(OPERATIONS)]
+    meant = "".join(f"; did you mean {found}?" for found in get_close_matches(path[:_PATH_COMPARED], known, 1))
+    return NotFound(f"there is no operation {path[:_PATH_COMPARED]}{meant}; /openapi.json lists all")
 
 
 def problem_of_http(status: HTTPStatus, told: str) -> Problem:

@@ -163,12 +163,14 @@ class Gateway:
         self._desk.tasks.spawn("admit a connection", self._admit(socket, token))
 
     async def _admit(self, socket: Socket, token: str) -> None:
+        arrived = monotonic()
         try:
             async with asyncio.timeout(self._handshake_seconds):
                 await self._spend(socket.address)
                 began = monotonic()
                 identity = await self._desk.sessions.admit(token, address=socket.address)
                 connection = await self._welcome(socket, identity)
+            self._desk.counters.handshakes.observe(monotonic() - arrived)
             if connection is not None and self._desk.sessions.revoked_since(identity, began):
                 socket.close(*REVOKED)
         except CityError as error:

@@ -446,3 +446,9 @@ async def test_a_rate_limit_is_told_with_its_wait(city: ExampleCity, http: httpx
     assert problem_of(response, "rate_limited").retry_after == 0.25
     assert response.headers["retry-after"] == "1"
     assert city.limits.asked == [("alice", "calls")]
+
+
+async def test_a_misspelt_operation_is_told_which_was_meant(http: httpx2.AsyncClient) -> None:
+    problem = problem_of(await http.post("/soa/example/who_am_y", json={}), "not_found")
+    assert "did you mean /soa/example/who_am_i?" in problem.detail
+    assert "did you mean" not in problem_of(await http.get("/soa/zzz"), "not_found").detail

@@ -89,7 +89,8 @@ async def test_handshakes_that_are_refused_and_sockets_that_close_are_counted_by
     async def are_counted() -> bool:
         found = await scraped(city)
         refused = found.get(series("websocket_refusals_total", code="unauthenticated"))
-        return refused == 1 and found.get(series("websocket_closes_total", code="other")) == 1
+        closed = found.get(series("websocket_closes_total", code="other"))
+        return (refused, closed, found[series("websocket_handshake_seconds_count")]) == (1, 1, 1)
 
     await eventually(are_counted, "both are counted")
 
