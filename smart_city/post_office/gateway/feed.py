@@ -6,7 +6,7 @@ They keep; what is heard, read and sent is `hub`'s and `joining`'s doing.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -84,7 +84,8 @@ class Feed:
     """One log as this instance hears it, for as long as somebody holds it.
 
     While ``reading``, what is heard waits in ``buffer``; ``is_in_doubt`` says that something may have been missed since
-    the reading began. ``reader`` is the task that opens the feed, later the one that repairs it.
+    the reading began. ``bells`` are rung when something was published, for whoever reads the log without being fed.
+    ``reader`` is the task that opens the feed, later the one that repairs it.
     """
 
     channel: str
@@ -93,6 +94,7 @@ class Feed:
     opened_at: Position = START
     position: Position = START
     live: set[Subscription] = field(default_factory=set)
+    bells: set[Callable[[], None]] = field(default_factory=set)
     recent: Recent | None = None
     has_streams: bool = False
     reading: bool = True

@@ -166,6 +166,8 @@ class Hub:
         for subscription in feed.live:
             subscription.subscriber.send(data)
         self._counters.messages_sent += len(frames) * len(feed.live)
+        for ring in feed.bells:
+            ring()
 
     def _pass_on(self, feed: Feed, delta: Delta) -> None:
         """Sends one part of an open answer; it is nowhere in the log, and nobody waits for it."""
@@ -208,6 +210,8 @@ class Hub:
             reset = reset_frame(feed.channel, page.newest, page.reason)
             for subscription in feed.live:
                 subscription.subscriber.send(reset)
+            for ring in feed.bells:
+                ring()
         for first, epoch, entries in by_epoch(page):
             self._send(feed, entries, first, epoch)
         if not page.entries:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from smart_city.post_office.gateway.feed import Subscription
 from smart_city.post_office.gateway.hub import Hub
 
 
@@ -16,31 +15,15 @@ from smart_city.post_office.gateway.hub import Hub
 async def watching(hub: Hub, channel: str, ring: Callable[[], None]) -> AsyncIterator[None]:
     """Calls ``ring`` at everything that is published in the log from now on, and when its continuity broke.
 
-    It may ring for nothing, and once for many publications; it must not wait.
+    It may ring once for many publications; it must not wait, and no two watchers may share one.
 
     Raises:
         Unavailable: the bus or the log is away.
     """
     feed = await hub.open(channel)
-    subscription = Subscription(_Bell(ring), channel, feed.position)
-    feed.live.add(subscription)
+    feed.bells.add(ring)
     try:
         yield
     finally:
-        feed.live.discard(subscription)
+        feed.bells.discard(ring)
         hub.close(feed)
-
-
-class _Bell:
-    """A subscriber of a feed that does not look at its frames."""
-
-    def __init__(self, ring: Callable[[], None]) -> None:
-        self._ring = ring
-
-    def send(self, frame: bytes) -> None:
-        """Something came."""
-        self._ring()
-
-    async def replay(self, frames: bytes) -> None:
-        """Something was there."""
-        self._ring()
