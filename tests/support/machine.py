@@ -17,6 +17,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 ASYNCAPI = ROOT / "tests/tools/node_modules/@asyncapi/specs/schemas/3.0.0-without-$id.json"
 """What an AsyncAPI document is, as its authors have written it down."""
+TYPESCRIPT = ROOT / "node_modules/typescript/bin/tsc"
 INSPECTOR = ROOT / "tests/tools/node_modules/@modelcontextprotocol/inspector"
 
 
@@ -45,11 +46,17 @@ def find_asyncapi() -> str | None:
     return str(ASYNCAPI) if ASYNCAPI.exists() else None
 
 
+def find_typescript() -> str | None:
+    """TypeScript's compiler, or None."""
+    return str(TYPESCRIPT) if TYPESCRIPT.exists() else None
+
+
 PARTS = {
     part.name: part
     for part in (
         Part("chromium", "install the package chromium, or set CHROMIUM=/path/to/it", find_chromium),
         Part("inspector", "scripts/test-machine, with npm's registry in reach", find_inspector),
+        Part("typescript", "scripts/npm ci --ignore-scripts, with npm's registry in reach", find_typescript),
         Part("asyncapi", "scripts/test-machine, with npm's registry in reach", find_asyncapi),
     )
 }
