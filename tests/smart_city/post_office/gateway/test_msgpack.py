@@ -142,6 +142,50 @@ def test_the_same_payload_is_the_same_in_both_encodings() -> None:
     assert canonical(read(in_json.payload)) == canonical(read(in_msgpack.payload))
 
 
+values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text() | st.binary(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=20,
+)  # fmt: skip
+words = st.sampled_from(
+    ["type", "id", "key", "channel", "channels", "payload", "intent", "offset", "epoch", "stream", "guide", "message",
+     "publish", "subscribe", "reply", "done", "delivery_id", "delivery_ids", "max", "retry", "chat", "start", ""]
+)  # fmt: skip
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | words,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+def outcome(read: Any, data: bytes) -> Any:
+    """The frame, or the code and id with which it was refused."""
+    try:
+        return read(data)
+    except BadFrame as bad:
+        return bad.error.code, bad.frame_id
+
+
+@given(st.dictionaries(words, plain, max_size=5))
+def test_every_frame_has_the_same_fate_in_both_encodings(frame: dict[str, Any]) -> None:
+    in_json = outcome(messages.decode, msgspec.json.encode(frame))
+    in_msgpack = outcome(lambda data: decode(data, most_bytes=MOST), pack(frame))
+    assert msgspec.json.encode(in_msgpack) == msgspec.json.encode(in_json)
+
+
+@given(st.binary(max_size=200))
+def test_whatever_comes_is_a_frame_or_a_refusal(data: bytes) -> None:
+    outcome(lambda data: decode(data, most_bytes=MOST), data)
+
+
+@given(st.dictionaries(words, values, max_size=4), st.integers(0, 400), st.integers(0, 255))
+def test_and_so_is_a_frame_with_a_wrong_byte(frame: dict[str, Any], at: int, byte: int) -> None:
+    data = bytearray(pack(frame))
+    data[at % len(data)] = byte
+    outcome(lambda data: decode(data, most_bytes=MOST), bytes(data))
+
+
 # To a client
 
 
@@ -176,14 +220,6 @@ def test_a_payload_itself_is_always_a_map() -> None:
 def test_an_integer_beyond_64_bits_is_what_it_is_in_javascript() -> None:
     big = {"a": 2**64, "b": [-(2**63) - 1], "c": 2**64 - 1, "d": int("9" * 400), "e": in_base64(b"x")}
     assert shown(big) == {"a": 2.0**64, "b": [-(2.0**63)], "c": 2**64 - 1, "d": math.inf, "e": b"x"}
-
-
-values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text() | st.binary(),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
-    max_leaves=20,
-)  # fmt: skip
 
 
 @given(st.dictionaries(st.text(), values, max_size=4))
