@@ -156,7 +156,7 @@ def texts_of(frames: bytes) -> Iterator[bytes]:
 def packed(text: bytes) -> bytes:
     """One frame in MessagePack."""
     frame = _read(text)
-    if b'"$bytes"' in text or b"\\u" in text:  # the only two ways to write the key
+    if (b"$" in text or b"\\" in text) and (b'"$bytes"' in text or b"\\u" in text):  # how the key can be written
         _revive_payloads(frame)
     try:
         return _pack(frame)
