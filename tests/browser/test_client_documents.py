@@ -20,7 +20,8 @@ from tests.support.waiting import eventually, until
 
 pytestmark = pytest.mark.needs("chromium")
 
-DOCUMENT = (Path(__file__).resolve().parents[2] / "docs/javascript.md").read_text()
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENT = (ROOT / "docs/javascript.md").read_text()
 TEN_LINES = re.findall(r"```html\n(.*?)```", DOCUMENT, re.DOTALL)[0]
 
 
@@ -53,6 +54,10 @@ async def shown(city: Instance, url: str, html: list[str]) -> AsyncIterator[tupl
 
 def test_it_has_ten_lines() -> None:
     assert len(TEN_LINES.splitlines()) <= 10
+
+
+def test_the_readme_shows_the_same_page() -> None:
+    assert TEN_LINES in (ROOT / "README.md").read_text()
 
 
 async def test_the_page_of_the_document_works_from_an_origin_of_its_own(platform: Platform) -> None:
