@@ -6,11 +6,14 @@ and nothing is added up that was not counted together.
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
 
 from city_client import Operations, Question
 from city_guides.specialist import Fact
+
+_SAMPLE = re.compile(r'^([A-Za-z_:]\w*)(?:\{instance_id="[^"]*"\})? (\S+)', re.MULTILINE)
 
 
 async def messages(city: Operations, question: Question) -> AsyncIterator[Fact]:
@@ -68,13 +71,8 @@ async def visitors(city: Operations, question: Question) -> AsyncIterator[Fact]:
 
 
 def read_figures(exposition: str) -> dict[str, float]:
-    """The samples without labels in Prometheus' text form, by name."""
-    figures = {}
-    for line in exposition.splitlines():
-        name, _, value = line.partition(" ")
-        if value and name.isidentifier():
-            figures[name] = float(value.split()[0])
-    return figures
+    """The samples in Prometheus' text form that have no label but the instance's, by name."""
+    return {name: float(value) for name, value in _SAMPLE.findall(exposition)}
 
 
 def _since(counted: Mapping[str, float]) -> str:
