@@ -71,7 +71,7 @@ function connectionTable(place, renew) {
     empty: nothing("Nobody is here.", h("p", {}, "Whoever opens a connection stands here at once.")),
     columns: [
       { title: "User", node: who },
-      { title: "Instance", text: ({ instance_id, address }) => address ? `${instance_id} from ${address}` : instance_id },
+      { title: "Where", node: where },
       { title: "Since", kind: "time", text: ({ connected_at }) => since(Date.parse(connected_at), place.clock.now()) },
       { title: "Last heartbeat", kind: "time", text: ({ last_heartbeat }) => since(Date.parse(last_heartbeat), place.clock.now()) },
       { title: "Channels", text: channelsInWords },
@@ -90,6 +90,12 @@ function who(now) {
   const { user_id, connection_id } = now();
   return h("span", { class: "twofold" },
     h("a", { href: addressOf("connections", "", { user: user_id }) }, user_id), h("code", {}, connection_id));
+}
+
+/** On which instance, and from which address where one may know it. @param {() => Connection} now */
+function where(now) {
+  const { instance_id, address } = now();
+  return h("span", { class: "twofold" }, instance_id, address ? h("code", {}, `from ${address}`) : null);
 }
 
 /** @param {Connection} connection */

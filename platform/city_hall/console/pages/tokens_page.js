@@ -21,24 +21,32 @@ import { showSecret } from "./secret.js";
  */
 
 const EVERY_MS = 5000;
+const MOST_SHOWN = 500;
 
 /** @param {Place} place */
 export function tokensPage(place) {
   const count = h("p", { class: "count", role: "status" });
+  const filter = h("input", { type: "search", name: "realm", placeholder: "reports", "data-filter": true });
   /** @type {Watch<ServiceToken[]>} */
   const watch = new Watch(
     async (signal) => (await place.access.call("traffic_cop.list_service_tokens", {}, { signal })).tokens,
     { every: EVERY_MS, clock: place.clock });
   const renew = () => watch.now();
   const table = tokenTable(place, renew);
-  const body = live(place, watch, table.element, (tokens) => {
-    table.show(tokens);
-    count.textContent = `${grouped(tokens.length)} ${tokens.length === 1 ? "token" : "tokens"}`;
-  });
+  const draw = (/** @type {ServiceToken[]} */ tokens) => {
+    const found = tokens.filter(({ realm }) => realm.includes(filter.value.trim()));
+    table.show(found.slice(0, MOST_SHOWN));
+    count.textContent = found.length > MOST_SHOWN ? `${MOST_SHOWN} of ${grouped(found.length)} tokens`
+      : `${grouped(found.length)} ${found.length === 1 ? "token" : "tokens"}`;
+  };
+  const body = live(place, watch, table.element, draw);
+  filter.addEventListener("input", () => watch.seen.value && draw(watch.seen.value));
   return sheet({
     title: "Service tokens", about: "Programs that may call operations, and agents that answer",
     tools: [h("button", { class: "primary small", type: "button", onclick: () => create(place, renew) }, "New token")],
-  }, h("div", { class: "toolbar" }, count), body);
+  },
+  h("form", { class: "toolbar", role: "search", onsubmit: (/** @type {Event} */ event) => event.preventDefault() },
+    h("label", {}, "Realm", filter), count), body);
 }
 
 /**

@@ -256,5 +256,8 @@ def _imported(module: Path) -> set[str]:
         name = file.relative_to(FILES).as_posix()
         if name not in found:
             found.add(name)
-            waiting += [file.parent / path for path in re.findall(r'^import .*from "(.+)";$', file.read_text(), re.M)]
+            waiting += [
+                file.parent / path
+                for path in re.findall(r'^(?:import|export|}) .*from "(.+)";$', file.read_text(), re.M)
+            ]
     return found
