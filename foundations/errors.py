@@ -9,7 +9,7 @@
     ├── Forbidden             known, but not allowed                 forbidden           403
     │   └── OriginNotAllowed  a browser page of a foreign origin     forbidden           403   4503
     ├── NotFound              no such thing (any more)               not_found           404
-    ├── Conflict              a key used again with another body     conflict            409
+    ├── Conflict              a contradiction, as a key used twice   conflict            409
     ├── StaleDelivery         the lease of a delivery lapsed         stale_delivery      409
     ├── TooLarge              above a size limit                     too_large           413
     ├── RateLimited           above a rate; retry_after              rate_limited        429   1013
@@ -103,7 +103,7 @@ class NotFound(CityError):
 
 
 class Conflict(CityError):
-    """An idempotency key that was used before with another body."""
+    """An idempotency key that was used before with another body, or arguments that contradict each other or what is."""
 
     code, status, title = "conflict", 409, "Conflict"
 

@@ -16,6 +16,7 @@ from pydantic_core import ErrorDetails, from_json, to_json
 
 from foundations.errors import (
     CityError,
+    Conflict,
     DeadlineExceeded,
     FieldError,
     Forbidden,
@@ -134,7 +135,31 @@ def _validated(operation: Operation, raw: bytes | str, key: str) -> Arguments:
     try:
         return operation.arguments.model_validate_json(raw or b"{}")
     except ValidationError as error:
+        rewritten = _with_whole_numbers(raw, error)
+        if rewritten is None:
+            raise _explained(error) from None
+    try:
+        return operation.arguments.model_validate_json(rewritten)
+    except ValidationError as error:
         raise _explained(error) from None
+
+
+def _with_whole_numbers(raw: bytes, error: ValidationError) -> bytes | None:
+    """The arguments with 72 for the 72.0 that was refused, an integer by JSON Schema; None where there was none."""
+    wrong = [
+        problem for problem in error.errors(include_url=False, include_context=False)
+        if problem["type"] == "int_type" and isinstance(problem["input"], float) and problem["input"].is_integer()
+    ]  # fmt: skip
+    if not wrong:
+        return None
+    arguments = from_json(raw)
+    for problem in wrong:
+        *path, last = problem["loc"]
+        place = arguments
+        for part in path:
+            place = place[part]
+        place[last] = int(problem["input"])
+    return to_json(arguments)
 
 
 def _values(arguments: Arguments) -> dict[str, Any]:
@@ -163,7 +188,7 @@ def _with_key(raw: bytes, key: str) -> bytes:
         return raw
     if arguments.get("key") is not None:
         told = "differs from the Idempotency-Key that came with the call"
-        raise InvalidArgument(f"key {told}", errors=[FieldError("key", told)])
+        raise Conflict(f"key {told}", errors=[FieldError("key", told)])
     return to_json(arguments | {"key": key})
 
 

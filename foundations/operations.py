@@ -7,7 +7,7 @@ come the strict argument model, the JSON schemas and the documentation. Calling 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, get_type_hints
 
@@ -50,6 +50,10 @@ class Result(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+Rule = Mapping[str, Any]
+"""What all arguments together have to keep, as a JSON schema."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Declaration:
     """What ``@operation`` was told."""
@@ -61,6 +65,7 @@ class Declaration:
     idempotent: bool
     deadline: float
     example: Mapping[str, Any]
+    rules: tuple[Rule, ...]
     rate: Rate | None
 
 
@@ -112,6 +117,11 @@ class Operation:
         return f"/soa/{self.service.replace('_', '-')}/{self.name}"
 
 
+def exactly_one_of(*names: str) -> Rule:
+    """The rule that one of these arguments is given, and only one."""
+    return {"oneOf": [{"required": [name], "properties": {name: {"not": {"type": "null"}}}} for name in names]}
+
+
 Method = TypeVar("Method", bound=Callable[..., Awaitable[Result]])
 _MARK = "__operation__"
 
@@ -126,6 +136,7 @@ def operation(
     idempotent: bool = False,
     deadline: float = 10.0,
     rate: Rate | None = None,
+    rules: Sequence[Rule] = (),
 ) -> Callable[[Method], Method]:
     """Declares a service's method as an operation.
 
@@ -137,12 +148,13 @@ def operation(
         destructive: it takes something away from somebody.
         idempotent: calling it again with the same arguments changes nothing more.
         deadline: seconds after which the call is given up with `deadline_exceeded`.
+        rules: what its arguments have to keep together and the method checks, as schemas for documentation.
         rate: how often one caller may call it; without one, as often as it may call anything.
     """
     declared = Declaration(
         scope=scope, sessions=sessions, read_only=read_only, destructive=destructive,
         idempotent=idempotent or read_only, deadline=deadline, example=example,
-        rate=rate,
+        rate=rate, rules=tuple(rules),
     )  # fmt: skip
 
     def mark(method: Method) -> Method:

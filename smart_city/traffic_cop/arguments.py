@@ -10,7 +10,7 @@ from typing import Annotated
 from pydantic import Field, StringConstraints
 
 from smart_city import vocabulary
-from smart_city.traffic_cop.grants import ChannelGrant
+from smart_city.traffic_cop.grants import GRANT_PATTERN, MAX_GRANTS, ChannelGrant
 from smart_city.vocabulary import SCOPES, JsonObject
 
 _LONGEST_SESSION = 30 * 86_400
@@ -32,7 +32,8 @@ Channels = Annotated[
     dict[str, ChannelGrant],
     Field(
         description="rights by channel, or an object of rights and a rate for sending; a name with * at its end "
-        "stands for all that begin like it"
+        "stands for all that begin like it",
+        json_schema_extra={"propertyNames": {"pattern": GRANT_PATTERN}, "maxProperties": MAX_GRANTS},
     ),
 ]
 SessionToken = Annotated[

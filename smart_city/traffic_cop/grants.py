@@ -29,6 +29,12 @@ DEFAULT_GRANTS = (
 )
 """What a session may that was created without channels (contract, section 5). Its own logs need no grant."""
 
+GRANT_PATTERN = (
+    r"^(?!(user|connection|conversation):)"
+    r"([a-z_]+(:[A-Za-z0-9._~@|-]{1,128})?|([a-z_]+(:[A-Za-z0-9._~@|-]{0,128})?)?\*)$"
+)
+"""What the pattern of a grant looks like, for documentation."""
+
 _CHANNEL = re.compile(CHANNEL_PATTERN)
 _PREFIX = re.compile(r"([a-z_]+(:[A-Za-z0-9._~@|-]{0,128})?)?")
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 
 from foundations.errors import FieldError, Forbidden, InvalidArgument, NotFound, Unauthenticated
-from foundations.operations import ANY_TOKEN, operation
+from foundations.operations import ANY_TOKEN, exactly_one_of, operation
 from foundations.rates import Rate
 from foundations.telemetry import log_event
 from foundations.valkey import Valkey
@@ -176,6 +176,7 @@ class TrafficCop:
         destructive=True,
         idempotent=True,
         example={"session_id": _EXAMPLE_SESSION},
+        rules=[exactly_one_of("session_id", "user_id")],
     )
     async def revoke_session(
         self, caller: Identity, session_id: SessionId | None = None, user_id: UserId | None = None
@@ -302,7 +303,7 @@ class TrafficCop:
                 raise Forbidden("a session may refresh only itself")
             return session
         if not caller.is_user:
-            raise _wrong("session_token", "is required of a service")
+            raise Forbidden("a service has no session of its own: name the session_token")
         own = await self._sessions.by_id(caller.credential)
         if own is None:
             raise Unauthenticated("this session has ended")

@@ -5,7 +5,7 @@ It looks and spends nothing; `docs/protocol.md` lists the limits.
 
 from __future__ import annotations
 
-from foundations.errors import FieldError, InvalidArgument, NotFound
+from foundations.errors import NotFound
 from smart_city.traffic_cop.limits import Bucket, Limits, channel_limit
 from smart_city.traffic_cop.results import RateLimitStanding
 from smart_city.traffic_cop.service_tokens import ServiceTokens
@@ -28,14 +28,12 @@ class Standings:
         """How ``subject`` stands.
 
         Raises:
-            InvalidArgument: there is no such limit.
-            NotFound: a session or token that there is not, or no more.
+            NotFound: no such limit; a session or token that there is not, or no more.
             Unavailable: Valkey is away.
         """
         bucket = await self._bucket(subject, limit)
         if bucket is None:
-            told = f"{limit!r} is no limit, or an operation without a rate of its own"
-            raise InvalidArgument(f"limit: {told}", errors=[FieldError("limit", told)])
+            raise NotFound(f"{limit!r} is no limit, or an operation without a rate of its own")
         standing = await self._limits.standing(bucket)
         return RateLimitStanding(
             allowed=standing.remaining > 0, remaining=standing.remaining, retry_after=standing.retry_after

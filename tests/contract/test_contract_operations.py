@@ -221,7 +221,7 @@ class TestHistory:
 
     async def test_a_page_goes_forward_or_back(self, town: Instance, channel: str) -> None:
         arguments = {"channel": channel, "since": "0", "before": 5}
-        refused = problem(await town.call("post_office.get_channel_history", arguments), 422, "invalid_argument")
+        refused = problem(await town.call("post_office.get_channel_history", arguments), 409, "conflict")
         assert fields(refused) == {"before"}
 
     @pytest.mark.parametrize(("since", "reason"), [("0.nobody", "unknown_epoch"), ("99", "future")])

@@ -226,9 +226,22 @@ async def test_a_key_beside_the_arguments_becomes_one_of_them(
         assert await invoke(operations["order"], SERVICE, raw, key="k1") == Told(value=[[], None, "k1"])
 
 
+@pytest.mark.parametrize(("written", "is_whole"), [("2.0", True), ("2e0", True), ("2.5", False), ('"2"', False)])
+async def test_a_whole_number_is_an_integer_however_it_is_written(
+    invoke: Invocation, operations: dict[str, Operation], written: str, is_whole: bool
+) -> None:
+    """By JSON Schema, which tells clients what they may send."""
+    raw = f'{{"items": [{{"amount": {written}}}]}}'
+    if is_whole:
+        assert (await invoke(operations["order"], SERVICE, raw)).value[0][0].amount == 2  # type: ignore[attr-defined]
+    else:
+        assert [wrong.field for wrong in (await invalid(invoke, operations["order"], raw)).errors] == ["items.0.amount"]
+
+
 async def test_two_different_keys_are_refused(invoke: Invocation, operations: dict[str, Operation]) -> None:
-    error = await invalid(invoke, operations["order"], '{"items": [], "key": "k2"}', key="k1")
-    assert [wrong.field for wrong in error.errors] == ["key"]
+    with pytest.raises(Conflict) as caught:
+        await invoke(operations["order"], SERVICE, '{"items": [], "key": "k2"}', key="k1")
+    assert [wrong.field for wrong in caught.value.errors] == ["key"]
 
 
 async def test_an_operation_without_a_key_needs_none(invoke: Invocation, operations: dict[str, Operation]) -> None:

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from city_hall.surfaces.catalogue import Schema
 from foundations.errors import FieldError, InvalidArgument
 
-_INTEGER = re.compile(r"-?[0-9]{1,18}")
+_INTEGER = re.compile(r"-?[0-9]{1,100}")
 
 
 def arguments_in(request: Request, schema: Schema) -> bytes:
@@ -34,14 +34,19 @@ def arguments_in(request: Request, schema: Schema) -> bytes:
 
 def _typed(name: str, value: str, schema: Schema) -> Any:
     """Addresses know only text; what does not read as the type that is wanted stays text, and is refused as such."""
-    if schema.get("properties", {}).get(name, {}).get("type") == "integer" and _INTEGER.fullmatch(value):
+    field = schema.get("properties", {}).get(name, {})
+    kinds = {option.get("type") for option in (field, *field.get("anyOf", ()))}
+    if "integer" in kinds and _INTEGER.fullmatch(value):
         return int(value)
     return value
 
 
-def parameters(path: str, schema: Schema) -> list[dict[str, Any]]:
+def parameters(path: str, schema: Schema, examples: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The same arguments in OpenAPI's words."""
-    return [_parameter(name, field, path, schema) for name, field in schema.get("properties", {}).items()]
+    return [
+        _parameter(name, field, path, schema) | ({"example": examples[name]} if name in examples else {})
+        for name, field in schema.get("properties", {}).items()
+    ]
 
 
 def _parameter(name: str, field: Mapping[str, Any], path: str, schema: Schema) -> dict[str, Any]:
@@ -51,6 +56,8 @@ def _parameter(name: str, field: Mapping[str, Any], path: str, schema: Schema) -
     kind = {**(options[0] if options else {}), **told}
     if field.get("default") is not None:
         kind["default"] = field["default"]
+    if where == "query":
+        kind = {"anyOf": [kind, {"const": ""}]}
     described = {"description": field["description"]} if "description" in field else {}
     return {
         "name": name, "in": where, "required": where == "path" or name in schema.get("required", ()),

@@ -30,8 +30,8 @@ class Entry:
         """Derives the schemas of ``operation``."""
         return cls(
             operation,
-            _inlined(operation.arguments.model_json_schema()),
-            _answered(_inlined(operation.result.model_json_schema(mode="serialization"))),
+            inlined(operation.arguments.model_json_schema()),
+            _answered(inlined(operation.result.model_json_schema(mode="serialization"))),
         )
 
 
@@ -56,7 +56,7 @@ class Catalogue:
         return self._by_tool.get(name)
 
 
-def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
+def inlined(schema: dict[str, Any]) -> dict[str, Any]:
     """``schema`` with every reference replaced by what it names."""
     definitions = schema.pop("$defs", {})
     whole: dict[str, Any] = _resolved(schema, definitions, ())

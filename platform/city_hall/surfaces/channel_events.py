@@ -19,7 +19,7 @@ from starlette.responses import Response
 from city_hall.surfaces.addresses import arguments_in, parameters
 from city_hall.surfaces.callers import Door, Identify
 from city_hall.surfaces.event_response import HEADERS, MEDIA_TYPE, EventResponse
-from city_hall.surfaces.openapi import DocumentedRoute, secured
+from city_hall.surfaces.openapi import DocumentedRoute, named, secured
 from foundations.errors import FieldError, InvalidArgument
 from foundations.invocation import Invocation
 from foundations.operations import Operation, Result, operation, operations_of
@@ -122,6 +122,7 @@ def _described(opening: Operation, schema: dict[str, Any]) -> dict[str, Any]:
     )
     content = {MEDIA_TYPE: {"schema": {"type": "string"}, "example": example}}
     return {
+        "operationId": named(PATH),
         **secured(opening, {"description": "Events, until one side ends the stream.", "content": content}),
-        "parameters": [*parameters(PATH, schema), last],
+        "parameters": [*parameters(PATH, schema, opening.declared.example), last],
     }

@@ -5,7 +5,7 @@ A token with any scope opens all of them, or a setting opens them to everybody.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from html import escape
 from itertools import groupby
 
@@ -17,6 +17,7 @@ from city_hall.surfaces import problems, protocol_page
 from city_hall.surfaces.asyncapi import document
 from city_hall.surfaces.callers import Door, Identify
 from city_hall.surfaces.catalogue import Catalogue, Entry
+from city_hall.surfaces.openapi import DocumentedRoute, document_described
 from city_hall.surfaces.pages import HEADERS, example, fields, page, words
 from city_hall.surfaces.problems_page import problems_page
 from foundations.settings import Settings
@@ -26,6 +27,13 @@ _INTRODUCTION = (
     "<h1>Operations</h1><p>Each is reachable over HTTP and as an MCP tool, with the same arguments, results and "
     'refusals. The whole document: <a href="/openapi.json">/openapi.json</a>.</p>'
 )
+_TITLES: Mapping[str, str] = {
+    "/openapi.json": "This document.",
+    "/asyncapi.json": "The frames and events of the other protocols, as an AsyncAPI document.",
+    PATH: "The operations, as a page.",
+    protocol_page.PATH: "The protocol and every frame, as a page.",
+    problems.PAGE: "What can go wrong, as a page.",
+}
 _Answer = Callable[[], Response]
 
 
@@ -54,7 +62,10 @@ def bind_docs(app: FastAPI, catalogue: Catalogue, identify: Identify, settings: 
         return read
 
     for path, answer in answers.items():
-        app.add_api_route(path, endpoint(answer), methods=["GET", "HEAD"], include_in_schema=False)
+        described = document_described(
+            path, _TITLES[path], "application/json" if path.endswith("json") else "text/html"
+        )
+        app.router.routes.append(DocumentedRoute(path, endpoint(answer), method="GET", described=described))
 
 
 def operations_page(catalogue: Catalogue) -> str:

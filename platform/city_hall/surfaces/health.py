@@ -15,6 +15,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from city_hall.surfaces.callers import Door, Identify
+from city_hall.surfaces.catalogue import inlined
+from city_hall.surfaces.openapi import named
+from city_hall.surfaces.samples import sample
 from foundations.settings import Settings
 from smart_city.nurse.health import GatewayReport, Health, HealthReport
 
@@ -78,12 +81,14 @@ def bind_upgrade_notice(app: FastAPI) -> None:
 
 
 def _bind(app: FastAPI, path: str, endpoint: Callable[..., Any], model: type[BaseModel], text: str) -> None:
-    answers: dict[int | str, dict[str, Any]] = {200: {"model": model}}
+    example = sample(inlined(model.model_json_schema(mode="serialization")))
+    shown = {"application/json": {"example": example}}
+    answers: dict[int | str, dict[str, Any]] = {200: {"model": model, "content": shown}}
     if model is not Alive:
         answers[503] = {"model": model, "description": "Not now."}
     app.add_api_route(
         path, endpoint, methods=["GET"], summary=text, tags=["health"], response_class=Response,
-        responses=answers,
+        responses=answers, operation_id=named(path),
     )  # fmt: skip
     app.add_api_route(path, endpoint, methods=["HEAD"], include_in_schema=False)  # what `wget --spider` sends
 

@@ -15,8 +15,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from city_hall.surfaces.callers import Door, Identify
 from city_hall.surfaces.health import OBSERVE
+from city_hall.surfaces.openapi import DocumentedRoute, document_described
 from foundations.settings import Settings
 
+PATH = "/metrics"
 Render = Callable[[str], Awaitable[tuple[bytes, str]]]
 """The metrics and their content type, for an ``Accept`` header."""
 
@@ -31,7 +33,8 @@ def bind_metrics(app: FastAPI, render: Render, identify: Identify, settings: Set
         body, content_type = await render(request.headers.get("accept", ""))
         return Response(body, headers={"Content-Type": content_type, "Cache-Control": "no-store"})
 
-    app.add_api_route("/metrics", metrics, methods=["GET"], include_in_schema=False)
+    described = document_described(PATH, "The figures of this instance, for Prometheus.", "text/plain")
+    app.router.routes.append(DocumentedRoute(PATH, metrics, method="GET", described=described))
 
 
 class CountingResponses:

@@ -5,6 +5,7 @@ It is generated at the first asking and never kept by hand.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any
@@ -18,6 +19,7 @@ from city_hall.surfaces.addresses import parameters
 from city_hall.surfaces.callers import COOKIE
 from city_hall.surfaces.catalogue import Entry
 from city_hall.surfaces.problems import MEDIA_TYPE, Problem
+from city_hall.surfaces.samples import sample
 from foundations.errors import ERRORS, CityError
 from foundations.operations import Operation
 
@@ -26,20 +28,33 @@ _ONLY_ON_SOCKETS = HTTPStatus.BAD_REQUEST
 _STATUSES: tuple[int, ...] = tuple(sorted({error.status for error in ERRORS if error.status != _ONLY_ON_SOCKETS}))
 
 
+TAGS: Mapping[str, str] = {
+    "post_office": "Channels and what is published on them, agents and their inboxes, connections. What is published "
+    "is in the channel's log before the call returns.",
+    "traffic_cop": "Sessions of users, tokens of services, rates and figures.",
+    "connections": "The caller's own connections.",
+    "health": "How this instance is: for balancers, dashboards and people. Needs no token; texts of errors are for "
+    "callers who may observe.",
+    "documents": "What describes the platform, and its metrics. A token with any scope opens them, or a setting.",
+}
+
+
 def describe(entry: Entry, *, address: str = "") -> dict[str, Any]:
     """One operation in OpenAPI's words: its arguments, its answer, its refusals and who may call it.
 
     They stand in the request's body, or in the ``address``.
     """
     operation = entry.operation
-    described = secured(operation, {"description": "Done.", "content": _json(entry.output_schema)})
+    answer = _json(entry.output_schema, sample(entry.output_schema))
+    described = secured(operation, {"description": "Done.", "content": answer})
     if address:
-        described["parameters"] = parameters(address, entry.input_schema)
+        described["operationId"] = named(address)
+        described["parameters"] = parameters(address, entry.input_schema, operation.declared.example)
         return described
     described["operationId"] = operation.tool_name
-    content = _json(entry.input_schema)
-    content["application/json"]["example"] = dict(operation.declared.example)
-    described["requestBody"] = {"required": bool(entry.input_schema.get("required")), "content": content}
+    rules = {"allOf": list(operation.declared.rules)} if operation.declared.rules else {}
+    content = _json({**entry.input_schema, **rules}, dict(operation.declared.example))
+    described["requestBody"] = {"required": bool(rules or entry.input_schema.get("required")), "content": content}
     if operation.takes_key:
         described["parameters"] = [{"$ref": "#/components/parameters/IdempotencyKey"}]
     return described
@@ -65,6 +80,16 @@ def secured(operation: Operation, done: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def document_described(path: str, summary: str, media_type: str) -> dict[str, Any]:
+    """A document that a scope opens, or a setting."""
+    schema = {"type": "object" if media_type == "application/json" else "string"}
+    refused = {str(status): {"$ref": f"#/components/responses/{_name(status)}"} for status in (401, 403, 503)}
+    return {
+        "tags": ["documents"], "operationId": named(path), "summary": summary, "security": [{"bearer": []}],
+        "responses": {"200": {"description": summary, "content": {media_type: {"schema": schema}}}, **refused},
+    }  # fmt: skip
+
+
 class DocumentedRoute(Route):
     """A route that brings its own description.
 
@@ -86,7 +111,7 @@ def bind_openapi(app: FastAPI) -> None:
 
     def complete() -> dict[str, Any]:
         if app.openapi_schema is None:
-            document = by_fastapi()
+            document = by_fastapi() | {"tags": [{"name": name, "description": told} for name, told in TAGS.items()]}
             for route in app.routes:
                 if isinstance(route, DocumentedRoute):
                     document["paths"].setdefault(route.path, {}).update(route.description)
@@ -140,8 +165,13 @@ def _sentence(error: type[CityError]) -> str:
     return said.partition(".")[0].partition(";")[0]
 
 
-def _json(schema: Mapping[str, Any]) -> dict[str, Any]:
-    return {"application/json": {"schema": dict(schema)}}
+def _json(schema: Mapping[str, Any], example: Any) -> dict[str, Any]:
+    return {"application/json": {"schema": dict(schema), "example": example}}
+
+
+def named(address: str) -> str:
+    """The operation id of a plain address: ``/api/channels/{channel}/history`` is ``api_channels_channel_history``."""
+    return re.sub(r"\W+", "_", address).strip("_") or "root"
 
 
 def _name(status: int) -> str:

@@ -12,8 +12,8 @@ from typing import Annotated, Literal
 import msgspec
 from pydantic import Field
 
-from foundations.errors import InvalidArgument
-from foundations.operations import Result, operation
+from foundations.errors import Conflict, InvalidArgument
+from foundations.operations import Result, Rule, operation
 from smart_city.post_office.answers import Answers
 from smart_city.post_office.channels import Channels
 from smart_city.post_office.consumers import Consumer, Consumers, Mode
@@ -34,6 +34,11 @@ DeliveryArgument = Annotated[str, Field(min_length=1, max_length=256, descriptio
 LeaseArgument = Annotated[float, Field(gt=0, le=600, description="seconds in which it must be answered")]
 EXAMPLE_CONSUMER = "0123456789abcdef0123"
 EXAMPLE_DELIVERY = "guide/01938f3a-7c11-7000-8000-000000000000/1"
+
+
+_NO_POSITION_IN_AN_INBOX: Rule = {
+    "not": {"required": ["since"], "properties": {"mode": {"const": "inbox"}, "since": {"type": "string"}}}
+}
 
 
 class ConsumerMade(Result):
@@ -99,7 +104,10 @@ class Agents:
         self._channels = channels
         self._draining = draining
 
-    @operation(scope="post_office.consume", example={"channel": "guide", "mode": "inbox"})
+    @operation(
+        scope="post_office.consume", example={"channel": "guide", "mode": "inbox"},
+        rules=[_NO_POSITION_IN_AN_INBOX],
+    )  # fmt: skip
     async def subscribe_to_channel(
         self,
         caller: Identity,
@@ -163,16 +171,16 @@ class Agents:
         """Says what is dealt with: deliveries of an inbox, or a log up to a position.
 
         A reply acknowledges its delivery by itself. Errors: `not_found`, `stale_delivery` (a lease lapsed; the
-        others were acknowledged), `invalid_argument` (name the one that fits the consumer's mode).
+        others were acknowledged), `conflict` (name the one that fits the consumer's mode).
         """
         found = await self._consumers.find(consumer, caller)
         if found.mode == "inbox":
             if delivery_ids is None or position is not None:
-                raise InvalidArgument("a consumer of an inbox acknowledges delivery_ids")
+                raise Conflict("a consumer of an inbox acknowledges delivery_ids")
             await self._answers.done(delivery_ids)
             return Acknowledged(acknowledged=len(delivery_ids))
         if position is None or delivery_ids is not None:
-            raise InvalidArgument("a consumer of a log acknowledges a position")
+            raise Conflict("a consumer of a log acknowledges a position")
         reached = Position.parse(position)
         await self._consumers.move(found, reached)
         return Acknowledged(offset=reached.offset, epoch=reached.epoch)

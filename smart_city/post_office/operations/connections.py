@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field
 
 from foundations.errors import InvalidArgument, NotFound
-from foundations.operations import Result, operation
+from foundations.operations import Result, exactly_one_of, operation
 from foundations.rates import Rate
 from smart_city.post_office.channels import Channels
 from smart_city.post_office.fleet import Fleet
@@ -17,6 +17,15 @@ from smart_city.post_office.operations.publishing import ConnectionIdArgument
 from smart_city.vocabulary import ChannelName, Identity, UserId
 
 DISCONNECTED = 1000
+STANDARD_CODES = (1000, 1001, 1008, 1012, 1013)
+"""Of the codes that are not our own those that a server may send."""
+CloseCodeArgument = Annotated[
+    int,
+    Field(
+        ge=1000, le=4999, description="the close code; 1000: do not come back",
+        json_schema_extra={"anyOf": [{"enum": list(STANDARD_CODES)}, {"minimum": 3000}]},
+    ),
+]  # fmt: skip
 SubjectArgument = Annotated[
     str,
     Field(pattern=r"^[A-Za-z0-9._~@|-]{1,128}$", description="a user's id, or ~ and a realm for a service"),
@@ -151,15 +160,16 @@ class Connections:
         """Looks one connection up. Errors: `not_found` once it is closed."""
         return ConnectionFound(**await self._registry.find(connection_id))
 
-    @operation(scope="post_office.admin", destructive=True, idempotent=True, example={"user_id": "mallory"})
+    @operation(
+        scope="post_office.admin", destructive=True, idempotent=True, example={"user_id": "mallory"},
+        rules=[exactly_one_of("connection_id", "user_id")],
+    )  # fmt: skip
     async def disconnect(
         self,
         caller: Identity,
         connection_id: ConnectionIdArgument | None = None,
         user_id: UserId | None = None,
-        code: Annotated[
-            int, Field(ge=1000, le=4999, description="the close code; 1000: do not come back")
-        ] = DISCONNECTED,
+        code: CloseCodeArgument = DISCONNECTED,
     ) -> Disconnected:
         """Closes one connection, or all connections of a user, on whichever instance they are.
 
@@ -167,7 +177,7 @@ class Connections:
         """
         if (connection_id is None) == (user_id is None):
             raise InvalidArgument("name either a connection_id or a user_id")
-        if code not in {1000, 1001, 1008, 1012, 1013} and code < 3000:
+        if code not in STANDARD_CODES and code < 3000:
             raise InvalidArgument(f"{code} is not a close code that a server may send")
         about = {"connection_id": connection_id or "", "user_id": user_id or "", "code": code}
         count = sum(await self._fleet.ask("disconnect", about))

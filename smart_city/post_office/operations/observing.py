@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Protocol
 
 from pydantic import Field
 
-from foundations.errors import FieldError, InvalidArgument, Unauthenticated
+from foundations.errors import Conflict, FieldError, Unauthenticated
 from foundations.operations import Result, operation
 from foundations.rates import Rate
 from smart_city.post_office.channels import Channels
@@ -142,12 +142,12 @@ class Observing:
 
         Without `since` the newest `limit` publications, or the ones right before `before`; with it those that
         follow. A position that is not good any more gives `recovered: false`, a reason, and the newest position.
-        Errors: `unknown_channel`, `forbidden`, `invalid_argument` (`since` and `before` together).
+        Errors: `unknown_channel`, `forbidden`, `conflict` (`since` and `before` together).
         """
         self._channels.check(caller, "history", channel)
         if since is not None and before is not None:
             told = "goes either forward with since or back with before"
-            raise InvalidArgument(f"a page {told}", errors=[FieldError("before", told)])
+            raise Conflict(f"a page {told}", errors=[FieldError("before", told)])
         if since is not None:
             page = await self._log.read(channel, Position.parse(since), limit=limit)
         else:

@@ -60,6 +60,12 @@ async def test_what_is_no_argument_is_refused_by_name(town: Instance, query: dic
     assert response.json()["errors"][0]["field"] == field
 
 
+async def test_an_address_leads_back_in_time_too(town: Instance) -> None:
+    page = (await get(town, before=4, limit=2)).json()
+    assert [publication["payload"]["n"] for publication in page["publications"]] == [2, 3]
+    problem(await get(town, before=4, since="0"), 409, "conflict")
+
+
 async def test_rights_are_those_of_the_operation(town: Instance) -> None:
     user = unique("alice")
     alice = await town.session(user, channels={"guide": ["subscribe"]})
@@ -81,7 +87,7 @@ async def test_the_document_describes_its_arguments(town: Instance) -> None:
     document = (await town.http.get("/openapi.json", headers=town.operator)).json()
     told = document["paths"]["/api/channels/{channel}/history"]["get"]["parameters"]
     assert {(p["name"], p["in"], p["required"]) for p in told} == {
-        ("channel", "path", True), ("since", "query", False), ("limit", "query", False),
+        ("channel", "path", True), ("since", "query", False), ("limit", "query", False), ("before", "query", False),
     }  # fmt: skip
     assert (
         "text/event-stream" in document["paths"]["/api/channels/{channel}/events"]["get"]["responses"]["200"]["content"]
