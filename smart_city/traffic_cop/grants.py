@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, TypeAdapter, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic import ConfigDict, Field, TypeAdapter, ValidatorFunctionWrapHandler, WrapValidator
 
 from foundations.errors import FieldError, InvalidArgument
 from foundations.operations import Arguments
@@ -42,7 +42,7 @@ _PREFIX = re.compile(r"([a-z_]+(:[A-Za-z0-9._~@|-]{0,128})?)?")
 class RatedGrant(Arguments):
     """Rights, and how fast may be sent and published to the channel or channels together."""
 
-    rights: list[Right]
+    rights: Annotated[list[Right], Field(json_schema_extra={"contains": {"enum": sorted(SENDING)}})]
     rate: OwnRate
 
 

@@ -13,13 +13,14 @@ from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
-from city_hall.surfaces import problems, protocol_page
+from city_hall.surfaces import problems
 from city_hall.surfaces.asyncapi import document
 from city_hall.surfaces.callers import Door, Identify
 from city_hall.surfaces.catalogue import Catalogue, Entry
 from city_hall.surfaces.openapi import DocumentedRoute, document_described
-from city_hall.surfaces.pages import HEADERS, example, fields, page, words
+from city_hall.surfaces.pages import HEADERS, documents, example, fields, page, words
 from city_hall.surfaces.problems_page import problems_page
+from city_hall.surfaces.written_pages import written_page
 from foundations.settings import Settings
 
 PATH = "/docs"
@@ -31,7 +32,6 @@ _TITLES: Mapping[str, str] = {
     "/openapi.json": "This document.",
     "/asyncapi.json": "The frames and events of the other protocols, as an AsyncAPI document.",
     PATH: "The operations, as a page.",
-    protocol_page.PATH: "The protocol and every frame, as a page.",
     problems.PAGE: "What can go wrong, as a page.",
 }
 _Answer = Callable[[], Response]
@@ -49,8 +49,8 @@ def bind_docs(app: FastAPI, catalogue: Catalogue, identify: Identify, settings: 
         "/openapi.json": lambda: JSONResponse(app.openapi()),
         "/asyncapi.json": lambda: JSONResponse(asyncapi),
         PATH: shown(operations_page(catalogue)),
-        protocol_page.PATH: shown(protocol_page.protocol_page(asyncapi)),
         problems.PAGE: shown(problems_page()),
+        **{path: shown(written_page(path, asyncapi)) for path in documents()},
     }
 
     def endpoint(answer: _Answer) -> Callable[[Request], Awaitable[Response]]:
@@ -62,9 +62,8 @@ def bind_docs(app: FastAPI, catalogue: Catalogue, identify: Identify, settings: 
         return read
 
     for path, answer in answers.items():
-        described = document_described(
-            path, _TITLES[path], "application/json" if path.endswith("json") else "text/html"
-        )
+        title = _TITLES.get(path, "A document of the platform, as a page.")
+        described = document_described(path, title, "application/json" if path.endswith("json") else "text/html")
         app.router.routes.append(DocumentedRoute(path, endpoint(answer), method="GET", described=described))
 
 

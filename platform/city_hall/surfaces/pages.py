@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from html import escape
+from pathlib import Path
 from typing import Any
 
 HEADERS: Mapping[str, str] = {
@@ -16,8 +17,12 @@ HEADERS: Mapping[str, str] = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
-PLACES: Mapping[str, str] = {
-    "/docs/protocol": "Protocol", "/docs": "Operations", "/docs/problems": "Problems",
+PACKAGED = Path(__file__).parent.parent / "docs"
+"""Where a wheel has the written documents."""
+WRITTEN = Path(__file__).parents[3] / "docs"
+"""Where they are written."""
+_TITLES: Mapping[str, str] = {
+    "/docs": "API", "/docs/problems": "Problems", "/docs/operations": "Running it",
     "/openapi.json": "openapi.json", "/asyncapi.json": "asyncapi.json",
 }  # fmt: skip
 _STYLE = """
@@ -78,15 +83,27 @@ _PAGE = """<!doctype html>
 """
 
 
+def documents() -> dict[str, Path]:
+    """The written documents by the addresses of their pages."""
+    folder = PACKAGED if PACKAGED.exists() else WRITTEN
+    return {f"/docs/{file.stem}": file for file in sorted(folder.glob("*.md"))}
+
+
+def _title(path: str) -> str:
+    return _TITLES.get(path, path.rpartition("/")[2].capitalize())
+
+
 def page(path: str, body: str, contents: Iterable[tuple[str, str]] = ()) -> str:
     """A whole page; ``contents`` are the ids and titles of its parts."""
+    first, last = ("/docs/protocol", "/docs", "/docs/problems"), ("/openapi.json", "/asyncapi.json")
+    pages = dict.fromkeys((*first, *documents(), *last))
     places = "".join(
-        f'<a href="{place}"{" aria-current=page" if place == path else ""}>{escape(title)}</a>'
-        for place, title in PLACES.items()
+        f'<a href="{place}"{" aria-current=page" if place == path else ""}>{escape(_title(place))}</a>'
+        for place in pages
     )
     listed = "".join(f'<li><a href="#{escape(anchor)}">{escape(title)}</a></li>' for anchor, title in contents)
     nav = f'<nav aria-label="On this page"><ul>{listed}</ul></nav>' if listed else ""
-    return _PAGE.format(title=escape(PLACES[path]), style=_STYLE, places=places, contents=nav, body=body)
+    return _PAGE.format(title=escape(_title(path)), style=_STYLE, places=places, contents=nav, body=body)
 
 
 def fields(schema: Mapping[str, Any]) -> str:

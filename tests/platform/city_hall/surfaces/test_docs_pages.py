@@ -6,20 +6,42 @@ import re
 import subprocess
 import sys
 import zipfile
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Literal
 
 import pytest
+import pytest_asyncio
 
+from city_hall.surfaces.pages import documents
 from foundations.errors import ERRORS
 from smart_city.post_office.gateway.messages import CLIENT_FRAMES
 from tests.support.browser import PHONE, browsing, looking, poor_contrast
 from tests.support.machine import ROOT
 from tests.support.platform import Instance, Platform, unique
+from tests.support.valkey import ValkeyServer
 
-PAGES = ("/docs", "/docs/protocol", "/docs/problems")
+PAGES = ("/docs", "/docs/problems", *documents())
+in_town = pytest.mark.asyncio(loop_scope="module")
 any_page = pytest.mark.parametrize("path", PAGES)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def platform(valkey_server: ValkeyServer) -> AsyncIterator[Platform]:
+    async with AsyncExitStack() as stack:
+        yield Platform(valkey_server, stack)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def city(platform: Platform) -> Instance:
+    return await platform.start()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def opened(platform: Platform) -> Instance:
+    return await platform.start(open_docs=True)
 
 
 class Loose(HTMLParser):
@@ -48,6 +70,7 @@ async def read(city: Instance, path: str) -> tuple[str, Loose]:
     return response.text, page
 
 
+@in_town
 @any_page
 async def test_every_link_leads_somewhere_and_nothing_is_run_or_fetched(city: Instance, path: str) -> None:
     _, page = await read(city, path)
@@ -60,17 +83,18 @@ async def test_every_link_leads_somewhere_and_nothing_is_run_or_fetched(city: In
             assert (await city.http.get(target, headers=city.operator)).status_code == 200, target
 
 
+@in_town
 @any_page
-async def test_they_open_as_the_other_documents_do(platform: Platform, path: str) -> None:
-    closed, opened = await platform.start(), await platform.start(open_docs=True)
-    nothing = await closed.service(unique("nothing"))
-    assert (await closed.http.get(path)).status_code == 401
-    assert (await closed.http.get(path, headers={"Authorization": f"Bearer {nothing}"})).status_code == 403
+async def test_they_open_as_the_other_documents_do(city: Instance, opened: Instance, path: str) -> None:
+    nothing = await city.service(unique("nothing"))
+    assert (await city.http.get(path)).status_code == 401
+    assert (await city.http.get(path, headers={"Authorization": f"Bearer {nothing}"})).status_code == 403
     assert (await opened.http.get(path)).status_code == 200
     head = await opened.http.head(path)
     assert (head.status_code, head.content) == (200, b"")
 
 
+@in_town
 async def test_the_protocol_is_shown_in_words_and_frame_by_frame(city: Instance) -> None:
     text, page = await read(city, "/docs/protocol")
     written = (ROOT / "docs/protocol.md").read_text()
@@ -83,6 +107,7 @@ async def test_the_protocol_is_shown_in_words_and_frame_by_frame(city: Instance)
     assert "frames-to-the-server" in page.ids
 
 
+@in_town
 async def test_the_type_of_a_problem_leads_to_its_explanation(city: Instance) -> None:
     problems = [
         await city.http.get("/api/connections/info"), await city.http.get("/nowhere"), await city.http.delete("/docs"),
@@ -102,8 +127,9 @@ def test_a_wheel_has_the_protocols_page(tmp_path: Path) -> None:
     [wheel] = tmp_path.glob("*.whl")
     zipfile.ZipFile(wheel).extractall(tmp_path / "installed")
     code = (
-        "from city_hall.surfaces import protocol_page as p; from city_hall.surfaces.asyncapi import document;"
-        "print(p.__file__, 'Frames to the server' in p.protocol_page(document('http://x', '1')), p.PACKAGED.exists())"
+        "from city_hall.surfaces import pages, written_pages as w; from city_hall.surfaces.asyncapi import document;"
+        "text = w.written_page(w.PROTOCOL, document('http://x', '1'));"
+        "print(w.__file__, 'Frames to the server' in text, pages.PACKAGED.exists())"
     )
     said = subprocess.run(
         [sys.executable, "-P", "-c", code], env={"PYTHONPATH": str(tmp_path / "installed")}, cwd=tmp_path, check=True,
@@ -114,16 +140,15 @@ def test_a_wheel_has_the_protocols_page(tmp_path: Path) -> None:
     assert outcome == ["True", "True"]
 
 
+@in_town
 @pytest.mark.needs("chromium")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 async def test_they_read_well_in_light_and_dark_and_on_a_phone(
-    platform: Platform, scheme: Literal["light", "dark"]
+    opened: Instance, scheme: Literal["light", "dark"]
 ) -> None:
-    city = await platform.start(open_docs=True)
     async with browsing() as browser:
         for path in PAGES:
-            async with looking(browser, city.url + path, size=PHONE, scheme=scheme) as page:
-                for part in await page.locator("details").all():
-                    await part.evaluate("part => { part.open = true }")
+            async with looking(browser, opened.url + path, size=PHONE, scheme=scheme) as page:
+                await page.evaluate("document.querySelectorAll('details').forEach(part => { part.open = true })")
                 assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
                 assert await poor_contrast(page) == []

@@ -1,6 +1,6 @@
-"""``/docs/protocol``: the protocol in words, and after them every frame as the AsyncAPI document has it.
+"""``/docs/protocol`` and the other documents of `docs/` as pages; the protocol with every frame behind its words.
 
-The words are `docs/protocol.md`, which a wheel carries along; nothing of them is written here.
+The words are those files, which a wheel carries along; nothing of them is written here.
 """
 
 from __future__ import annotations
@@ -15,31 +15,51 @@ from typing import Any
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from city_hall.surfaces.pages import example, fields, page, words
+from city_hall.surfaces.pages import documents, example, fields, page, words
 
-PATH = "/docs/protocol"
-PACKAGED = Path(__file__).parent.parent / "protocol.md"
-"""Where a wheel has it."""
-WRITTEN = Path(__file__).parents[3] / "docs" / "protocol.md"
-"""Where it is written."""
+PROTOCOL = "/docs/protocol"
+_DOCUMENT = re.compile(r"([\w-]+)\.md(#.*)?")
 
 
-def protocol_page(asyncapi: Mapping[str, Any]) -> str:
-    """The whole page."""
+def written_page(path: str, asyncapi: Mapping[str, Any]) -> str:
+    """The page of one document."""
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
-    tokens = _without_contents(markdown.parse(_words()))
+    known = documents()
+    tokens = _without_contents(markdown.parse(known[path].read_text(encoding="utf-8")))
+    _link(tokens, known)
     contents = list(_anchored(tokens))
-    body = markdown.renderer.render(tokens, markdown.options, {}) + _frames(asyncapi)
-    return page(PATH, body, [*contents, ("every-frame", "Every frame")])
+    body = markdown.renderer.render(tokens, markdown.options, {})
+    if path == PROTOCOL:
+        body += _frames(asyncapi)
+        contents.append(("every-frame", "Every frame"))
+    return page(path, body, contents)
 
 
-def _words() -> str:
-    return (PACKAGED if PACKAGED.exists() else WRITTEN).read_text(encoding="utf-8")
+def _link(tokens: Sequence[Token], known: Mapping[str, Path]) -> None:
+    """Leads links between documents to their pages; what has no page is only named."""
+    for token in tokens:
+        opened: list[Token] = []
+        for inner in token.children or ():
+            if inner.type == "link_open":
+                opened.append(inner)
+                _point(inner, known)
+            elif inner.type == "link_close":
+                inner.tag = opened.pop().tag
+
+
+def _point(link: Token, known: Mapping[str, Path]) -> None:
+    target = str(link.attrGet("href"))
+    found = _DOCUMENT.fullmatch(target)
+    if found is not None and f"/docs/{found[1]}" in known:
+        link.attrSet("href", f"/docs/{found[1]}{found[2] or ''}")
+    elif "://" not in target and not target.startswith("#"):
+        link.tag, link.attrs = "span", {}
 
 
 def _without_contents(tokens: Sequence[Token]) -> list[Token]:
     """Without the list of contents before the first part: the page has one of its own."""
-    first = next(n for n, token in enumerate(tokens) if token.type == "heading_open" and token.tag == "h2")
+    parts = [n for n, token in enumerate(tokens) if token.type == "heading_open" and token.tag == "h2"]
+    first = parts[0] if parts else 0
     listed = [n for n, token in enumerate(tokens[:first]) if token.type.startswith("bullet_list")]
     begin, end = (listed[0], listed[-1] + 1) if listed else (first, first)
     return [*tokens[:begin], *tokens[end:]]
