@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Any
 
 from websockets.asyncio.server import ServerConnection, serve
@@ -43,18 +43,26 @@ async def hold_all(command: Sequence[str], scenarios: Iterable[Scenario]) -> Asy
 
 async def hold(command: Sequence[str], scenario: Scenario) -> Outcome:
     """Runs one scenario with a fresh process of the client."""
-    async with Driver.started(command) as driver, AsyncExitStack() as stack:
-        try:
-            ready = await driver.told(SECONDS)
-            match({"told": "ready", "can": "<array>"}, ready, {})
-            needs = scenario.needs | ({"msgpack"} if scenario.encoding == "msgpack" else set())
-            if missing := needs - set(ready["can"]):
-                return Outcome(scenario, f"the client cannot {', '.join(sorted(missing))}", is_skipped=True)
-            await (await stack.enter_async_context(_Run.open(driver, scenario.encoding))).through(scenario)
-        except Mismatch as mismatch:
-            said = f"\n     its standard error: {driver.said}" if driver.said else ""
-            return Outcome(scenario, f"{mismatch}{said}")
-        return Outcome(scenario)
+    try:
+        async with Driver.started(command) as driver:
+            try:
+                return await _held(driver, scenario)
+            except Mismatch as mismatch:
+                said = f"\n     its standard error: {driver.said}" if driver.said else ""
+                return Outcome(scenario, f"{mismatch}{said}")
+    except Mismatch as mismatch:
+        return Outcome(scenario, str(mismatch))
+
+
+async def _held(driver: Driver, scenario: Scenario) -> Outcome:
+    ready = await driver.told(SECONDS)
+    match({"told": "ready", "can": "<array>"}, ready, {})
+    needs = scenario.needs | ({"msgpack"} if scenario.encoding == "msgpack" else set())
+    if missing := needs - set(ready["can"]):
+        return Outcome(scenario, f"the client cannot {', '.join(sorted(missing))}", is_skipped=True)
+    async with _Run.open(driver, scenario.encoding) as run:
+        await run.through(scenario)
+    return Outcome(scenario)
 
 
 class _Run:

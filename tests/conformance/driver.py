@@ -30,12 +30,19 @@ class Driver:
     @classmethod
     @asynccontextmanager
     async def started(cls, command: Sequence[str]) -> AsyncIterator[Driver]:
-        """Starts a command, and ends it on leaving if it has not ended."""
+        """Starts a command, and ends it on leaving if it has not ended.
+
+        Raises:
+            Mismatch: it cannot be started.
+        """
         with tempfile.TemporaryFile() as errors:
-            process = await asyncio.create_subprocess_exec(
-                *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=errors,
-                limit=LINE_BYTES,
-            )  # fmt: skip
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=errors,
+                    limit=LINE_BYTES,
+                )  # fmt: skip
+            except OSError as error:
+                raise Mismatch(f"the command does not start: {error}") from None
             try:
                 yield cls(process, errors)
             finally:

@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx2
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from websockets.typing import Subprotocol
 
 from tests.conformance.clients import expect_all
@@ -60,7 +60,10 @@ class Target:
         return str((await self._call("create_service_token", {"realm": realm, "scopes": SCOPES}))["token"])
 
     async def _call(self, operation: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        response = await self._http.post(f"/soa/traffic-cop/{operation}", json=arguments)
+        try:
+            response = await self._http.post(f"/soa/traffic-cop/{operation}", json=arguments)
+        except httpx2.HTTPError as error:
+            raise Mismatch(f"nothing answers at {self._http.base_url}: {error}") from None
         if response.status_code != 200:
             raise Mismatch(f"{operation} answers {response.status_code}: {response.text[:300]}")
         made: dict[str, Any] = response.json()
@@ -154,12 +157,14 @@ class _Run:
             offers.append(f"token.{token}")
         else:
             headers = {"Authorization": f"Bearer {token}"}
-        socket = await self._stack.enter_async_context(
-            connect(
-                url, additional_headers=headers, subprotocols=[Subprotocol(offer) for offer in offers],
-                compression=None, max_size=None, ping_interval=None, close_timeout=1,
-            )
+        opening = connect(
+            url, additional_headers=headers, subprotocols=[Subprotocol(offer) for offer in offers],
+            compression=None, max_size=None, ping_interval=None, close_timeout=1,
         )  # fmt: skip
+        try:
+            socket = await self._stack.enter_async_context(opening)
+        except (OSError, InvalidHandshake) as error:
+            raise Mismatch(f"no WebSocket at {url.partition('?')[0]}: {error}") from None
         if socket.subprotocol != SUBPROTOCOLS[encoding]:
             raise Mismatch(f"the server selected {socket.subprotocol!r} instead of {SUBPROTOCOLS[encoding]!r}")
         self._sockets[step["connect"]] = socket, encoding
