@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { Connection, PROBE_MS, STEADY_MS, WELCOME_MS } from "../../platform/city_hall/console/client/connection.js";
+import { pack } from "../../platform/city_hall/console/client/msgpack.js";
 import { World, welcome } from "./world.js";
 
 function started(luck = 0.5) {
@@ -189,4 +190,16 @@ test("frames that are no frames are shown and passed over", () => {
   world.socket.onmessage({ data: "[1]" });
   assert.deepEqual(passed, ["}{", "[1]"]);
   assert.equal(connection.state.phase, "connected");
+});
+
+test("it speaks MessagePack where the platform's welcome came so, and shows frames as JSON", () => {
+  const { world, connection } = started();
+  const passed = [];
+  connection.passed.listen(({ direction, text }) => direction !== "note" && passed.push([direction, JSON.parse(text).type]));
+  const sent = [];
+  world.socket.send = (data) => sent.push(data);
+  world.socket.onmessage({ data: pack(welcome()).slice().buffer });
+  connection.send({ type: "ping" });
+  assert.deepEqual(sent, [pack({ type: "ping" })]);
+  assert.deepEqual(passed, [["in", "system"], ["out", "ping"]]);
 });

@@ -5,20 +5,21 @@
 
 import { createInterface } from "node:readline";
 
+import { toJson, withBytes } from "../../platform/city_hall/console/client/base64.js";
 import { City, CityError } from "../../platform/city_hall/console/client/index.js";
 
-const CAN = ["ask", "refresh"];
+const CAN = ["ask", "refresh", "bytes", "msgpack"];
 
 function tell(told, fields = {}) {
-  process.stdout.write(`${JSON.stringify({ told, ...fields })}\n`);
+  process.stdout.write(`${toJson({ told, ...fields })}\n`);
 }
 
 const readers = new Map();
 /** @type {City} */
 let city;
 
-function open({ url, token }) {
-  city = new City(url, { token });
+function open({ url, token, encoding }) {
+  city = new City(url, { token, encoding });
   let isOpen = false;
   city.on("state", (state) => {
     if (state.phase === "connected" && !isOpen) tell("opened");
@@ -72,7 +73,7 @@ async function carryOut({ do: what, as: name, ...given }) {
 
 tell("ready", { can: CAN });
 for await (const line of createInterface({ input: process.stdin })) {
-  const instruction = JSON.parse(line);
+  const instruction = withBytes(JSON.parse(line));
   if (instruction.do === "open") open(instruction);
   else if (instruction.do === "close") break;
   else carryOut(instruction);

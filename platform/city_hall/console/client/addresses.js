@@ -5,7 +5,10 @@
 
 /** @import { Socket } from "./connection.js" */
 
-export const SUBPROTOCOL = "smart-city.v1";
+/** @typedef {"json" | "msgpack"} Encoding */
+
+/** @type {Record<Encoding, string[]>} what is offered, the first choice first */
+const SUBPROTOCOLS = { json: ["smart-city.v1"], msgpack: ["smart-city.v1.msgpack", "smart-city.v1"] };
 const SOCKET_SCHEMES = new Map([["http:", "ws:"], ["https:", "wss:"], ["ws:", "ws:"], ["wss:", "wss:"]]);
 
 export class Address {
@@ -18,8 +21,9 @@ export class Address {
   /**
    * @param {string | URL} url "https://city.example", or its socket's "wss://city.example/ws"
    * @param {string} token "" in a page of the platform's own, whose cookie tells
+   * @param {Encoding} encoding
    */
-  constructor(url, token) {
+  constructor(url, token, encoding = "json") {
     this.socketUrl = new URL(url);
     const scheme = SOCKET_SCHEMES.get(this.socketUrl.protocol);
     if (!scheme) throw new TypeError(`${url} is no address of a platform: http, https, ws or wss is asked for`);
@@ -29,6 +33,7 @@ export class Address {
     this.httpUrl = new URL("/", this.socketUrl);
     this.httpUrl.protocol = scheme === "wss:" ? "https:" : "http:";
     this.token = token;
+    this.encoding = encoding;
   }
 
   /**
@@ -39,7 +44,15 @@ export class Address {
   openSocket(resume, token = this.token) {
     const url = new URL(this.socketUrl);
     if (resume) url.searchParams.set("resume", resume);
-    return new WebSocket(url, token ? [SUBPROTOCOL, `token.${token}`] : []);
+    const socket = new WebSocket(url, this.#subprotocols(token));
+    socket.binaryType = "arraybuffer";
+    return socket;
+  }
+
+  /** Who has neither a token nor a wish offers nothing. @param {string} token */
+  #subprotocols(token) {
+    if (token) return [...SUBPROTOCOLS[this.encoding], `token.${token}`];
+    return this.encoding === "json" ? [] : SUBPROTOCOLS[this.encoding];
   }
 }
 

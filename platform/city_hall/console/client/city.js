@@ -15,6 +15,7 @@ import { call } from "./operations.js";
 import { through, workerAt } from "./sharing.js";
 import { Tab } from "./tab.js";
 
+/** @import { Encoding } from "./addresses.js" */
 /** @import { Answer } from "./answers.js" */
 /** @import { Past, World } from "./engine.js" */
 /** @import { Acknowledged } from "./letters.js" */
@@ -26,10 +27,10 @@ import { Tab } from "./tab.js";
 
 /**
  * @typedef {{
- *   token?: string, past?: Partial<Past>, answers?: Answer[], shared?: boolean, worker?: string | URL,
+ *   token?: string, encoding?: Encoding, past?: Partial<Past>, answers?: Answer[], shared?: boolean, worker?: string | URL,
  *   world?: Partial<World>, through?: Through,
- * }} CityOptions  `token`: "" in a page of the platform's own, whose cookie tells; `past`, `answers`: what an
- *   earlier life of the page has kept; `shared`: one connection for all tabs; `worker`: where its script lies, if
+ * }} CityOptions  `token`: "" in a page of the platform's own, whose cookie tells; `encoding`: "msgpack" is
+ *   smaller where payloads hold bytes, "json" the default; `past`, `answers`: what an earlier life of the page has kept; `shared`: one connection for all tabs; `worker`: where its script lies, if
  *   not beside this one; `world`, `through`: another clock, chance and socket, another engine
  * @typedef {{
  *   intent?: string, key?: string, signal?: AbortSignal, seconds?: number, firstSentAt?: number,
@@ -55,8 +56,8 @@ export class City {
    * @param {string | URL} [url] the platform's; left out in a page of its own
    * @param {CityOptions} [options]
    */
-  constructor(url = ownAddress(), { token = "", past = {}, answers = [], ...options } = {}) {
-    this.#address = new Address(url, token);
+  constructor(url = ownAddress(), { token = "", encoding, past = {}, answers = [], ...options } = {}) {
+    this.#address = new Address(url, token, encoding);
     const around = { ...worldOf(this.#address), ...options.world };
     this.#clock = around.clock;
     this.#tab = new Tab(options.through ?? wayFor(this.#address, around, options), { token, past, answers });

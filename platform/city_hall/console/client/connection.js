@@ -5,7 +5,7 @@
 
 import { delayBefore } from "./backoff.js";
 import { LOCAL, judge } from "./closing.js";
-import { decode, encode } from "./frames.js";
+import { decode, encode, encodeBinary } from "./frames.js";
 import { Signal } from "./signal.js";
 import { Silence } from "./silence.js";
 
@@ -20,7 +20,8 @@ import { Silence } from "./silence.js";
  *   | { phase: "waiting", attempt: number, until: number, verdict: Verdict }
  *   | { phase: "ended", verdict: Verdict }
  * )} State  attempts count from 1 after a loss; 0 is the first connection
- * @typedef {{ direction: "in" | "out" | "note", text: string }} Passing  what went over the wire or befell it
+ * @typedef {{ direction: "in" | "out" | "note", readonly text: string }} Passing
+ *   what went over the wire or befell it; the text is made when it is looked at
  */
 
 export const WELCOME_MS = 10_000;
@@ -49,6 +50,8 @@ export class Connection {
   #socket = null;
   #resume = "";
   #attempt = 0;
+  /** Whether the platform speaks MessagePack on this socket, as its welcome shows. */
+  #isBinary = false;
   #connectedAt = 0;
   #heartbeatMs = 0;
   #isProbing = false;
@@ -106,9 +109,8 @@ export class Connection {
    */
   send(frame) {
     if (this.state.phase !== "connected" || !this.#socket) return false;
-    const text = encode(frame);
-    this.#socket.send(text);
-    this.passed.emit({ direction: "out", text });
+    this.#socket.send(this.#isBinary ? encodeBinary(frame) : encode(frame));
+    this.passed.emit({ direction: "out", get text() { return encode(frame); } });
     return true;
   }
 
@@ -132,10 +134,13 @@ export class Connection {
   #hear(data) {
     if (this.#isProbing) this.#expectHeartbeats();
     this.#silence.hear();
-    this.passed.emit({ direction: "in", text: String(data) });
     const frame = decode(data);
+    this.passed.emit({ direction: "in", get text() { return textOf(data, frame); } });
     if (!frame) return;
-    if (frame.type === "system" && frame.event === "welcome") this.#welcomed(frame);
+    if (frame.type === "system" && frame.event === "welcome") {
+      this.#isBinary = typeof data !== "string";
+      this.#welcomed(frame);
+    }
     this.heard.emit(frame);
   }
 
@@ -208,4 +213,14 @@ export class Connection {
     this.state = state;
     this.changed.emit(state);
   }
+}
+
+/**
+ * What came, for people: binary frames as JSON.
+ *
+ * @param {unknown} data
+ * @param {Frame | null} frame
+ */
+function textOf(data, frame) {
+  return typeof data === "string" ? data : frame ? encode(frame) : "(no frame)";
 }

@@ -228,7 +228,9 @@ export class Engine {
 
   /** @param {Passing} passing */
   #passed(passing) {
-    for (const tab of this.#tabs) if (tab.isWatching) tab.tell({ news: "frame", passing });
+    for (const tab of this.#tabs) {
+      if (tab.isWatching) tab.tell({ news: "frame", passing: { direction: passing.direction, text: passing.text } });
+    }
   }
 
   /** @param {News} news */

@@ -1,7 +1,10 @@
 /**
- * Frames as text and back: what a client sends, built; what it hears, read. Knows no socket and keeps
+ * Frames as they travel, and back: what a client sends, built; what it hears, read. Knows no socket and keeps
  * nothing.
  */
+
+import { mayHaveBytes, toJson, withBytes } from "./base64.js";
+import { pack, unpack } from "./msgpack.js";
 
 /** @import { ClientFrame, Frame, Places } from "./protocol.js" */
 /** @import { RefreshFrame, SubscribeFrame, UnsubscribeFrame } from "./protocol.js" */
@@ -25,25 +28,42 @@ export function refreshFrame(id, token) {
   return { type: "refresh", session_token: token, id };
 }
 
-/** @param {ClientFrame} frame */
+/** A frame as JSON. @param {ClientFrame | Frame} frame */
 export function encode(frame) {
-  return JSON.stringify(frame);
+  return toJson(frame);
+}
+
+/** A frame as MessagePack. @param {ClientFrame} frame */
+export function encodeBinary(frame) {
+  return pack(frame);
 }
 
 /**
- * Reads one frame; null for what is no object with a type, which a client passes over.
+ * Reads one frame, of either encoding; null for what is no object with a type, which a client passes over.
  *
- * @param {unknown} data what the socket brought
+ * @param {unknown} data what the socket brought: text, or an ArrayBuffer
  * @returns {Frame | null}
  */
 export function decode(data) {
-  if (typeof data !== "string") return null;
   try {
-    const frame = JSON.parse(data);
+    const frame = typeof data === "string" ? fromJson(data)
+      : data instanceof ArrayBuffer ? /** @type {any} */ (unpack(new Uint8Array(data))) : null;
     return frame !== null && typeof frame === "object" && typeof frame.type === "string" ? frame : null;
   } catch {
     return null;
   }
+}
+
+/** @param {string} text */
+function fromJson(text) {
+  const frame = JSON.parse(text);
+  if (frame?.payload && mayHaveBytes(text)) frame.payload = fieldsWithBytes(frame.payload);
+  return frame;
+}
+
+/** The fields of a payload; a payload itself is never bytes. @param {Record<string, unknown>} payload */
+function fieldsWithBytes(payload) {
+  return Object.fromEntries(Object.entries(payload).map(([name, item]) => [name, withBytes(item)]));
 }
 
 /** How many bytes a text takes on the wire. @param {string} text */

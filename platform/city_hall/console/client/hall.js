@@ -5,19 +5,20 @@
 
 import { Engine } from "./engine.js";
 
+/** @import { Encoding } from "./addresses.js" */
 /** @import { Clock } from "./clock.js" */
 /** @import { News, Request, World } from "./engine.js" */
 
 /**
  * @typedef {(
- *   { kind: "open", url: string, token: string } | { kind: "ask", request: Request } | { kind: "here" }
+ *   { kind: "open", url: string, token: string, encoding: Encoding } | { kind: "ask", request: Request } | { kind: "here" }
  *   | { kind: "probe" }
  * )} Said  by a tab; `here` answers a `ping`, `probe` asks for one
  * @typedef {{ kind: "ready" | "ping" | "stranger" } | { kind: "news", news: News }} Heard
  *   by a tab; `stranger`: it was taken for dead and has to say hello again
  * @typedef {Pick<MessagePort, "postMessage" | "onmessage">} Port
  * @typedef {{
- *   port: Port, url: string, token: string, heardAt: number, engine: Engine | null,
+ *   port: Port, url: string, token: string, encoding: Encoding, heardAt: number, engine: Engine | null,
  *   serve: (request: Request) => void,
  * }} Guest  `engine`: null when none knows of it
  */
@@ -31,11 +32,11 @@ export class Hall {
   #clock;
   /** @type {Set<Guest>} */
   #guests = new Set();
-  /** By address and token; after a refresh an engine has two. @type {Map<string, Engine>} */
+  /** By address, token and encoding; after a refresh an engine has two. @type {Map<string, Engine>} */
   #engines = new Map();
 
   /**
-   * @param {(url: string) => World} worldOf
+   * @param {(url: string, encoding: Encoding) => World} worldOf
    * @param {Clock} clock
    */
   constructor(worldOf, clock) {
@@ -51,7 +52,7 @@ export class Hall {
   /** A tab comes in. @param {Port} port */
   receive(port) {
     /** @type {Guest} */
-    const guest = { port, url: "", token: "", heardAt: 0, engine: null, serve: () => {} };
+    const guest = { port, url: "", token: "", encoding: "json", heardAt: 0, engine: null, serve: () => {} };
     port.onmessage = ({ data }) => this.#hear(guest, data);
   }
 
@@ -69,10 +70,10 @@ export class Hall {
 
   /**
    * @param {Guest} guest
-   * @param {{ url: string, token: string }} where
+   * @param {{ url: string, token: string, encoding: Encoding }} where
    */
-  #open(guest, { url, token }) {
-    Object.assign(guest, { url, token });
+  #open(guest, { url, token, encoding }) {
+    Object.assign(guest, { url, token, encoding });
     tell(guest, { kind: "ready" });
   }
 
@@ -95,7 +96,7 @@ export class Hall {
   /** Leads a tab to the engine that it shares with others. @param {Guest} guest */
   #lead(guest) {
     const name = nameOf(guest);
-    const engine = this.#engines.get(name) ?? new Engine(this.#worldOf(guest.url));
+    const engine = this.#engines.get(name) ?? new Engine(this.#worldOf(guest.url, guest.encoding));
     this.#engines.set(name, engine);
     if (guest.engine === engine) return;
     guest.engine = engine;
@@ -139,9 +140,9 @@ export class Hall {
   }
 }
 
-/** @param {{ url: string, token: string }} guest */
-function nameOf({ url, token }) {
-  return `${url}\n${token}`;
+/** @param {Guest} guest */
+function nameOf({ url, token, encoding }) {
+  return `${url}\n${token}\n${encoding}`;
 }
 
 /**

@@ -13,6 +13,7 @@ export { Signal } from "./signal.js";
 /** @typedef {import("./answers.js").Answer} Answer */
 /** @typedef {import("./answers.js").AnswerState} AnswerState */
 /** @typedef {import("./asking.js").Asking} Asking */
+/** @typedef {import("./addresses.js").Encoding} Encoding */
 /** @typedef {import("./city.js").AskOptions} AskOptions */
 /** @typedef {import("./city.js").CityOptions} CityOptions */
 /** @typedef {import("./city.js").SendOptions} SendOptions */

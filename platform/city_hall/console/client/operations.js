@@ -3,6 +3,7 @@
  * caller's to know, and a key makes it safe.
  */
 
+import { toJson } from "./base64.js";
 import { OperationError } from "./errors.js";
 
 /**
@@ -61,7 +62,7 @@ function requestFor(token, args, { key, signal, deadline = DEADLINE_MS }) {
   return {
     method: "POST",
     headers,
-    body: JSON.stringify(args),
+    body: toJson(args),
     credentials: token ? "omit" : "same-origin",
     cache: "no-store",
     signal: signal ? AbortSignal.any([signal, late]) : late,

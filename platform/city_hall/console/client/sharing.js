@@ -70,7 +70,8 @@ class Way {
       worker.onerror = () => this.#goAlone();
       this.#port = worker.port;
       this.#port.onmessage = ({ data }) => this.#hear(data);
-      this.#say({ kind: "open", url: this.#address.socketUrl.href, token: this.#address.token });
+      const { socketUrl, token, encoding } = this.#address;
+      this.#say({ kind: "open", url: socketUrl.href, token, encoding });
       this.#silence.watch(START_MS, () => this.#goAlone());
       this.#followPage();
     } catch {

@@ -4,8 +4,8 @@ import { Address } from "./addresses.js";
 import { realClock } from "./clock.js";
 import { Hall } from "./hall.js";
 
-const hall = new Hall((url) => {
-  const address = new Address(url, "");
+const hall = new Hall((url, encoding) => {
+  const address = new Address(url, "", encoding);
   return { openSocket: address.openSocket.bind(address), clock: realClock, random: Math.random };
 }, realClock);
 
