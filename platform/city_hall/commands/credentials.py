@@ -7,8 +7,9 @@ from typing import Annotated, Any
 import typer
 
 from city_hall.commands.options import talking
-from city_hall.commands.printing import say, show, table
+from city_hall.commands.printing import say, show
 from city_hall.commands.remote import Remote
+from city_hall.commands.tables import Rows
 
 
 def add_to(app: typer.Typer, panel: str) -> None:
@@ -71,7 +72,7 @@ def list_sessions(
     smart-city session list --user alice --json
     """
     found = remote.call("traffic_cop.list_sessions", {"limit": limit} | ({} if user is None else {"user_id": user}))
-    rows = table("session", "user", "until (UTC)", "may", title=f"Living sessions: {found['total']}")
+    rows = Rows("session", "user", "until (UTC)", "may", title=f"Living sessions: {found['total']}")
     for one in found["sessions"]:
         rights = "\n".join(f"{name}: {', '.join(may)}" for name, may in one["channels"].items())
         rows.add_row(one["session_id"], one["user_id"], _moment(one["expires_at"]), rights)
@@ -136,7 +137,7 @@ def list_tokens(
     smart-city token list --realm content --json
     """
     found = remote.call("traffic_cop.list_service_tokens", {} if realm is None else {"realm": realm})
-    rows = table("token", "realm", "until (UTC)", "may", title=f"Living tokens: {len(found['tokens'])}")
+    rows = Rows("token", "realm", "until (UTC)", "may", title=f"Living tokens: {len(found['tokens'])}")
     for one in found["tokens"]:
         until = _moment(one["expires_at"]) if "expires_at" in one else "revoked"
         rows.add_row(one["token_id"], one["realm"], until, "\n".join(one["scopes"]))

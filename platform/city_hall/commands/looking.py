@@ -9,8 +9,9 @@ import typer
 from city_hall.commands.completing import channels_beginning
 from city_hall.commands.options import talking
 from city_hall.commands.overview import Overview, look
-from city_hall.commands.printing import REFUSED, show, table
+from city_hall.commands.printing import REFUSED, show
 from city_hall.commands.remote import Remote
+from city_hall.commands.tables import Rows
 from city_hall.commands.watching import watch
 
 
@@ -53,7 +54,7 @@ def channels(remote: Remote) -> None:
     found = remote.call("post_office.list_channels")["channels"]
     queues = remote.call("post_office.get_queue_status")["channels"]
     told = [channel | {"queue": queues.get(channel["channel"], {})} for channel in found]
-    rows = table("channel", "listen", "newest", "wait", "agents")
+    rows = Rows("channel", "listen", "newest", "wait", "agents")
     for one in told:
         newest = f"{one['offset']}.{one['epoch']}" if one["offset"] else "nothing yet"
         queue: dict[str, Any] = one["queue"]
@@ -90,10 +91,10 @@ def connections(
     given = {"user_id": user, "channel": channel, "limit": limit}
     wanted = {name: value for name, value in given.items() if value is not None}
     found = remote.call("post_office.list_connections", wanted)
-    rows = table("connection", "user", "instance", "since (UTC)", "unsent", "on", title=_counted(found))
+    rows = Rows("connection", "user", "instance", "since (UTC)", "unsent", "on", title=_counted(found))
     for one in found["connections"]:
         rows.add_row(
-            one["connection_id"], one["user_id"], one["instance_id"], one["connected_at"][11:16],
+            one["connection_id"], one["user_id"], one["instance_id"], one["connected_at"][5:16].replace("T", " "),
             str(one["unsent_bytes"]), "\n".join([*one["consumes"], *one["channels"]]),
         )  # fmt: skip
     show(found, is_json=remote.is_json, as_people_read_it=rows)

@@ -9,8 +9,9 @@ from rich.console import Group
 
 from city_hall.commands.completing import operations_beginning, operations_in
 from city_hall.commands.options import json_object, talking
-from city_hall.commands.printing import show, table
+from city_hall.commands.printing import show
 from city_hall.commands.remote import LONG_CALL_SECONDS, Remote
+from city_hall.commands.tables import Rows
 
 
 @talking
@@ -54,7 +55,7 @@ def _list(remote: Remote) -> None:
     by_service: dict[str, Any] = {}
     for one in found:
         service, _, name = one["operation"].partition(".")
-        rows = by_service.setdefault(service, table(service, ""))
+        rows = by_service.setdefault(service, Rows(service, "what it does", has_prose=True))
         rows.add_row(name, one["summary"])
     told = "smart-city call SERVICE.OPERATION '{…}'; all about each of them: "
     readable = Group(*by_service.values(), f"\n[dim]{told}{remote.url}/docs[/dim]")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from city_hall.commands.printing import table
+from city_hall.commands.tables import Rows
 
 if TYPE_CHECKING:
     from city_client import Operations
@@ -77,7 +77,7 @@ class Overview:
                 yield f"{queue['depth']} wait on {name} for {queue['consumers']} agents"
 
     def _parts(self) -> RenderableType:
-        rows = table("part", "status", "answers in", "")
+        rows = Rows("part", "status", "answers in", "what is wrong", has_prose=True)
         for name, part in self.document["services"].items():
             state, milliseconds = part.get("status", "unknown"), part.get("response_time_ms")
             took = "" if milliseconds is None else f"{milliseconds:.1f} ms"
@@ -86,14 +86,14 @@ class Overview:
 
     def _connections(self) -> RenderableType:
         count = self.document["connections"]
-        rows = table("instance", "connections")
+        rows = Rows("instance", "connections")
         for name, connections in sorted(count["by_instance"].items()):
             rows.add_row(name, str(connections))
         rows.add_row("all", f"{count['global']} of {count['users']} users", style="bold")
         return rows
 
     def _queues(self) -> RenderableType:
-        rows = table("queue", "wait", "oldest", "agents")
+        rows = Rows("queue", "wait", "oldest", "agents")
         for name, queue in self.document["queues"].items():
             age = queue.get("oldest_age_seconds")
             style = "yellow" if queue["depth"] and not queue["consumers"] else ""

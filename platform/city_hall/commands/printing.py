@@ -13,10 +13,11 @@ from typing import Any
 
 import typer
 from rich.console import Console, RenderableType
-from rich.table import Table
 
 REFUSED, USAGE, NOBODY = 1, 2, 3
 """Exit codes: the platform said no, wrong usage, nothing answers."""
+UNBROKEN = 10_000
+"""Columns for what reads a pipe: a row stays a line."""
 
 
 def show(document: Mapping[str, Any], *, is_json: bool, as_people_read_it: RenderableType | None = None) -> None:
@@ -26,20 +27,12 @@ def show(document: Mapping[str, Any], *, is_json: bool, as_people_read_it: Rende
     elif as_people_read_it is None:
         Console().print_json(data=document)
     else:
-        Console().print(as_people_read_it)
+        Console(width=None if sys.stdout.isatty() else UNBROKEN).print(as_people_read_it)
 
 
 def say(line: str) -> None:
     """Prints a line as it is, at once."""
     typer.echo(line)
-
-
-def table(*columns: str, title: str = "") -> Table:
-    """An empty table as all commands draw them: no frame, the first column whole, long words folded and not cut."""
-    made = Table(box=None, pad_edge=False, title=title, title_justify="left", title_style="bold", header_style="dim")
-    for place, column in enumerate(columns):
-        made.add_column(column, overflow="fold", no_wrap=place == 0)
-    return made
 
 
 def complain(sentence: str, status: int, *, code: str = "", is_json: bool = False, **more: object) -> typer.Exit:
