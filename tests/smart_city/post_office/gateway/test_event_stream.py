@@ -77,7 +77,7 @@ async def test_what_happens_while_valkey_restarts_is_followed_into_the_new_epoch
         first = await publish(city, 2)
         async with EventReader.connected(city.url, "guide", token) as events:
             server.restart()
-            after = await eventually(lambda: published(city), "it publishes again", 20)
+            after = await eventually(lambda: try_to_publish(city), "it publishes again", 20)
             [event] = await events.take(1, 10)
             assert event.id == f"3.{after['epoch']}"
             assert after["epoch"] != first["epoch"]
@@ -86,7 +86,7 @@ async def test_what_happens_while_valkey_restarts_is_followed_into_the_new_epoch
             assert [e.id for e in await events.take(2)] == [f"2.{first['epoch']}", f"3.{after['epoch']}"]
 
 
-async def published(city: Instance) -> dict[str, Any]:
+async def try_to_publish(city: Instance) -> dict[str, Any]:
     response = await city.call("post_office.publish_to_agent_channel", {"channel": "guide", "message": {}, "key": "k"})
     return response.json() if response.status_code == 200 else {}
 
@@ -288,3 +288,57 @@ async def test_a_page_with_the_sessions_cookie_may_follow_its_channels(city: Ins
     for origin, status in ((city.url, 200), ("https://evil.example", 403)):
         async with EventReader.connected(city.url, "guide", "", Cookie=cookie, Origin=origin) as events:
             assert events.status == status
+
+
+async def test_an_answer_in_parts_comes_part_by_part_and_to_a_joiner_as_a_snapshot(city: Instance) -> None:
+    user = unique("alice")
+    token, agent_token = await city.session(user), await city.service(unique("agent"), "post_office.consume")
+    async with city.connected(agent_token) as agent, EventReader.connected(city.url, f"user:{user}", token) as events:
+        await agent.ask(type="consume", channel="guide")
+        await city.done(
+            "post_office.send_to_agent", {"channel": "guide", "message": {"message": "hi"}, "reply_to": f"user:{user}"}
+        )
+        delivery = (await agent.of("delivery"))["delivery_id"]
+        await agent.ask(type="reply", delivery_id=delivery, stream="start")
+        [start] = await events.take(1)
+        await agent.ask(type="reply", delivery_id=delivery, stream="delta", payload={"message": "Good "})
+        [part] = await events.take(1)
+        assert (start.data["stream"], part.data["stream"], part.data["payload"]) == (
+            "start", "delta", {"message": "Good "},
+        )  # fmt: skip
+        assert start.id
+        assert not part.id
+        async with EventReader.connected(city.url, f"user:{user}", token, last=start.id) as joiner:
+            [snapshot] = await joiner.take(1)
+            assert (snapshot.data["snapshot"], snapshot.data["payload"]) == (True, {"message": "Good "})
+            await agent.ask(type="reply", delivery_id=delivery, stream="end", payload={"message": "Good morning"})
+            for reader in (events, joiner):
+                *_, end = await reader.until(lambda event: event.data.get("stream") == "end")
+                assert end.data["payload"] == {"message": "Good morning"}
+
+
+async def test_streams_stay_while_valkey_is_away_and_new_ones_are_told(platform: Platform) -> None:
+    with ValkeyServer() as server:
+        platform.server = server
+        city = await platform.start(valkey_timeout_seconds=0.3, heartbeat_seconds=0.2)
+        token = await reader_of(city)
+        async with EventReader.connected(city.url, "guide", token) as events:
+            server.hang()
+            waiting = asyncio.create_task(events.next(30))
+            await until(lambda: len(events.comments) > 3, "heartbeats go on")
+            async with EventReader.connected(city.url, "pillar:content", token) as refused:
+                assert refused.status == 503
+                assert "retry-after" in refused.headers
+            server.resume()
+            published = await eventually(lambda: try_to_publish(city), "it publishes again", 20)
+            assert (await waiting).id == f"{published['offset']}.{published['epoch']}"
+
+
+async def test_a_page_of_an_allowed_origin_may_follow_with_its_credentials(platform: Platform) -> None:
+    origin = "https://app.example"
+    city = await platform.start(allowed_origins=origin)
+    cookie = f"session_token={await city.session(unique('alice'))}"
+    async with EventReader.connected(city.url, "guide", "", Cookie=cookie, Origin=origin) as events:
+        assert events.status == 200
+        assert events.headers["access-control-allow-origin"] == origin
+        assert events.headers["access-control-allow-credentials"] == "true"
