@@ -127,7 +127,7 @@ class Listening:
         self._draining = draining
         self._most = most
         self._most_per_caller = most_per_caller
-        self._most_channels = most_channels
+        self.most_channels = most_channels
         self._open: set[Listener] = set()
         self._callers: Counter[str] = Counter()
 
@@ -152,7 +152,7 @@ class Listening:
             Unauthenticated: what let the caller in was revoked meanwhile.
         """
         self._admit(caller)
-        listener = Listener(caller, self._hub, self._most_channels)
+        listener = Listener(caller, self._hub, self.most_channels)
         self._open.add(listener)
         self._callers[caller.subject] += 1
         self._credentials.add(listener)

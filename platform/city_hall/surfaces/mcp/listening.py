@@ -17,7 +17,7 @@ from starlette.requests import Request
 from city_hall.surfaces.mcp.channels import Address
 from city_hall.surfaces.mcp.credit import spend
 from city_hall.surfaces.mcp.refusals import protocol_error
-from foundations.errors import CityError, Unauthenticated
+from foundations.errors import CityError, Overloaded, Unauthenticated
 from foundations.invocation import Limits
 from smart_city.post_office.gateway.listening import Listening
 from smart_city.vocabulary import Identity
@@ -63,7 +63,10 @@ def by_channel(listening: Listening, caller: Identity, uris: Sequence[str]) -> M
 
     Raises:
         NotFound, UnknownChannel, Forbidden: one of them is not to be heard.
+        Overloaded: they are too many.
     """
+    if len(uris) > listening.most_channels:
+        raise Overloaded(f"one stream may follow {listening.most_channels} resources; open another")
     found: dict[str, list[str]] = {}
     for uri in uris:
         channel = Address.parse(uri).channel

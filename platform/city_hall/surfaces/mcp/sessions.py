@@ -6,6 +6,7 @@ the stream of notifications may each go elsewhere. What they must tell one anoth
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -26,7 +27,7 @@ KEPT_SECONDS = 86_400
 """Subscriptions outlive their stream by a day, so that a client that comes back is told what it missed."""
 BEAT_SECONDS = 15.0
 """How often something is written to a stream on which nothing happens, for the proxies on its way."""
-
+RETRY_SECONDS = 1.0
 PARTS = ("uris", "told")
 """What is kept: the URIs subscribed to, and by URI the offset up to which changes were told."""
 
@@ -134,7 +135,7 @@ class Sessions:
     async def updates(self, stream: Stream) -> AsyncIterator[Sequence[str]]:
         """The URIs that have changed, as they do; nothing now and then, so that something is written.
 
-        While the store is away, a stream that has to read its subscriptions tries again with each beat.
+        While the store is away, a stream that has to read its subscriptions tries again and again.
         """
         stream.listener.wake()
         async for channels in stream.listener.changes(BEAT_SECONDS):
@@ -144,6 +145,7 @@ class Sessions:
                 await self._remember(stream, channels)
             except CityError as error:
                 _log.warning("the subscriptions of a session are not at hand: %s", error)
+                asyncio.get_running_loop().call_later(RETRY_SECONDS, stream.listener.wake)
             yield [uri for channel in channels for uri in stream.uris.get(channel, ())]
 
     async def _read(self, stream: Stream) -> None:

@@ -177,7 +177,7 @@ async def test_so_many_streams_and_channels_and_no_more(platform: Platform) -> N
         async with opened(city, token) as client:
             return str((await refusal(client, "auto", *uris))["message"])
 
-    assert "1 channels" in await refused(alice, GUIDE, CONTENT)
+    assert "1 resources" in await refused(alice, GUIDE, f"{GUIDE}?since=0")
     async with listening(city, "auto", GUIDE, token=alice), listening(city, "auto", GUIDE, token=alice):
         assert "alice has 2" in await refused(alice, GUIDE)
         async with listening(city, "auto", GUIDE, token=bob):

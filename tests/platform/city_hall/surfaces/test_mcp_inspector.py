@@ -79,12 +79,17 @@ async def test_the_inspector_takes_results_and_refusals(tmp_path: Path) -> None:
         assert answer["structuredContent"]["errors"][0]["field"] == "parts.0.name"
 
 
-@pytest.mark.parametrize("way", [Inspector.over_http, Inspector.over_stdio], ids=["http", "stdio"])
+@pytest.mark.parametrize(
+    ("way", "era"),
+    [(Inspector.over_http, "modern"), (Inspector.over_http, "legacy"), (Inspector.over_stdio, "legacy")],
+    ids=["http-modern", "http-legacy", "stdio"],
+)
 @pytest.mark.timeout(300)
 async def test_the_inspector_finds_everything_that_a_city_has(
-    city: Instance, tmp_path: Path, way: Callable[[str, str, Path], Inspector]
+    city: Instance, tmp_path: Path, way: Callable[[str, str, Path], Inspector], era: str
 ) -> None:
-    inspector = way(city.url, OPERATOR_TOKEN, tmp_path)
+    found = way(city.url, OPERATOR_TOKEN, tmp_path)
+    inspector = Inspector((*found.server, "--protocol-era", era), tmp_path)
     report = "pillar:content", "It rains."
 
     tools = [tool["name"] for tool in (await inspector("tools/list"))["tools"]]

@@ -255,6 +255,32 @@ async def test_a_stream_is_for_those_who_read_events_from_an_allowed_page(city: 
     assert (await city.http.get("/mcp", headers=nobody)).status_code == 401
 
 
+async def test_no_request_is_a_way_around_the_limit(platform: Platform) -> None:
+    city = await platform.start(calls_per_second=1, calls_burst=20)
+    session = await Session.begun(city, await city.session("alice"))
+    codes = []
+    for _ in range(60):
+        answer = await session.ask(city, "resources/subscribe", {"uri": GUIDE})
+        codes.append(answer.get("error", {}).get("data", {}).get("code", ""))
+    assert set(codes) == {"", "rate_limited"}
+    for method in ("GET", "DELETE"):
+        assert (await city.http.request(method, "/mcp", headers=session.headers)).status_code == 429
+
+
+async def test_pages_of_an_allowed_origin_may_be_clients(platform: Platform) -> None:
+    origin = "https://app.example"
+    city = await platform.start(allowed_origins=origin)
+    wanted = "authorization,content-type,mcp-protocol-version,mcp-session-id,mcp-method,mcp-name,last-event-id"
+    for method in ("POST", "GET", "DELETE"):
+        asked = {"Access-Control-Request-Method": method, "Access-Control-Request-Headers": wanted}
+        allowed = await city.http.options("/mcp", headers={"Origin": origin, **asked})
+        assert (allowed.status_code, allowed.headers["access-control-allow-origin"]) == (200, origin)
+    session = await Session.begun(city, await city.session("alice"))
+    headers = session.headers | {"Origin": origin}
+    async with city.http.stream("GET", "/mcp", headers=headers) as response:
+        assert response.headers["access-control-allow-origin"] == origin
+
+
 async def test_a_stream_follows_again_after_the_bus_was_lost(platform: Platform, valkey: Valkey) -> None:
     city, other = await platform.start(), await platform.start()
     session = await Session.begun(city, await city.session("alice"))
