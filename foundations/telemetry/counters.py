@@ -57,14 +57,14 @@ class Tally:
 class Counters:
     """Everything that one instance counts. One object, made by the composition root, incremented in place.
 
-    ``connections_active`` and ``event_streams_active`` are the only figures that also fall. The latency of a channel
-    is the time of a frame from its arrival here to its acknowledgement.
+    What is ``…_active`` also falls, and nothing else. The latency of a channel is the time of a frame from its arrival
+    here to its acknowledgement.
     """
 
     __slots__ = (
         "answers", "appended", "channels", "closes", "connections_active", "connections_total", "dead_letters",
         "deliveries", "errors", "event_streams_active", "event_streams_total", "handshake_refusals",
-        "handshakes",
+        "handshakes", "listeners_active",
         "messages_received", "messages_sent", "operations", "responses",
     )  # fmt: skip
 
@@ -73,6 +73,7 @@ class Counters:
         self.connections_total = 0
         self.event_streams_active = 0
         self.event_streams_total = 0
+        self.listeners_active = 0
         self.messages_received = 0
         self.messages_sent = 0
         self.errors = 0

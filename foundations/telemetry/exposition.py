@@ -66,6 +66,9 @@ class Exposition(Collector):
             "websocket_connections_active", "WebSocket connections now.", value=counters.connections_active
         )
         yield GaugeMetricFamily("event_streams_active", "Event streams now.", value=counters.event_streams_active)
+        yield GaugeMetricFamily(
+            "listeners_active", "Streams of changes for MCP clients now.", value=counters.listeners_active
+        )
         for name, attribute, text in _TOTALS:
             yield CounterMetricFamily(name, text, value=getattr(counters, attribute))
         yield histogram(

@@ -227,11 +227,11 @@ def _event_streams(settings: Settings, desk: Desk, gateway: Gateway) -> EventStr
 
 def _listening(
     settings: Settings, hub: Hub, log: ChannelLog, channels: Channels, credentials: Credentials,
-    identities: Identities, draining: asyncio.Event,
+    identities: Identities, draining: asyncio.Event, counters: Counters,
 ) -> Listening:  # fmt: skip
     return Listening(
         hub=hub, log=log, channels=channels, credentials=credentials, sessions=identities, draining=draining,
-        most=settings.max_listeners, most_per_caller=settings.max_connections_per_user,
+        counters=counters, most=settings.max_listeners, most_per_caller=settings.max_connections_per_user,
         most_channels=settings.max_subscriptions,
     )  # fmt: skip
 
@@ -339,7 +339,9 @@ class City(containers.DeclarativeContainer):
     draining = providers.Singleton(asyncio.Event)
     gateway = providers.Singleton(_gateway, settings, desk, hub, credentials, heartbeats, draining)
     event_streams = providers.Singleton(_event_streams, settings, desk, gateway)
-    listening = providers.Singleton(_listening, settings, hub, log, channels, credentials, identities, draining)
+    listening = providers.Singleton(
+        _listening, settings, hub, log, channels, credentials, identities, draining, counters
+    )
     consumers = providers.Singleton(Consumers, valkey)
 
     # What the city may be asked

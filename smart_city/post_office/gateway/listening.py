@@ -14,6 +14,7 @@ from functools import partial
 from typing import Protocol
 
 from foundations.errors import Overloaded, Unauthenticated
+from foundations.telemetry import Counters
 from smart_city.post_office.channels import Channels
 from smart_city.post_office.gateway.credentials import Credentials
 from smart_city.post_office.gateway.hub import Hub
@@ -117,7 +118,7 @@ class Listening:
 
     def __init__(
         self, *, hub: Hub, log: ChannelLog, channels: Channels, credentials: Credentials, sessions: Sessions,
-        draining: asyncio.Event, most: int, most_per_caller: int, most_channels: int,
+        draining: asyncio.Event, counters: Counters, most: int, most_per_caller: int, most_channels: int,
     ) -> None:  # fmt: skip
         self._hub = hub
         self._log = log
@@ -125,6 +126,7 @@ class Listening:
         self._credentials = credentials
         self._sessions = sessions
         self._draining = draining
+        self._counters = counters
         self._most = most
         self._most_per_caller = most_per_caller
         self.most_channels = most_channels
@@ -155,6 +157,7 @@ class Listening:
         listener = Listener(caller, self._hub, self.most_channels)
         self._open.add(listener)
         self._callers[caller.subject] += 1
+        self._counters.listeners_active += 1
         self._credentials.add(listener)
         try:
             if self._sessions.revoked_since(caller, since):
@@ -164,6 +167,7 @@ class Listening:
             self._credentials.remove(listener)
             self._open.discard(listener)
             self._callers[caller.subject] -= 1
+            self._counters.listeners_active -= 1
             self._callers += Counter()  # forgets those at zero
             await listener.leave()
 

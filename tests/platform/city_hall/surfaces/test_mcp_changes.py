@@ -13,6 +13,7 @@ from mcp import Client, MCPError
 from mcp.client.streamable_http import streamable_http_client
 
 from tests.contract.tools import opened
+from tests.support.metrics import samples, series
 from tests.support.parity import MODES, plain_client
 from tests.support.platform import OPERATOR_TOKEN, Instance, Platform
 from tests.support.waiting import eventually, until
@@ -181,6 +182,8 @@ async def test_so_many_streams_and_channels_and_no_more(platform: Platform) -> N
     async with listening(city, "auto", GUIDE, token=alice), listening(city, "auto", GUIDE, token=alice):
         assert "alice has 2" in await refused(alice, GUIDE)
         async with listening(city, "auto", GUIDE, token=bob):
+            page = (await city.http.get("/metrics", headers=city.operator)).text
+            assert samples(page)[series("listeners_active")] == 3
             assert "this instance has 3" in await refused(bob, GUIDE)
 
         async with opened(city, bob) as client:
