@@ -10,8 +10,6 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from redis.exceptions import RedisError
-
 _WORDS = frozenset((b"OK", b"PONG", b"QUEUED"))
 """Replies that say how it went and hold nothing; redis-cli does not quote them."""
 
@@ -39,7 +37,7 @@ def _json(reply: Any) -> Any:
             return {_key(name): _json(value) for name, value in reply.items()}
         case list() | tuple() | set() | frozenset():
             return [_json(value) for value in reply]
-        case RedisError():
+        case Exception():  # one command of several was refused
             return {"error": str(reply)}
     return reply
 
@@ -81,7 +79,7 @@ def _lines(reply: Any) -> Iterator[str]:
             yield f"(integer) {reply}"
         case float():
             yield f"(double) {reply:g}"
-        case RedisError():
+        case Exception():
             yield f"(error) {reply}"
         case dict():
             yield from _map(reply)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -280,3 +282,10 @@ class TestHelp:
 
     def test_the_exit_codes_are_told(self) -> None:
         assert "Exit codes" in run("--help").stdout
+
+    def test_the_command_line_loads_nothing_heavy_before_it_knows_what_is_wanted(self) -> None:
+        """Each of these takes longer than everything else together, at every Tab and every start."""
+        heavy = {"redis", "httpx2", "pydantic", "websockets", "fastapi", "mcp", "msgspec", "city_client"}
+        told = "import city_hall.cli, sys; print(*{name.partition('.')[0] for name in sys.modules})"
+        done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True, timeout=60)
+        assert heavy & set(done.stdout.split()) == set()
