@@ -1,14 +1,13 @@
 """One admitted client: what it may do, what it listens to, and what each of its frames does.
 
-Frames are handled in the order they came. What can be done at once is; a frame that has to wait holds back the
-ones behind it, and reading pauses, so that nothing overtakes and nothing piles up.
+The order of its frames is kept by `turns`; questions, publications and an agent's words are `posting`'s and
+`consuming`'s.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from time import monotonic
@@ -28,6 +27,7 @@ from smart_city.post_office.gateway.posting import Posting
 from smart_city.post_office.gateway.server_frames import Ack, Pong, Unsubscribed
 from smart_city.post_office.gateway.socket import Socket
 from smart_city.post_office.gateway.subscribing import Subscribing
+from smart_city.post_office.gateway.turns import Turns
 from smart_city.vocabulary import SENDING, Identity, Position, Right
 
 _log = logging.getLogger(__name__)
@@ -49,6 +49,8 @@ class Connection:
         self.on_closed: Callable[[Connection, int, str], None] | None = None
         self.on_identity: Callable[[Connection, Identity], None] | None = None
         self.subscriptions = Subscribing(desk.joining, desk.registry, socket.outbox, most=desk.max_subscriptions)
+        self._turns = Turns(socket, self._handle, self._end_when_done, most_beside=desk.max_unanswered)
+        self.began, self.ended = self._turns.began, self._turns.ended
         self.posting = Posting(desk, self)
         self.consuming = Consuming(
             self, socket.outbox, answers=desk.answers, dispatcher=desk.dispatcher, channels=desk.channels,
@@ -63,11 +65,7 @@ class Connection:
         if socket.is_packed:
             self._decode = partial(msgpack.decode, most_bytes=desk.max_message_bytes)
         self._allowed: dict[tuple[Right, str], Credit | None] = {}
-        self._waiting: deque[bytes] = deque()
         self._close_code = 0
-        self._is_busy = False
-        self._is_going_on = False
-        self._unanswered = 0
         self._handlers: Mapping[type[ClientFrame], Handler] = {
             messages.Subscribe: self._subscribe,
             messages.Unsubscribe: self._unsubscribe, messages.Ping: self._ping, messages.Refresh: self._refresh,
@@ -106,11 +104,8 @@ class Connection:
         self._desk.counters.messages_received += 1
         if is_text is not self._takes_text:
             self.socket.fail(CloseCode.UNSUPPORTED_DATA, _other_encoding(is_text))
-        elif self._waiting or self._is_held_back:
-            self._waiting.append(data)
-            self.socket.pause_reading()
         else:
-            self._handle(data)
+            self._turns.take(data)
 
     def heard(self) -> None:
         """The peer lives."""
@@ -127,7 +122,7 @@ class Connection:
 
     def _end_when_done(self) -> None:
         """What an agent has answered before it left is not handed to another."""
-        if self._close_code and not (self._waiting or self._is_busy or self._unanswered):
+        if self._close_code and self._turns.is_idle:
             self.consuming.end(counts=self._close_code != CloseCode.SERVICE_RESTART)
 
     def refuse(self, frame: ClientFrame, error: CityError) -> None:
@@ -156,7 +151,7 @@ class Connection:
             self.failed(frame, error)
             return
         if waiting is not None:
-            self._is_busy = True
+            self._turns.hold()
             self._desk.tasks.spawn(f"frame of {self.connection_id}", self._finish(frame, waiting))
 
     def _act(self, frame: ClientFrame) -> Waiting:
@@ -171,8 +166,7 @@ class Connection:
     async def _finish(self, frame: ClientFrame, waiting: Coroutine[Any, Any, None]) -> None:
         """Carries out a frame that has to wait, then the ones behind it."""
         await self._carry_out(frame, waiting)
-        self._is_busy = False
-        self._go_on()
+        self._turns.release()
 
     def side_by_side(self, frame: ClientFrame, work: Coroutine[Any, Any, None]) -> None:
         """Carries out a frame without holding back those behind it; only so many at once."""
@@ -194,22 +188,6 @@ class Connection:
         except Exception as error:  # a connection is supervised here: one bad frame must not end it
             self.failed(frame, error)
 
-    @property
-    def _is_held_back(self) -> bool:
-        return self._is_busy or self._unanswered >= self._desk.max_unanswered
-
-    def _go_on(self) -> None:
-        """Handles what waits. A frame that is answered at once comes back here, and is not to do so from within."""
-        if self._is_going_on:
-            return
-        self._is_going_on = True
-        while self._waiting and not self._is_held_back:
-            self._handle(self._waiting.popleft())
-        self._is_going_on = False
-        if not self._waiting:
-            self.socket.resume_reading()
-            self._end_when_done()
-
     def allow(self, right: Right, channel: str) -> Credit | None:
         """Checks a right once for as long as the identity stays the same; the credit that using it costs, if any."""
         try:
@@ -226,18 +204,6 @@ class Connection:
             _log.error("the frame %s of %s failed", frame.type, self.connection_id, exc_info=error)
             error = Internal("something went wrong here; the log of this instance has the details")
         self.refuse(frame, error)
-
-    def began(self) -> None:
-        """One frame more is under way beside the others; beyond a number the rest waits."""
-        self._unanswered += 1
-
-    def ended(self) -> None:
-        """One of them is answered."""
-        self._unanswered -= 1
-        if self._waiting:
-            self._go_on()
-        else:
-            self._end_when_done()
 
     # Everything else
 
