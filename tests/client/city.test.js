@@ -316,3 +316,34 @@ test("a listener that throws breaks nothing", async (context) => {
   world.socket.says(publication(41));
   assert.deepEqual([messages.length, uncaught], [1, ["mine"]]);
 });
+
+test("a signal ends reading, before it has begun too, and is let go with what it could end", async () => {
+  const { world, city } = await connectedCity([]);
+  const ended = new AbortController();
+  const reading = take(city.listen("guide", { signal: ended.signal }), 1);
+  ended.abort();
+  assert.deepEqual(await reading, []);
+  assert.deepEqual(await take(city.listen("guide", { signal: ended.signal }), 1), []);
+  const { signal } = new AbortController();
+  const [add, remove] = ["addEventListener", "removeEventListener"].map((name) => {
+    const calls = [];
+    const own = signal[name].bind(signal);
+    signal[name] = (...args) => {
+      calls.push(args);
+      own(...args);
+    };
+    return calls;
+  });
+  const sent = city.send("guide", "hello", { signal });
+  acknowledge(world);
+  await sent;
+  assert.deepEqual([add.length, remove.length], [1, 1]);
+});
+
+test("a token taken before the first socket opens it", async () => {
+  const world = new World();
+  const city = new City("http://city.test", { world, token: "ses_old" });
+  await city.refresh("ses_new");
+  await settled();
+  assert.equal(world.socket.token, "ses_new");
+});

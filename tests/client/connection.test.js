@@ -203,3 +203,12 @@ test("it speaks MessagePack where the platform's welcome came so, and shows fram
   assert.deepEqual(sent, [pack({ type: "ping" })]);
   assert.deepEqual(passed, [["in", "system"], ["out", "ping"]]);
 });
+
+test("a token on its way is not among what is shown of the frames", () => {
+  const { connection } = connected();
+  const passed = [];
+  connection.passed.listen(({ text }) => passed.push(text));
+  connection.send({ type: "refresh", session_token: "ses_secret", id: "1" });
+  assert.equal(passed.length, 1);
+  assert.doesNotMatch(passed[0], /ses_secret/);
+});

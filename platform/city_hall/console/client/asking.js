@@ -58,6 +58,7 @@ export class Asking {
   #error = null;
   #isOver = false;
   #callOff = () => {};
+  #forgetSignal = () => {};
   /** @type {Deferred<void>} */
   #news = deferred();
 
@@ -96,6 +97,13 @@ export class Asking {
       else await this.#news.promise;
     }
     if (this.#error) throw this.#error;
+  }
+
+  /** @param {AbortSignal} [signal] */
+  endWith(signal) {
+    const give = () => this.fail(signal?.reason);
+    signal?.addEventListener("abort", give);
+    this.#forgetSignal = () => signal?.removeEventListener("abort", give);
   }
 
   /** The question is in the inbox: from now on something is to be heard. */
@@ -137,6 +145,7 @@ export class Asking {
   #end() {
     this.#isOver = true;
     this.#callOff();
+    this.#forgetSignal();
   }
 
   #wake() {

@@ -27,11 +27,12 @@ import { Tab } from "./tab.js";
 
 /**
  * @typedef {{
- *   token?: string, encoding?: Encoding, past?: Partial<Past>, answers?: Answer[], shared?: boolean, worker?: string | URL,
- *   world?: Partial<World>, through?: Through,
+ *   token?: string, encoding?: Encoding, past?: Partial<Past>, answers?: Answer[], shared?: boolean,
+ *   worker?: string | URL, world?: Partial<World>, through?: Through,
  * }} CityOptions  `token`: "" in a page of the platform's own, whose cookie tells; `encoding`: "msgpack" is
- *   smaller where payloads hold bytes, "json" the default; `past`, `answers`: what an earlier life of the page has kept; `shared`: one connection for all tabs; `worker`: where its script lies, if
- *   not beside this one; `world`, `through`: another clock, chance and socket, another engine
+ *   smaller where payloads hold bytes, "json" the default; `past`, `answers`: what an earlier life of the page has
+ *   kept; `shared`: one connection for all tabs; `worker`: where its script lies, if not beside this one; `world`,
+ *   `through`: another clock, chance and socket, another engine
  * @typedef {{
  *   intent?: string, key?: string, signal?: AbortSignal, seconds?: number, firstSentAt?: number,
  * }} SendOptions  `key`: the same one makes a repetition safe; `seconds`: for how long a refusal that may pass is
@@ -99,7 +100,7 @@ export class City {
    * @returns {() => void} ends it
    */
   on(name, listener) {
-    if (name === "frame") this.#tab.ask({ ask: "watch" });
+    if (name === "frame") this.#tab.watch();
     return this.#tab.events.on(name, listener);
   }
 
@@ -112,10 +113,9 @@ export class City {
    */
   ask(channel, question, { conversationId = "", seconds = PATIENCE_S, ...options } = {}) {
     const asking = new Asking(this.#clock, seconds * 1000);
-    const { signal } = options;
-    this.#tab.post(letterOf({}, channel, payloadOf(question, conversationId), options), signal).then(
+    this.send(channel, payloadOf(question, conversationId), options).then(
       ({ messageId }) => this.#tab.expect(messageId, asking), (error) => asking.fail(error));
-    signal?.addEventListener("abort", () => asking.fail(signal.reason), { once: true });
+    asking.endWith(options.signal);
     return asking;
   }
 
@@ -145,7 +145,8 @@ export class City {
   }
 
   /**
-   * Listens to channels, from positions or from now: `for await` it. A message's `gap` tells what was lost before.
+   * Listens to channels, from positions or from now: `for await` it. A message's `gap` tells what was lost right
+   * before it.
    *
    * @param {Channels} channels
    * @param {{ since?: Since, signal?: AbortSignal }} [options] `since` goes with one channel
@@ -159,7 +160,7 @@ export class City {
     };
     const reader = new Listening(places, way, () => this.#tab.leave(names));
     this.#tab.open(places, reader);
-    signal?.addEventListener("abort", () => reader.close(), { once: true });
+    reader.endWith(signal);
     return reader;
   }
 
@@ -267,7 +268,8 @@ function worldOf(address) {
  * @param {SendOptions} options
  * @returns {Letter}
  */
-function letterOf(kind, channel, payload, { intent = "chat", key = newKey(), seconds = PERSISTENCE_S, firstSentAt = 0 }) {
+function letterOf(kind, channel, payload, options) {
+  const { intent = "chat", key = newKey(), seconds = PERSISTENCE_S, firstSentAt = 0 } = options;
   const frame = { ...kind, channel, intent, payload, id: newKey(), key };
   return { frame, firstSentAt, patience: seconds * 1000 };
 }

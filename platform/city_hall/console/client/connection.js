@@ -110,7 +110,7 @@ export class Connection {
   send(frame) {
     if (this.state.phase !== "connected" || !this.#socket) return false;
     this.#socket.send(this.#isBinary ? encodeBinary(frame) : encode(frame));
-    this.passed.emit({ direction: "out", get text() { return encode(frame); } });
+    this.passed.emit({ direction: "out", get text() { return encode(withoutToken(frame)); } });
     return true;
   }
 
@@ -213,6 +213,11 @@ export class Connection {
     this.state = state;
     this.changed.emit(state);
   }
+}
+
+/** A frame for people, without what is secret. @param {ClientFrame} frame */
+function withoutToken(frame) {
+  return frame.type === "refresh" ? { ...frame, session_token: "•••" } : frame;
 }
 
 /**

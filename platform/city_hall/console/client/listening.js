@@ -35,6 +35,7 @@ export class Listening {
   /** @type {Message[]} */
   #buffer = [];
   #isOver = false;
+  #forgetSignal = () => {};
   /** @type {unknown} */
   #error = null;
   /** @type {Deferred<void>} */
@@ -54,6 +55,14 @@ export class Listening {
     this.#way = way;
     this.#close = close;
     this.#most = most;
+  }
+
+  /** @param {AbortSignal} [signal] */
+  endWith(signal) {
+    const close = () => this.close();
+    signal?.addEventListener("abort", close);
+    this.#forgetSignal = () => signal?.removeEventListener("abort", close);
+    if (signal?.aborted) close();
   }
 
   /** @returns {string[]} */
@@ -88,6 +97,7 @@ export class Listening {
   /** No more will come; what is in the buffer still does. @param {unknown} error thrown after it, or null */
   end(error) {
     this.#isOver = true;
+    this.#forgetSignal();
     this.#error ??= error;
     this.#joined.reject(error ?? new CityError("Nobody listens any more.", { code: OWN_CODES.ended }));
     this.#wake();
