@@ -36,7 +36,7 @@ async def consumers_are(city: Instance, count: int) -> None:
         status = await city.done("post_office.get_queue_status", {"channel": "guide"})
         return bool(status["channels"]["guide"]["consumers"] == count)
 
-    await eventually(are, f"{count} wait")
+    await eventually(are, f"{count} wait", seconds=15)
 
 
 def receiving(client: Client, consumer: str, **options: Any) -> asyncio.Task[mcp_types.CallToolResult]:
@@ -95,7 +95,7 @@ async def test_a_call_that_waits_tells_its_progress_and_can_be_cancelled(city: I
     async with bridged(city.url, era=era) as client:
         made = await tool(client, "post_office_subscribe_to_channel", channel="guide", mode="inbox")
         call = receiving(client, made["consumer"], progress_callback=hear)
-        await until(lambda: bool(told), "it tells that it waits", seconds=10)
+        await until(lambda: bool(told), "it tells that it waits", seconds=20)
         await consumers_are(city, 1)
         call.cancel()
         await consumers_are(city, 0)
@@ -116,13 +116,13 @@ async def test_changes_are_told(city: Instance, era: str) -> None:
             await client.unsubscribe_resource(GUIDE)
             await say(city)
             await say(city, "pillar:content")
-            await until(lambda: bool(heard), "a change is told")
+            await until(lambda: bool(heard), "a change is told", seconds=15)
             assert [message.params.uri for message in heard] == [CONTENT]
         else:
             async with client.listen(resource_subscriptions=[GUIDE]) as stream:
                 assert stream.honored.resource_subscriptions == [GUIDE]
                 await say(city)
-                event = await asyncio.wait_for(anext(stream), 5)
+                event = await asyncio.wait_for(anext(stream), 15)
                 assert event.uri == GUIDE  # type: ignore[union-attr]  # only resources change here
 
 
@@ -145,7 +145,7 @@ async def test_what_may_not_be_heard_is_refused_and_the_rest_goes_on(city: Insta
         assert caught.value.data["code"] == "unknown_channel"
         if era == "legacy":
             await say(city)
-            await until(lambda: bool(heard), "a change is told")
+            await until(lambda: bool(heard), "a change is told", seconds=15)
 
 
 async def test_a_lost_connection_costs_what_was_under_way_and_nothing_else(city: Instance) -> None:
@@ -169,7 +169,7 @@ async def test_a_lost_connection_costs_what_was_under_way_and_nothing_else(city:
         await until(lambda: bool(heard), "it is told that something may have changed", seconds=15)
         heard.clear()
         await say(city)
-        await until(lambda: bool(heard), "changes are told again")
+        await until(lambda: bool(heard), "changes are told again", seconds=15)
 
 
 async def test_a_token_that_is_revoked_is_told_as_what_it_is(city: Instance) -> None:

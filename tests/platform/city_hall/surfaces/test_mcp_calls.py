@@ -64,9 +64,9 @@ async def test_a_call_that_waits_tells_whoever_wants_to_know(city: Instance, era
     async with opened(city, era=era) as client:
         answer = await receiving(client, await consumer_of(client, mode), 2500, progress_callback=hear)
     assert answer.structured_content["success"] is True
-    assert 1 <= len(told) <= 3
+    assert told
     assert [progress for progress, _ in told] == sorted(progress for progress, _ in told)
-    assert 1 <= told[0][0] < 2.5
+    assert told[0][0] >= 1
     assert "waiting" in (told[0][1] or "")
 
 

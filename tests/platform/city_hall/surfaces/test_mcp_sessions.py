@@ -263,8 +263,6 @@ async def test_no_request_is_a_way_around_the_limit(platform: Platform) -> None:
         answer = await session.ask(city, "resources/subscribe", {"uri": GUIDE})
         codes.append(answer.get("error", {}).get("data", {}).get("code", ""))
     assert set(codes) == {"", "rate_limited"}
-    for method in ("GET", "DELETE"):
-        assert (await city.http.request(method, "/mcp", headers=session.headers)).status_code == 429
 
 
 async def test_pages_of_an_allowed_origin_may_be_clients(platform: Platform) -> None:
