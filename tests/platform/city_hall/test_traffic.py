@@ -28,7 +28,9 @@ async def test_calls_and_messages_of_all_instances_are_in_the_figures(platform: 
         assert refused.status_code == 404
     token = await here.session(unique("alice"))
     async with here.connected(token) as alice:
-        assert (await alice.ask(channel="pillar:content", payload={"message": "hello"}))["status"] == "queued"
+        for duplicate in (None, True):
+            asked = await alice.ask(channel="pillar:content", payload={"message": "hello"}, key="once")
+            assert (asked["status"], asked.get("duplicate")) == ("queued", duplicate)
         assert (await alice.ask(type="publish", channel="guide", payload={}))["code"] == "forbidden"
         assert (await alice.ask(channel="nowhere:2", payload={}))["code"] == "unknown_channel"
 
@@ -39,7 +41,7 @@ async def test_calls_and_messages_of_all_instances_are_in_the_figures(platform: 
             and total(shown, "channels", "guide")["count"] == 2
             and total(shown, "channels", "guide")["refusals"] == {"forbidden": 1}
             and total(shown, "channels", "pillar:content")["count"] == 1
-            and sum(total(shown, "channels", "pillar:content")["buckets"]) == 1
+            and sum(total(shown, "channels", "pillar:content")["buckets"]) == 2
             and total(shown, "channels", "other")["refusals"] == {"unknown_channel": 1}
         )
 
