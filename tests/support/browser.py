@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from playwright.async_api import Browser, BrowserContext, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
 
 from tests.support.machine import chromium
 
@@ -20,7 +20,7 @@ ARGUMENTS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 )  # fmt: skip
-PATIENCE_MS = 10_000
+PATIENCE_MS = 20_000
 CONTRAST = Path(__file__).with_name("contrast.js")
 DESKTOP = (1280, 800)
 PHONE = (360, 740)
@@ -29,6 +29,7 @@ PHONE = (360, 740)
 @asynccontextmanager
 async def browsing() -> AsyncIterator[Browser]:
     """A browser without a window; it ends with the context."""
+    expect.set_options(timeout=PATIENCE_MS)
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=chromium(), args=list(ARGUMENTS))
         try:

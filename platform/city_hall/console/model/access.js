@@ -25,6 +25,8 @@ import { OperationError, Signal, delayBefore } from "../client/index.js";
 
 const NAME = "smart-city.operator-token";
 const WHO = "traffic_cop.get_caller_identity";
+const OVER = "This token is not good any more: it has expired or was revoked.";
+const A_PERSONS = "That is a person's session. It can talk; these pages need a service's or the operator's token.";
 
 export class Access {
   /** @type {Signal<AccessState>} */
@@ -107,7 +109,7 @@ export class Access {
    */
   noticed(error, token = this.#token) {
     const isOver = error instanceof OperationError && error.code === "unauthenticated";
-    if (isOver && token === this.#token) this.#close("This token is not good any more: it has expired or was revoked.");
+    if (isOver && token === this.#token) this.#close(OVER);
   }
 
   /**
@@ -130,7 +132,7 @@ export class Access {
    */
   #opened(identity, token) {
     if (identity.kind === "session") {
-      return this.#close("That is a person's session. It can talk; these pages need a service's or the operator's token.");
+      return this.#close(A_PERSONS);
     }
     this.#world.storage.setItem(NAME, token);
     return this.#set({ phase: "open", identity });

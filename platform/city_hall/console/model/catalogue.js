@@ -77,7 +77,8 @@ function resolved(schema, document, depth = 0) {
   if (depth > 12 || typeof schema !== "object" || schema === null) return schema;
   if (Array.isArray(schema)) return schema.map((part) => resolved(part, document, depth + 1));
   if (typeof schema.$ref === "string") return resolved(lookedUp(schema.$ref, document), document, depth + 1);
-  return Object.fromEntries(Object.entries(schema).map(([name, part]) => [name, resolved(part, document, depth + 1)]));
+  const parts = Object.entries(schema).map(([name, part]) => [name, resolved(part, document, depth + 1)]);
+  return Object.fromEntries(parts);
 }
 
 /**

@@ -8,7 +8,11 @@ import { field as labelled, showWrong, tickBox } from "../ui/fields.js";
 /** @import { Field } from "../model/arguments.js" */
 /** @import { Operation } from "../model/catalogue.js" */
 
-/** @typedef {{ element: HTMLElement, read: () => string | string[], fill: (value: string | string[]) => void }} Control */
+/**
+ * @typedef {{
+ *   element: HTMLElement, read: () => string | string[], fill: (value: string | string[]) => void,
+ * }} Control
+ */
 
 export class ArgumentForm {
   #fields;
@@ -31,8 +35,8 @@ export class ArgumentForm {
     const fill = () => this.fill(example);
     this.element = h("div", { class: "arguments" },
       h("div", { class: "section-head" }, h("h2", {}, "Arguments"),
-        this.#fields.length > 0 && h("button", { type: "button", class: "small", onclick: fill }, "Fill in the example"),
-        this.#fields.length > 0 && this.#switch),
+        ...(this.#fields.length === 0 ? []
+          : [h("button", { type: "button", class: "small", onclick: fill }, "Fill in the example"), this.#switch])),
       this.#asFields, this.#asJson, this.#trouble);
   }
 
@@ -98,7 +102,10 @@ function inputFor({ name, kind, choices, isRequired, minimum, maximum, placehold
     const none = isRequired ? [] : [h("option", { value: "" }, placeholder ? `${placeholder} (default)` : "–")];
     return h("select", { name }, ...none, ...offered.map((choice) => h("option", { value: choice }, choice)));
   }
-  if (kind === "json") return h("textarea", { name, required: isRequired, rows: 3, spellcheck: "false", placeholder: placeholder || "{ }" });
+  if (kind === "json") {
+    const shown = placeholder || "{ }";
+    return h("textarea", { name, required: isRequired, rows: 3, spellcheck: "false", placeholder: shown });
+  }
   return h("input", {
     name, type: kind === "number" ? "number" : "text", required: isRequired, min: minimum, max: maximum, placeholder,
     step: kind === "number" ? "any" : undefined, autocomplete: "off", autocapitalize: "none", spellcheck: "false",

@@ -4,6 +4,7 @@ import { entryOfHistory } from "../model/log_entry.js";
 import { grouped } from "../model/measures.js";
 import { addressOf } from "../model/routes.js";
 import { Watch } from "../model/watch.js";
+import { sentenceOf } from "../model/words.js";
 import { h } from "../ui/elements.js";
 import { live } from "../ui/live.js";
 import { sheet } from "./place.js";
@@ -33,7 +34,7 @@ export function channelPage(place, channel) {
  * @param {string} channel
  */
 function figures(place, channel) {
-  const subscribers = h("dd");
+  const who = h("a", { href: addressOf("connections", "", { channel }) });
   const waiting = h("dd");
   const newest = h("dd");
   /** @param {string} name @param {object} [args] @param {AbortSignal} [signal] */
@@ -46,10 +47,10 @@ function figures(place, channel) {
     return { ...found, ...queues.channels[channel] };
   }, { every: FIGURES_EVERY_MS, clock: place.clock });
   const content = h("dl", { class: "figures" },
-    h("div", {}, h("dt", {}, "Subscribers"), subscribers), h("div", {}, h("dt", {}, "Newest position"), newest),
+    h("div", {}, h("dt", {}, "Subscribers"), h("dd", {}, who)), h("div", {}, h("dt", {}, "Newest position"), newest),
     h("div", {}, h("dt", {}, "Waiting for agents"), waiting));
   return live(place, watch, content, (told) => {
-    subscribers.replaceChildren(h("a", { href: addressOf("connections", "", { channel }) }, grouped(told.subscribers)));
+    who.textContent = grouped(told.subscribers);
     newest.textContent = told.offset ? `${told.offset}.${told.epoch}` : "–";
     waiting.textContent = `${grouped(told.depth)}, ${told.consumers === 1 ? "1 agent" : `${told.consumers} agents`}`;
   });
@@ -73,7 +74,7 @@ function log(place, channel) {
     try {
       return (await read(offset)).publications.map(entryOfHistory);
     } catch (error) {
-      place.toast(error instanceof Error ? error.message : String(error), "bad");
+      place.toast(sentenceOf(error), "bad");
       throw error;
     }
   });

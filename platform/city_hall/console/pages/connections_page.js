@@ -3,10 +3,10 @@
 import { grouped, since, size } from "../model/measures.js";
 import { addressOf } from "../model/routes.js";
 import { Watch } from "../model/watch.js";
-import { confirmed } from "../ui/dialog.js";
 import { h } from "../ui/elements.js";
 import { live } from "../ui/live.js";
 import { Table } from "../ui/table.js";
+import { afterAsking } from "./acting.js";
 import { settled, userFilter } from "./filters.js";
 import { nothing, sheet } from "./place.js";
 
@@ -64,6 +64,7 @@ export function connectionsPage(place) {
  * @param {() => void} renew
  */
 function connectionTable(place, renew) {
+  const ago = (/** @type {string} */ moment) => since(Date.parse(moment), place.clock.now());
   /** @type {Table<Connection>} */
   const table = new Table({
     caption: "Connections, the newest first",
@@ -72,8 +73,8 @@ function connectionTable(place, renew) {
     columns: [
       { title: "User", node: who },
       { title: "Where", node: where },
-      { title: "Since", kind: "time", text: ({ connected_at }) => since(Date.parse(connected_at), place.clock.now()) },
-      { title: "Last heartbeat", kind: "time", text: ({ last_heartbeat }) => since(Date.parse(last_heartbeat), place.clock.now()) },
+      { title: "Since", kind: "time", text: ({ connected_at }) => ago(connected_at) },
+      { title: "Last heartbeat", kind: "time", text: ({ last_heartbeat }) => ago(last_heartbeat) },
       { title: "Channels", text: channelsInWords },
       {
         title: "Unsent", kind: "number", text: ({ unsent_bytes }) => size(unsent_bytes),
@@ -114,21 +115,15 @@ function channelsInWords({ channels, channel_count, consumes }) {
 function disconnectButton(place, now, renew) {
   const { connection_id, user_id } = now();
   const isAllowed = place.access.has("post_office.admin");
-  const onclick = async () => {
-    const text = `The socket ${connection_id} of ${user_id} is closed with code 1000, so its client stays away. ` +
-      "Whatever was logged for it stays.";
-    const isSure = await confirmed({
-      title: `Disconnect ${user_id}?`, text, action: "Disconnect", signal: place.signal,
-    });
-    if (!isSure) return;
-    try {
-      await place.access.call("post_office.disconnect", { connection_id });
-      place.toast(`${user_id} is disconnected.`);
-    } catch (error) {
-      place.toast(error instanceof Error ? error.message : String(error), "bad");
-    }
-    renew();
+  const question = {
+    title: `Disconnect ${user_id}?`, action: "Disconnect",
+    text: `The socket ${connection_id} of ${user_id} is closed with code 1000, so its client stays away. ` +
+      "Whatever was logged for it stays.",
   };
+  const onclick = () => afterAsking(place, question, async () => {
+    await place.access.call("post_office.disconnect", { connection_id });
+    return `${user_id} is disconnected.`;
+  }, renew);
   return h("button", {
     class: "small", type: "button", onclick, disabled: !isAllowed, "aria-label": `Disconnect ${user_id}`,
     title: isAllowed ? undefined : "This needs the scope post_office.admin",
@@ -141,7 +136,8 @@ function disconnectButton(place, now, renew) {
  */
 function channelFilter(place, value) {
   const select = h("select", { name: "channel" }, h("option", { value: "" }, "any"));
-  const offer = (/** @type {string} */ name) => select.append(h("option", { value: name, selected: name === value }, name));
+  const offer = (/** @type {string} */ name) =>
+    select.append(h("option", { value: name, selected: name === value }, name));
   if (value) offer(value);
   place.access.call("post_office.list_channels", {}, { signal: place.signal }).then(({ channels }) => {
     for (const { channel } of channels) if (channel !== value) offer(channel);

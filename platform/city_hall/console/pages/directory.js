@@ -36,7 +36,7 @@ export const DIRECTORY = [
     draw: sessionsPage,
   },
   {
-    page: "tokens", title: "Service tokens", icon: "tokens", scope: "traffic_cop.admin", key: "k",
+    page: "tokens", title: "Service tokens", icon: "key", scope: "traffic_cop.admin", key: "k",
     draw: tokensPage,
   },
   { page: "traffic", title: "Traffic", icon: "traffic", scope: "traffic_cop.observe", key: "t", draw: trafficPage },

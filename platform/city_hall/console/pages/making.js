@@ -1,11 +1,20 @@
 /** A dialog in which something is made: a form, the call that makes it, and what the platform says against it. */
 
-import { OperationError } from "../client/index.js";
 import { openDialog } from "../ui/dialog.js";
 import { h } from "../ui/elements.js";
-import { showWrong } from "../ui/fields.js";
+import { tellRefusal } from "../ui/fields.js";
 
 /** @import { Child } from "../ui/elements.js" */
+
+/**
+ * What opens such a dialog, at the head of a page.
+ *
+ * @param {string} label
+ * @param {() => void} onclick
+ */
+export function makeButton(label, onclick) {
+  return h("button", { class: "primary small", type: "button", onclick }, label);
+}
 
 /**
  * @template T
@@ -28,7 +37,7 @@ export function makingDialog({ title, action, fields, signal, make, made }) {
       dialog.close();
       made(value);
     } catch (error) {
-      trouble.textContent = toldBeside(form, error);
+      trouble.textContent = tellRefusal(form, error);
     } finally {
       button.disabled = false;
     }
@@ -36,16 +45,4 @@ export function makingDialog({ title, action, fields, signal, make, made }) {
   const form = h("form", { class: "fields", onsubmit }, ...fields, trouble,
     h("footer", {}, h("button", { type: "button", onclick: () => dialog.close() }, "Cancel"), button));
   const dialog = openDialog({ title, signal, content: [form], isWide: true });
-}
-
-/**
- * What is left to say once each wrong field has been told at its place.
- *
- * @param {HTMLElement} form
- * @param {unknown} error
- */
-function toldBeside(form, error) {
-  if (!(error instanceof OperationError)) return String(error);
-  const rest = showWrong(form, error.errors);
-  return error.errors.length > 0 && rest.length === 0 ? "" : error.message;
 }

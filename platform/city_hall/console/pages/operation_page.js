@@ -39,8 +39,8 @@ function parts(place, operation) {
   const isAllowed = !operation.scope || place.access.has(operation.scope);
   const form = new ArgumentForm(operation);
   const answer = h("section", { class: "result", "aria-label": "Answer", "aria-live": "polite" });
-  const button = h("button", { class: operation.isDestructive ? "danger" : "primary small", type: "submit", disabled: !isAllowed },
-    "Call it");
+  const look = operation.isDestructive ? "danger" : "primary small";
+  const button = h("button", { class: look, type: "submit", disabled: !isAllowed }, "Call it");
   /** @param {Event} event */
   const onsubmit = (event) => {
     event.preventDefault();
@@ -86,13 +86,17 @@ async function attempt(place, operation, args, { form, answer, button }) {
   } catch (error) {
     if (place.signal.aborted) return;
     const refusal = error instanceof OperationError ? error : new OperationError(String(error), { code: "internal" });
-    const { code, message, retryable, retryAfter, errors } = refusal;
-    form.tellWrong(errors);
-    const shown = { code, message, retryable, ...(retryAfter ? { retry_after: retryAfter } : {}), ...(errors.length > 0 ? { errors } : {}) };
-    answer.replaceChildren(...told(`Refused: ${code}`, "bad", shown, began, curl));
+    form.tellWrong(refusal.errors);
+    answer.replaceChildren(...told(`Refused: ${refusal.code}`, "bad", shownOf(refusal), began, curl));
   } finally {
     button.disabled = false;
   }
+}
+
+/** A refusal with all that it says. @param {OperationError} refusal */
+function shownOf({ code, message, retryable, retryAfter, errors }) {
+  const more = { ...(retryAfter ? { retry_after: retryAfter } : {}), ...(errors.length > 0 ? { errors } : {}) };
+  return { code, message, retryable, ...more };
 }
 
 /**
@@ -115,7 +119,8 @@ function told(headline, tone, value, began, curl) {
   const command = h("pre", { tabindex: "0" }, curl);
   return [
     h("div", { class: "section-head" },
-      h("h2", { "data-tone": tone }, headline), h("span", { class: "hint" }, `${Math.round(performance.now() - began)} ms`)),
+      h("h2", { "data-tone": tone }, headline),
+      h("span", { class: "hint" }, `${Math.round(performance.now() - began)} ms`)),
     h("div", { class: "payload" }, copyButton(body), body),
     h("details", {}, h("summary", {}, "The same as a command"),
       h("div", { class: "payload" }, copyButton(command, "Copy"), command)),

@@ -89,6 +89,7 @@ async function reach(token, signal) {
     });
   } catch {
     signal.throwIfAborted();
-    throw new OperationError("The platform does not answer. Is it running?", { code: "unreachable", retryable: true });
+    throw new OperationError("The platform does not answer. Is it running?",
+      { code: "unreachable", retryable: true });
   }
 }

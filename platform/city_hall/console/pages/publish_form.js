@@ -1,8 +1,8 @@
 /** Publishing to a channel by hand: a text, or any object. The key makes a second try harmless. */
 
-import { OperationError, newKey } from "../client/index.js";
+import { newKey } from "../client/index.js";
 import { h } from "../ui/elements.js";
-import { field, showWrong } from "../ui/fields.js";
+import { field, tellRefusal } from "../ui/fields.js";
 
 /** @import { Place } from "./place.js" */
 
@@ -40,9 +40,7 @@ export function publishForm(place, channel) {
       text.value = "";
       key = newKey();
     } catch (error) {
-      const rest = error instanceof OperationError ? showWrong(form, error.errors) : [];
-      trouble.textContent = error instanceof OperationError && error.errors.length > 0 && rest.length === 0 ? ""
-        : String(error instanceof Error ? error.message : error);
+      trouble.textContent = tellRefusal(form, error);
     } finally {
       button.disabled = false;
     }

@@ -3,15 +3,15 @@
 import { grouped, since } from "../model/measures.js";
 import { addressOf } from "../model/routes.js";
 import { Watch } from "../model/watch.js";
-import { confirmed } from "../ui/dialog.js";
 import { h } from "../ui/elements.js";
 import { field } from "../ui/fields.js";
 import { live } from "../ui/live.js";
 import { Table } from "../ui/table.js";
+import { afterAsking } from "./acting.js";
 import { settled, userFilter } from "./filters.js";
 import { grantsField } from "./grants.js";
 import { lifetimeField } from "./lifetimes.js";
-import { makingDialog } from "./making.js";
+import { makeButton, makingDialog } from "./making.js";
 import { nothing, sheet } from "./place.js";
 import { showSecret } from "./secret.js";
 
@@ -57,7 +57,7 @@ export function sessionsPage(place) {
   });
   return sheet({
     title: "Sessions", about: "People who may talk, each until the session ends",
-    tools: [h("button", { class: "primary small", type: "button", onclick: () => create(place, renew) }, "New session")],
+    tools: [makeButton("New session", () => create(place, renew))],
   },
   h("form", { class: "toolbar", role: "search", onsubmit: (/** @type {Event} */ event) => event.preventDefault() },
     h("label", {}, "User", user), all, count), body);
@@ -68,6 +68,7 @@ export function sessionsPage(place) {
  * @param {() => void} renew
  */
 function sessionTable(place, renew) {
+  const ago = (/** @type {string} */ moment) => since(Date.parse(moment), place.clock.now());
   /** @type {Table<Session>} */
   const table = new Table({
     caption: "Sessions, those that live longest first",
@@ -76,8 +77,8 @@ function sessionTable(place, renew) {
     columns: [
       { title: "User", node: who },
       { title: "Made for", text: ({ session_type }) => session_type },
-      { title: "Created", kind: "time", text: ({ created_at }) => since(Date.parse(created_at), place.clock.now()) },
-      { title: "Ends", kind: "time", text: ({ expires_at }) => since(Date.parse(expires_at), place.clock.now()) },
+      { title: "Created", kind: "time", text: ({ created_at }) => ago(created_at) },
+      { title: "Ends", kind: "time", text: ({ expires_at }) => ago(expires_at) },
       { title: "May", text: ({ channels }) => grantsInWords(channels) },
       { title: "Revoke", kind: "actions", node: (now) => revokeButton(place, now, renew) },
     ],
@@ -100,7 +101,8 @@ function grantsInWords(channels) {
     const words = rights.join(", ");
     byRights.set(words, [...(byRights.get(words) ?? []), channel]);
   }
-  return [...byRights].map(([rights, names]) => `${rights} on ${names.join(", ")}`).join("; ") || "nothing but its own";
+  const told = [...byRights].map(([rights, names]) => `${rights} on ${names.join(", ")}`);
+  return told.join("; ") || "nothing but its own";
 }
 
 /**
@@ -122,21 +124,16 @@ function revokeButton(place, now, renew) {
  * @param {{ session_id: string } | { user_id: string }} which
  * @param {() => void} renew
  */
-async function revoke(place, user, which, renew) {
+function revoke(place, user, which, renew) {
   const isOne = "session_id" in which;
-  const isSure = await confirmed({
-    title: isOne ? `Revoke this session of ${user}?` : `Revoke all sessions of ${user}?`,
+  const question = {
+    title: isOne ? `Revoke this session of ${user}?` : `Revoke all sessions of ${user}?`, action: "Revoke",
     text: "Its tokens are good for nothing from now on, and its sockets close within a second, on every instance.",
-    action: "Revoke", signal: place.signal,
-  });
-  if (!isSure) return;
-  try {
+  };
+  return afterAsking(place, question, async () => {
     const { revoked } = await place.access.call("traffic_cop.revoke_session", which);
-    place.toast(`${grouped(revoked)} ${revoked === 1 ? "session" : "sessions"} of ${user} ended.`);
-  } catch (error) {
-    place.toast(error instanceof Error ? error.message : String(error), "bad");
-  }
-  renew();
+    return `${grouped(revoked)} ${revoked === 1 ? "session" : "sessions"} of ${user} ended.`;
+  }, renew);
 }
 
 /**
@@ -144,14 +141,17 @@ async function revoke(place, user, which, renew) {
  * @param {() => void} renew
  */
 function create(place, renew) {
-  const user = h("input", { name: "user_id", required: true, pattern: USER, autocapitalize: "none", spellcheck: "false" });
+  const user = h("input", {
+    name: "user_id", required: true, pattern: USER, autocapitalize: "none", spellcheck: "false",
+  });
   const type = h("input", { name: "session_type", value: "user", required: true });
   const lifetime = lifetimeField("3600");
   const grants = grantsField();
   makingDialog({
     title: "New session", action: "Create", signal: place.signal,
     fields: [
-      field("User", user, "Letters, digits and . _ ~ @ -"), field("Made for", type, "What kind of client, in your words"),
+      field("User", user, "Letters, digits and . _ ~ @ -"),
+      field("Made for", type, "What kind of client, in your words"),
       field("Lives", lifetime), grants.element,
     ],
     make: () => place.access.call("traffic_cop.create_session", {

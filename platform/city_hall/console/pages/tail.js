@@ -6,7 +6,7 @@
 import { City } from "../client/index.js";
 import { describe } from "../model/link_words.js";
 import { entryOfMessage } from "../model/log_entry.js";
-import { gapInWords } from "../model/words.js";
+import { gapInWords, sentenceOf } from "../model/words.js";
 import { h } from "../ui/elements.js";
 
 /** @import { Position } from "../client/index.js" */
@@ -58,7 +58,7 @@ export class Tail {
         this.#publications.add(entryOfMessage(message));
       }
     } catch (error) {
-      this.#publications.gap(error instanceof Error ? error.message : String(error));
+      this.#publications.gap(sentenceOf(error));
     }
   }
 

@@ -2,13 +2,13 @@
 
 import { grouped, since } from "../model/measures.js";
 import { Watch } from "../model/watch.js";
-import { confirmed } from "../ui/dialog.js";
 import { h } from "../ui/elements.js";
 import { field, tickBox } from "../ui/fields.js";
 import { live } from "../ui/live.js";
 import { Table } from "../ui/table.js";
+import { afterAsking } from "./acting.js";
 import { lifetimeField } from "./lifetimes.js";
-import { makingDialog } from "./making.js";
+import { makeButton, makingDialog } from "./making.js";
 import { nothing, sheet } from "./place.js";
 import { showSecret } from "./secret.js";
 
@@ -43,7 +43,7 @@ export function tokensPage(place) {
   filter.addEventListener("input", () => watch.seen.value && draw(watch.seen.value));
   return sheet({
     title: "Service tokens", about: "Programs that may call operations, and agents that answer",
-    tools: [h("button", { class: "primary small", type: "button", onclick: () => create(place, renew) }, "New token")],
+    tools: [makeButton("New token", () => create(place, renew))],
   },
   h("form", { class: "toolbar", role: "search", onsubmit: (/** @type {Event} */ event) => event.preventDefault() },
     h("label", {}, "Realm", filter), count), body);
@@ -64,7 +64,7 @@ function tokenTable(place, renew) {
         title: "Realm",
         node: (now) => h("span", { class: "twofold" }, h("span", {}, now().realm), h("code", {}, now().token_id)),
       },
-      { title: "May", node: (now) => h("span", { class: "scopes" }, ...now().scopes.map((scope) => h("code", {}, scope))) },
+      { title: "May", node: (now) => scopesOf(now().scopes) },
       { title: "Created", kind: "time", text: ({ created_at }) => since(Date.parse(created_at), place.clock.now()) },
       {
         title: "Ends", kind: "time",
@@ -76,6 +76,11 @@ function tokenTable(place, renew) {
   return table;
 }
 
+/** @param {string[]} scopes */
+function scopesOf(scopes) {
+  return h("span", { class: "scopes" }, ...scopes.map((scope) => h("code", {}, scope)));
+}
+
 /**
  * @param {Place} place
  * @param {() => ServiceToken} now
@@ -83,21 +88,15 @@ function tokenTable(place, renew) {
  */
 function revokeButton(place, now, renew) {
   const { token_id, realm } = now();
-  const onclick = async () => {
-    const isSure = await confirmed({
-      title: `Revoke this token of ${realm}?`,
-      text: `${token_id} is good for nothing from now on; what runs with it is cut off within a second, on every instance.`,
-      action: "Revoke", signal: place.signal,
-    });
-    if (!isSure) return;
-    try {
-      await place.access.call("traffic_cop.revoke_service_token", { token_id });
-      place.toast(`The token ${token_id} of ${realm} is revoked.`);
-    } catch (error) {
-      place.toast(error instanceof Error ? error.message : String(error), "bad");
-    }
-    renew();
+  const question = {
+    title: `Revoke this token of ${realm}?`, action: "Revoke",
+    text: `${token_id} is good for nothing from now on; what runs with it is cut off within a second, ` +
+      "on every instance.",
   };
+  const onclick = () => afterAsking(place, question, async () => {
+    await place.access.call("traffic_cop.revoke_service_token", { token_id });
+    return `The token ${token_id} of ${realm} is revoked.`;
+  }, renew);
   return h("button", {
     class: "small", type: "button", onclick, "aria-label": `Revoke the token ${token_id} of ${realm}`,
   }, "Revoke");
@@ -113,7 +112,9 @@ function create(place, renew) {
   const { state } = place.access;
   const scopes = state.phase === "open" ? state.identity.scopes : [];
   const boxes = scopes.map((scope) => h("input", { type: "checkbox", value: scope }));
-  const realm = h("input", { name: "realm", required: true, placeholder: "reports", autocapitalize: "none", spellcheck: "false" });
+  const realm = h("input", {
+    name: "realm", required: true, placeholder: "reports", autocapitalize: "none", spellcheck: "false",
+  });
   const lifetime = lifetimeField("", true);
   makingDialog({
     title: "New service token", action: "Create", signal: place.signal,

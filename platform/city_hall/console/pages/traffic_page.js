@@ -56,7 +56,8 @@ function ofAll() {
   const draw = (/** @type {Figures} */ figures) => {
     const all = [...Object.values(figures.operations), ...Object.values(figures.channels)];
     const length = figures.minutes.length;
-    const of = (/** @type {Record<string, Traffic>} */ traffic) => summed(Object.values(traffic).map(countsOf), length);
+    const of = (/** @type {Record<string, Traffic>} */ traffic) =>
+      summed(Object.values(traffic).map(countsOf), length);
     plot(requests, figures, of(figures.operations), "count");
     plot(messages, figures, of(figures.channels), "count");
     plot(refusals, figures, summed(all.map((each) => refusalsOf(each, length)), length), "refused");
@@ -138,7 +139,10 @@ function trafficTable(caption, counted, of) {
     columns: [
       { title: caption.slice(0, -1), node: (now) => link(now().name, of) },
       { title: counted, kind: "number", text: ({ count }) => grouped(count) },
-      { title: "Over time", node: () => h("span"), renew: (element, { counts }) => element.replaceChildren(sparkline(counts)) },
+      {
+        title: "Over time", node: () => h("span"),
+        renew: (element, { counts }) => element.replaceChildren(sparkline(counts)),
+      },
       {
         title: "Refused", kind: "number", text: ({ refused }) => grouped(refused),
         tone: ({ refused }) => (refused > 0 ? "bad" : ""),

@@ -1,5 +1,7 @@
 /** Labelled fields of forms, with a hint and the platform's own word when it refuses what stands in one. */
 
+import { OperationError } from "../client/index.js";
+import { sentenceOf } from "../model/words.js";
 import { h } from "./elements.js";
 
 /** @import { WrongField } from "../client/index.js" */
@@ -29,6 +31,19 @@ export function field(label, control, hint = "") {
  */
 export function tickBox(label, box) {
   return h("label", { class: "tick" }, box, h("span", {}, label));
+}
+
+/**
+ * Shows what a refusal says at the fields that it names.
+ *
+ * @param {HTMLElement} form
+ * @param {unknown} error
+ * @returns {string} what is left to say beside them
+ */
+export function tellRefusal(form, error) {
+  const errors = error instanceof OperationError ? error.errors : [];
+  const rest = showWrong(form, errors);
+  return errors.length > 0 && rest.length === 0 ? "" : sentenceOf(error);
 }
 
 /**

@@ -12,7 +12,7 @@ import { noAnswerPage, signInPage } from "./sign_in.js";
 import { visit } from "./visit.js";
 
 /** @import { Desk } from "../model/session.js" */
-/** @import { ConsolePage } from "./console_page.js" */
+/** @import { ChatPage } from "./chat_page.js" */
 
 const access = new Access({
   storage: sessionStorage,
@@ -21,7 +21,7 @@ const access = new Access({
   random: Math.random,
 });
 const shell = new Shell(access);
-/** @type {ConsolePage | null} the conversation, while one is signed in */
+/** @type {ChatPage | null} the conversation, while one is signed in */
 let chat = null;
 /** @type {Desk | null} */
 let desk = null;

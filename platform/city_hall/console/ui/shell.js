@@ -15,7 +15,7 @@ import { Toasts } from "./toasts.js";
 
 /** @import { Access } from "../model/access.js" */
 /** @import { Entry } from "../pages/directory.js" */
-/** @import { ConsolePage } from "./console_page.js" */
+/** @import { ChatPage } from "./chat_page.js" */
 
 export class Shell {
   announcer = new Announcer();
@@ -66,14 +66,14 @@ export class Shell {
   /**
    * The way to talk: a conversation's channels, or the door.
    *
-   * @param {ConsolePage | null} chat
+   * @param {ChatPage | null} chat
    */
   showTalk(chat) {
     this.#talk.replaceChildren(h("h2", {}, "Talk"), ...(chat ? [chat.nav, chat.footer]
       : [h("p", { class: "door" }, h("a", { href: "#/chat" }, "Sign in to talk"))]));
   }
 
-  /** Shows the conversation. @param {ConsolePage} chat */
+  /** Shows the conversation. @param {ChatPage} chat */
   openChat(chat) {
     this.#open("talk", "");
     if (chat.element.parentElement !== this.#page) this.#page.replaceChildren(chat.element);

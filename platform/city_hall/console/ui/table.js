@@ -40,8 +40,8 @@ export class Table {
     this.#columns = columns;
     this.#key = key;
     this.#empty = empty;
-    const heads = columns.map(({ title, kind = "text" }) =>
-      h("th", { scope: "col", "data-kind": kind }, kind === "actions" ? h("span", { class: "unseen" }, title) : title));
+    const heads = columns.map(({ title, kind = "text" }) => h("th", { scope: "col", "data-kind": kind },
+      kind === "actions" ? h("span", { class: "unseen" }, title) : title));
     this.#table = h("table", {}, h("caption", { class: "unseen" }, caption),
       h("thead", {}, h("tr", {}, ...heads)), this.#body);
     this.element = h("div", { class: "table" }, this.#table, empty);

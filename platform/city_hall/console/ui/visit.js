@@ -7,7 +7,7 @@ import { City } from "../client/index.js";
 import { Keepsake } from "../model/keepsake.js";
 import * as session from "../model/session.js";
 import { Talk, answersIn } from "../model/talk.js";
-import { ConsolePage } from "./console_page.js";
+import { ChatPage } from "./chat_page.js";
 
 /** @import { State } from "../client/index.js" */
 /** @import { Desk } from "../model/session.js" */
@@ -18,8 +18,8 @@ const STILL_OPEN = "You have left, but the platform could not be told: your sess
 
 /**
  * @param {Desk} desk
- * @param {{ userId: string, leave: (sentence: string) => void, announcer: Announcer }} way  `userId`: who has just signed in; ""
- *   when the session was there before, and only the welcome will tell whose it is
+ * @param {{ userId: string, leave: (sentence: string) => void, announcer: Announcer }} way  `userId`: who has just
+ *   signed in; "" when the session was there before, and only the welcome will tell whose it is
  */
 export function visit({ channels }, { userId, leave, announcer }) {
   const ended = new AbortController();
@@ -58,7 +58,7 @@ export function visit({ channels }, { userId, leave, announcer }) {
   city.on("state", follow);
   addEventListener("pagehide", keep, { signal: ended.signal });
   document.addEventListener("visibilitychange", keep, { signal: ended.signal });
-  return new ConsolePage({ talk, channels, announcer, signal: ended.signal, signOut, staySignedIn });
+  return new ChatPage({ talk, channels, announcer, signal: ended.signal, signOut, staySignedIn });
 }
 
 /**

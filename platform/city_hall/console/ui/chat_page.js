@@ -22,7 +22,7 @@ import { ThreadView } from "./thread_view.js";
  * }} Parts  `signal` ends the page's listening on the window
  */
 
-export class ConsolePage {
+export class ChatPage {
   #announcer;
   #heading = h("h1");
   #about = h("p", { class: "about" });
