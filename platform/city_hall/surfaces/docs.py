@@ -6,8 +6,10 @@ A token with any scope opens all of them, or a setting opens them to everybody.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from functools import cache, partial
 from html import escape
 from itertools import groupby
+from typing import Any
 
 from fastapi import FastAPI
 from starlette.requests import Request
@@ -20,7 +22,6 @@ from city_hall.surfaces.catalogue import Catalogue, Entry
 from city_hall.surfaces.openapi import DocumentedRoute, document_described
 from city_hall.surfaces.pages import HEADERS, documents, example, fields, page, words
 from city_hall.surfaces.problems_page import problems_page
-from city_hall.surfaces.written_pages import written_page
 from foundations.settings import Settings
 
 PATH = "/docs"
@@ -42,15 +43,16 @@ def bind_docs(app: FastAPI, catalogue: Catalogue, identify: Identify, settings: 
     door = Door(identify, settings)
     asyncapi = document(settings.public_http_url, app.version)
 
-    def shown(text: str) -> _Answer:
-        return lambda: HTMLResponse(text, headers=dict(HEADERS))
+    def shown(render: Callable[[], str]) -> _Answer:
+        once = cache(render)
+        return lambda: HTMLResponse(once(), headers=dict(HEADERS))
 
     answers: dict[str, _Answer] = {
         "/openapi.json": lambda: JSONResponse(app.openapi()),
         "/asyncapi.json": lambda: JSONResponse(asyncapi),
-        PATH: shown(operations_page(catalogue)),
-        problems.PAGE: shown(problems_page()),
-        **{path: shown(written_page(path, asyncapi)) for path in documents()},
+        PATH: shown(lambda: operations_page(catalogue)),
+        problems.PAGE: shown(problems_page),
+        **{path: shown(partial(_written, path, asyncapi)) for path in documents()},
     }
 
     def endpoint(answer: _Answer) -> Callable[[Request], Awaitable[Response]]:
@@ -65,6 +67,13 @@ def bind_docs(app: FastAPI, catalogue: Catalogue, identify: Identify, settings: 
         title = _TITLES.get(path, "A document of the platform, as a page.")
         described = document_described(path, title, "application/json" if path.endswith("json") else "text/html")
         app.router.routes.append(DocumentedRoute(path, endpoint(answer), method="GET", described=described))
+
+
+def _written(path: str, asyncapi: Mapping[str, Any]) -> str:
+    """Loads what reads Markdown when the first reader comes: nobody has to wait for it at the start."""
+    from city_hall.surfaces.written_pages import written_page
+
+    return written_page(path, asyncapi)
 
 
 def operations_page(catalogue: Catalogue) -> str:

@@ -52,7 +52,7 @@ class EventStream:
         self._rendering = rendering
         self._lags_at = limit // 2
         self._heartbeat_seconds = heartbeat_seconds
-        self._heard_at = asyncio.get_running_loop().time()
+        self._has_beaten = False
         self._on_heard = on_heard
         self._why = (int(CloseCode.NORMAL_CLOSURE), "")
         self._place: tuple[Feed, Subscription] | None = None
@@ -133,34 +133,39 @@ class EventStream:
         return events.event(encode(Opened.of(self.channel, joined.told)), "ack", self.position)
 
     async def run(self, write: Write) -> None:
-        """Writes what there is to write until the stream has ended, heartbeats where there is nothing else."""
-        while True:
-            data = await self._next()
-            self._is_writing = True
-            await write(data)
-            self._is_writing = False
-            self._taken.set()
-            if not self._queued:
-                if self.over.is_set():
-                    break
-                self._go_on()
-        await write(self._farewell(*self._why))
+        """Writes what there is to write until the stream has ended."""
+        self._beats = asyncio.get_running_loop().call_later(self._heartbeat_seconds, self._beat)
+        try:
+            while self._queued or not self.over.is_set():
+                data = await self._next()
+                self._is_writing = True
+                await write(data)
+                self._is_writing = False
+                self._taken.set()
+                if not self._queued:
+                    self._go_on()
+            await write(self._farewell(*self._why))
+        finally:
+            self._beats.cancel()
+
+    def _beat(self) -> None:
+        """A heartbeat, whatever else is sent; none to who has not taken what was sent before."""
+        self._beats = asyncio.get_running_loop().call_later(self._heartbeat_seconds, self._beat)
+        if not (self._queued or self._is_writing):
+            self._has_beaten = True
+            self._put(events.HEARTBEAT)
 
     async def _next(self) -> bytes:
-        try:
-            async with asyncio.timeout(self._heartbeat_seconds):
-                await self._wanted.wait()
-        except TimeoutError:
-            return events.HEARTBEAT
+        await self._wanted.wait()
         self._wanted.clear()
         queued, self._queued, self.unsent_bytes = self._queued, [], 0
         return b"".join(queued)
 
     def _go_on(self) -> None:
         """All is written: a reader that has missed something is fed from the log."""
-        now = asyncio.get_running_loop().time()
-        if now - self._heard_at >= self._heartbeat_seconds:
-            self._heard_at, self.last_heartbeat = now, timestamp()
+        if self._has_beaten:
+            self._has_beaten = False
+            self.last_heartbeat = timestamp()
             self._on_heard(self)
         if self.is_lagging and self._place is not None:
             self.is_lagging = False
