@@ -91,9 +91,9 @@ class Agent:
             logger.exception("%s failed at %s, attempt %s", self.name, question.message_id, question.attempt)
             await self._give_back(question, f"the agent failed with {type(error).__name__}", retry=True)
 
-    async def run(self, url: str, token: str, *, stop: asyncio.Event | None = None) -> None:
+    async def run(self, url: str, token: str, *, encoding: Name = "json", stop: asyncio.Event | None = None) -> None:
         """Answers until ``stop`` is set or the task is cancelled; see `run_agents`."""
-        await run_agents([self], url, token, stop=stop)
+        await run_agents([self], url, token, encoding=encoding, stop=stop)
 
     async def _give_back(self, question: Question, reason: str, *, retry: bool) -> None:
         if not question.delivery.is_settled:

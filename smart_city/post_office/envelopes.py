@@ -19,6 +19,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from foundations.telemetry import new_traceparent
 
 _encoder = msgspec.json.Encoder()
+_canonical = msgspec.json.Encoder(order="sorted").encode
 
 
 class Sender(Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -101,6 +102,11 @@ def new_message_id() -> str:
 def timestamp() -> str:
     """The present moment as RFC 3339 in UTC with milliseconds."""
     return _clock.timestamp()
+
+
+def canonical(payload: Mapping[str, Any]) -> bytes:
+    """The same bytes for the same payload, however it was spaced, ordered, escaped or encoded."""
+    return _canonical(payload)
 
 
 def digest_of(*parts: bytes | str) -> str:

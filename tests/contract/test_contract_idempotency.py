@@ -39,6 +39,17 @@ async def test_a_repeated_call_gets_the_first_answer_and_says_so(town: Instance,
 
 
 @in_town
+async def test_the_order_of_its_fields_makes_no_other_body(town: Instance, channel: str) -> None:
+    first = await town.done(
+        PUBLISH, {"channel": channel, "message": {"n": 1, "m": {"a": 1, "b": 2}}}, Idempotency_Key="k"
+    )
+    again = await town.done(
+        PUBLISH, {"channel": channel, "message": {"m": {"b": 2, "a": 1}, "n": 1}}, Idempotency_Key="k"
+    )
+    assert (again["duplicate"], again["message_id"]) == (True, first["message_id"])
+
+
+@in_town
 async def test_another_body_under_the_same_key_is_a_conflict(town: Instance, channel: str) -> None:
     await town.done(PUBLISH, {"channel": channel, "message": {"n": 1}}, Idempotency_Key="k")
     for message in ({"n": 2}, {}, {"n": 1, "m": 1}, {"n": "1"}):

@@ -1,4 +1,4 @@
-"""The little that is read of a payload: that everybody can read it, its conversation, and what tells it from another.
+"""The little that is read of a payload: that everybody can read it, and its conversation.
 
 It is carried on as it came. Nothing here depends on the encoding in which it arrived.
 """
@@ -18,7 +18,6 @@ Payload = dict[str, Any]
 MAX_CONVERSATION = 128
 
 _decode = msgspec.json.Decoder().decode
-_canonical = msgspec.json.Encoder(order="sorted").encode
 
 
 def read(payload: Raw) -> Payload:
@@ -49,11 +48,6 @@ def conversation_of(payload: Payload) -> str:
     if not isinstance(found, str) or len(found) > MAX_CONVERSATION:
         raise _invalid(f"conversation_id must be a string of at most {MAX_CONVERSATION} characters")
     return found
-
-
-def canonical(payload: Payload) -> bytes:
-    """The same bytes for the same payload, however it was spaced, ordered, escaped or encoded."""
-    return _canonical(payload)
 
 
 def _invalid(why: str) -> InvalidMessage:

@@ -13,11 +13,11 @@ from typing import Any, Protocol
 from msgspec import UNSET, UnsetType
 
 from foundations.invocation import Credit
-from smart_city.post_office.envelopes import Sender, agent_message, digest_of, new_message_id, publication
+from smart_city.post_office.envelopes import Sender, agent_message, canonical, digest_of, new_message_id, publication
 from smart_city.post_office.gateway import messages
 from smart_city.post_office.gateway.desk import Desk, Waiting
 from smart_city.post_office.gateway.messages import ClientFrame, encode, wire
-from smart_city.post_office.gateway.payloads import canonical, conversation_of, read
+from smart_city.post_office.gateway.payloads import conversation_of, read
 from smart_city.post_office.gateway.server_frames import Ack
 from smart_city.post_office.inbox.questions import Question, Queued, Route
 from smart_city.post_office.log import Appended, Entry

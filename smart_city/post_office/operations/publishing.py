@@ -13,7 +13,7 @@ from foundations.invocation import Limits
 from foundations.operations import Arguments, Result, operation
 from foundations.telemetry import current_traceparent
 from smart_city.post_office.channels import Channels, connection_log, user_log
-from smart_city.post_office.envelopes import Sender, agent_message, digest_of, new_message_id, publication
+from smart_city.post_office.envelopes import Sender, agent_message, canonical, digest_of, new_message_id, publication
 from smart_city.post_office.fleet import Fleet
 from smart_city.post_office.fleet.registry import Registry
 from smart_city.post_office.inbox import Inbox
@@ -192,7 +192,7 @@ class Publishing:
             Question(
                 channel=channel, message_id=message_id, lane=f"~{acting}/{conversation_id or ''}", user=f"~{acting}",
                 body=body, route=self._route(caller, reply_to, conversation_id or ""), key=_key(caller, key or ""),
-                digest=digest_of(channel, payload, reply_to, conversation_id or "") if key else "",
+                digest=digest_of(channel, canonical(message), reply_to, conversation_id or "") if key else "",
             )
         )  # fmt: skip
         return AgentAsked(channel=channel, message_id=queued.message_id, duplicate=queued.duplicate or None)
@@ -296,7 +296,7 @@ class Publishing:
             channel=channel, sender=Sender(kind="service", id=realm), payload=payload, message_id=message_id,
             traceparent=current_traceparent.get(),
         )  # fmt: skip
-        digest = digest_of(channel, realm, payload) if key else ""
+        digest = digest_of(channel, realm, canonical(message)) if key else ""
         return await self._log.append_now(channel, Entry(data, message_id, _key(caller, key), digest), owner=owner)
 
     def _encoded(self, message: dict[str, Any]) -> bytes:

@@ -14,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foundations.errors import CityError
+from smart_city.post_office.envelopes import canonical
 from smart_city.post_office.gateway import messages
 from smart_city.post_office.gateway.messages import BadFrame, wire, wire_binary
 from smart_city.post_office.gateway.msgpack import Packing, decode, packed, texts_of
-from smart_city.post_office.gateway.payloads import canonical, read
+from smart_city.post_office.gateway.payloads import read
 
 MOST = 1 << 20
 pack = msgspec.msgpack.encode
