@@ -27,6 +27,16 @@ _ONLY_ON_SOCKETS = HTTPStatus.BAD_REQUEST
 """What is not a frame, or of no known type, cannot be said over HTTP."""
 _STATUSES: tuple[int, ...] = tuple(sorted({error.status for error in ERRORS if error.status != _ONLY_ON_SOCKETS}))
 
+_RATE_LIMITED: Mapping[str, Any] = {
+    "Retry-After": {"description": "seconds", "schema": {"type": "integer", "minimum": 1}},
+    "RateLimit-Policy": {
+        "description": "the limit that was hit, and so many in so many seconds: `\"session.calls\";q=10;w=2`",
+        "schema": {"type": "string"},
+    },
+    "RateLimit": {
+        "description": "what is left, and when there is more: `\"session.calls\";r=0;t=1`", "schema": {"type": "string"}
+    },
+}  # fmt: skip
 
 TAGS: Mapping[str, str] = {
     "post_office": "Channels and what is published on them, agents and their inboxes, connections. What is published "
@@ -77,6 +87,7 @@ def secured(operation: Operation, done: Mapping[str, Any]) -> dict[str, Any]:
         "x-read-only": declared.read_only,
         "x-destructive": declared.destructive,
         "x-idempotent": declared.idempotent,
+        **({"x-rate": str(declared.rate)} if declared.rate else {}),
     }
 
 
@@ -151,7 +162,8 @@ def _refusals(status: int) -> Mapping[str, Any]:
     errors = [error for error in ERRORS if error.status == status]
     examples = {error.code: {"value": problem_example(error)} for error in errors}
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": examples}}
-    return {"description": ", or ".join(_sentence(error) for error in errors), "content": content}
+    told = {"description": ", or ".join(_sentence(error) for error in errors), "content": content}
+    return {**told, "headers": _RATE_LIMITED} if status == HTTPStatus.TOO_MANY_REQUESTS else told
 
 
 def problem_example(error: type[CityError]) -> dict[str, Any]:

@@ -105,3 +105,12 @@ async def test_schemathesis_finds_nothing(town: Instance, tmp_path: Path) -> Non
             process.kill()
             await process.wait()
     assert process.returncode == 0, told.decode()
+
+
+async def test_rates_and_what_a_refusal_tells_of_them_are_described(document: dict[str, Any]) -> None:
+    history = document["paths"]["/soa/post-office/get_channel_history"]["post"]
+    assert history["x-rate"] == "200/1000"
+    assert "x-rate" not in document["paths"]["/soa/post-office/list_channels"]["post"]
+    [refused] = [r for r in document["components"]["responses"].values() if "RateLimit" in r.get("headers", {})]
+    assert refused["headers"].keys() == {"Retry-After", "RateLimit", "RateLimit-Policy"}
+    assert refused["content"]["application/problem+json"]["examples"].keys() == {"rate_limited"}
