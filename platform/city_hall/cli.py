@@ -154,7 +154,7 @@ def _announce(opened: Opened) -> None:
     ]
     if not opened.has_guides:
         lines.append("  [dim]There are no demo agents; others may come.[/dim]\n")
-    Console(highlight=False, soft_wrap=True).print("\n".join(lines))
+    Console(highlight=False, emoji=False, soft_wrap=True).print("\n".join(lines))
 
 
 def _announce_as_json(opened: Opened) -> None:

@@ -91,7 +91,7 @@ class _Teller:
 
     def __init__(self, *, is_json: bool) -> None:
         self._is_json = is_json
-        self._notices = Console(stderr=True, style="dim", markup=False, highlight=False, soft_wrap=True)
+        self._notices = Console(stderr=True, style="dim", emoji=False, markup=False, highlight=False, soft_wrap=True)
 
     def __call__(self, event: Event) -> None:
         if self._is_json:

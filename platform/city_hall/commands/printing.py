@@ -27,7 +27,7 @@ def show(document: Mapping[str, Any], *, is_json: bool, as_people_read_it: Rende
     elif as_people_read_it is None:
         Console().print_json(data=document)
     else:
-        Console(width=None if sys.stdout.isatty() else UNBROKEN).print(as_people_read_it)
+        Console(emoji=False, width=None if sys.stdout.isatty() else UNBROKEN).print(as_people_read_it)
 
 
 def say(line: str) -> None:
@@ -45,5 +45,5 @@ def complain(sentence: str, status: int, *, code: str = "", is_json: bool = Fals
         typer.echo(json.dumps({"error": told}, ensure_ascii=False), err=True)
     else:
         text = f"{code}: {sentence}" if code and status == REFUSED else sentence
-        Console(stderr=True).print(text, style="red", markup=False, highlight=False, soft_wrap=True)
+        Console(stderr=True, emoji=False, markup=False, highlight=False, soft_wrap=True).print(text, style="red")
     return typer.Exit(status)

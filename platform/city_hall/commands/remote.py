@@ -147,5 +147,5 @@ async def _patiently(conversation: Coroutine[Any, Any, Value], doing: str) -> Va
     await asyncio.wait({work}, timeout=PATIENCE_SECONDS)
     if work.done():
         return work.result()
-    with Console(stderr=True).status(doing):
+    with Console(stderr=True, emoji=False, markup=False).status(doing):
         return await work

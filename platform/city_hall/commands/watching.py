@@ -32,7 +32,7 @@ def watch(remote: Remote, every: float) -> None:
 
 
 async def _live(remote: Remote, every: float) -> None:
-    with Live(console=Console(), auto_refresh=False) as live:
+    with Live(console=Console(emoji=False), auto_refresh=False) as live:
         async for found in _looks(remote, every):
             foot = Text(f"{_now()}, every {every:g} s; Ctrl-C ends it", style="dim")
             live.update(Group(found.readable(), "", foot), refresh=True)

@@ -132,7 +132,7 @@ def _nothing_at(request: Request) -> NotFound:
     if not path.startswith(OPERATIONS):
         return NotFound("there is nothing here; /openapi.json lists what there is")
     known = [route.path for route in request.app.routes if getattr(route, "path", "").startswith(OPERATIONS)]
-    meant = "".join(f"; did you mean {found}?" for found in get_close_matches(path[:_PATH_COMPARED], known, 1))
+    meant = "".join(f" (did you mean {found}?)" for found in get_close_matches(path[:_PATH_COMPARED], known, 1))
     return NotFound(f"there is no operation {path[:_PATH_COMPARED]}{meant}; /openapi.json lists all")
 
 

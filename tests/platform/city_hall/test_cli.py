@@ -160,6 +160,11 @@ class TestFailing:
         assert (result.exit_code, result.stdout) == (1, "")
         assert result.stderr == "invalid_argument: Nothing done.\n  channel: is no channel\n"
 
+    def test_names_with_colons_are_told_as_they_are(self, desk: Desk) -> None:
+        desk.says({"code": "unknown_channel", "detail": "there is no channel 'nowhere:x:'"}, 404)
+
+        assert "nowhere:x:" in run("call", "a.b", url=desk.url).stderr
+
     def test_a_refusal_that_passes_says_when(self, desk: Desk) -> None:
         desk.says({"code": "rate_limited", "detail": "Too fast.", "retry_after": 2.5}, 429)
 
