@@ -116,7 +116,7 @@ async def test_keys_lead_to_every_page_and_a_sheet_tells_which(browser: Browser,
         await expect(page.locator(PAGES["channels"]).first).to_be_visible()
         for key, title in (
             ("n", "Connections"), ("u", "Queues"), ("s", "Sessions"), ("k", "Service tokens"), ("t", "Traffic"),
-            ("o", "Operations"), ("c", "Channels"),
+            ("o", "Explorer"), ("c", "Channels"),
         ):  # fmt: skip
             await page.keyboard.press("g")
             await page.keyboard.press(key)

@@ -40,7 +40,7 @@ export const DIRECTORY = [
     draw: tokensPage,
   },
   { page: "traffic", title: "Traffic", icon: "traffic", scope: "traffic_cop.observe", key: "t", draw: trafficPage },
-  { page: "operations", title: "Operations", icon: "operations", scope: "", key: "o", draw: operationsPage },
+  { page: "operations", title: "Explorer", icon: "operations", scope: "", key: "o", draw: operationsPage },
 ];
 
 /** @param {string} page */

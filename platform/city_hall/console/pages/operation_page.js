@@ -26,7 +26,7 @@ export function operationPage(place, watch, name) {
     const found = operations.find((operation) => operation.name === name);
     content.replaceChildren(...(found ? parts(place, found) : [nothing("There is no such operation.")]));
   });
-  return sheet({ title: name, about: "", back: { href: "#/operations", label: "Operations" } }, body);
+  return sheet({ title: name, about: "", back: { href: "#/operations", label: "Explorer" } }, body);
 }
 
 /**
