@@ -38,7 +38,7 @@ function list(place, watch) {
     if (found.length === 0) content.append(nothing("There is no such operation."));
   };
   filter.addEventListener("input", () => watch.seen.value && draw(watch.seen.value));
-  return sheet({ title: "Explorer", about: "Every operation: what the platform can be asked, by HTTP, as a tool, or here" },
+  return sheet({ title: "Explorer", about: "Every operation, by HTTP, as a tool, or here" },
     h("form", { class: "toolbar", role: "search", onsubmit: (/** @type {Event} */ event) => event.preventDefault() },
       h("label", {}, "Find", filter), count),
     live(place, watch, content, draw));
