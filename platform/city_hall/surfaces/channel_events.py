@@ -7,6 +7,7 @@ what it gives is no JSON. What is written, and how a reader keeps up, is the gat
 from __future__ import annotations
 
 import json
+from random import randrange
 from time import monotonic
 from typing import Annotated, Any
 
@@ -15,17 +16,21 @@ from pydantic import ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from websockets.frames import CloseCode
 
 from city_hall.surfaces.addresses import arguments_in, parameters
 from city_hall.surfaces.callers import Door, Identify
 from city_hall.surfaces.event_response import HEADERS, MEDIA_TYPE, EventResponse
 from city_hall.surfaces.openapi import DocumentedRoute, named, secured
-from foundations.errors import FieldError, InvalidArgument
+from foundations.errors import CityError, FieldError, InvalidArgument
 from foundations.invocation import Invocation
 from foundations.operations import Operation, Result, operation, operations_of
 from foundations.settings import Settings
-from smart_city.post_office.gateway.event_stream import EventStream
+from smart_city.post_office.gateway import events
+from smart_city.post_office.gateway.event_stream import SPREAD_MS, EventStream
 from smart_city.post_office.gateway.event_streams import EventStreams
+from smart_city.post_office.gateway.messages import encode
+from smart_city.post_office.gateway.server_frames import Close
 from smart_city.vocabulary import ChannelName, Identity, Position, PositionText
 
 PATH = "/api/channels/{channel}/events"
@@ -75,6 +80,14 @@ def bind_channel_events(
 
     async def read(request: Request) -> Response:
         _check_accepted(request)
+        try:
+            return await stream(request)
+        except CityError as error:
+            if error.retryable and request.headers.get("accept") == MEDIA_TYPE:
+                return _later(error)
+            raise
+
+    async def stream(request: Request) -> Response:
         began = monotonic()
         caller = await door.caller(request)
         arguments = _resumed(arguments_in(request, schema), request.headers.get(RESUME, ""))
@@ -98,6 +111,13 @@ def _check_accepted(request: Request) -> None:
         if kind in {MEDIA_TYPE, "text/*", "*/*"} and not {"q=0", "q=0.0", "q=0.00", "q=0.000"} & set(options):
             return
     raise HTTPException(406)
+
+
+def _later(error: CityError) -> Response:
+    """Asks an `EventSource` to come back, by an event: any status but 200 would end it for good."""
+    wait = round(1000 * (error.retry_after or 0)) + randrange(SPREAD_MS)  # noqa: S311  # no secret
+    told = encode(Close(code=error.close_code or CloseCode.TRY_AGAIN_LATER, reason=error.message))
+    return Response(events.retry(wait) + events.event(told, "close"), headers=dict(HEADERS), media_type=MEDIA_TYPE)
 
 
 def _resumed(raw: bytes, last: str) -> bytes:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.event_reader import EventReader, offsets
+from tests.support.event_reader import Event, EventReader, offsets
 from tests.support.platform import Instance, Platform, unique
 from tests.support.valkey import ValkeyServer
 from tests.support.waiting import eventually, until
@@ -329,6 +329,12 @@ async def test_streams_stay_while_valkey_is_away_and_new_ones_are_told(platform:
             async with EventReader.connected(city.url, "pillar:content", token) as refused:
                 assert refused.status == 503
                 assert "retry-after" in refused.headers
+            given = {"Authorization": f"Bearer {token}", "Accept": "text/event-stream"}
+            told = await city.http.get("/api/channels/pillar:content/events", headers=given)
+            assert told.status_code == 200  # at anything else an EventSource would give up
+            wait, close = (Event.parse(block) for block in told.text.split("\n\n")[:2])
+            assert wait.retry is not None
+            assert (close.name, close.data["code"]) == ("close", 1013)
             server.resume()
             published = await eventually(lambda: try_to_publish(city), "it publishes again", 20)
             assert (await waiting).id == f"{published['offset']}.{published['epoch']}"
