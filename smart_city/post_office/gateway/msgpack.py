@@ -50,25 +50,24 @@ def decode(data: bytes, *, most_bytes: int) -> ClientFrame:
     frame: Any = None
     try:
         frame = _unpack(data)
-        text = _as_json(frame)
+        text = _as_json(frame, most_bytes)
+    except TooLarge as error:
+        raise _bad(error, frame) from None
     except (InvalidMessage, msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise _bad(InvalidMessage(f"Invalid message format: {error}"), frame) from None
     except RecursionError:
         raise _bad(InvalidMessage(f"Invalid message format: {TOO_DEEP}"), frame) from None
-    if len(text) > most_bytes:
-        told = f"as JSON this message has {len(text)} bytes, of {most_bytes} that one may have"
-        raise _bad(TooLarge(told), frame)
     return messages.decode(text)
 
 
-def _as_json(frame: Any) -> bytes:
+def _as_json(frame: Any, most_bytes: int) -> bytes:
     """The frame as JSON text.
 
     What comes back equal from JSON has a form there, and comparing costs a tenth of walking through it: only a
     frame with bytes, or with something that JSON cannot say, is walked through.
     """
     try:
-        text = _write(frame)
+        text = _sized(_write(frame), most_bytes)
         if _read(text) == frame:
             return text
     except TypeError:  # a key that is neither text nor a number
@@ -79,7 +78,13 @@ def _as_json(frame: Any) -> bytes:
     plain = _plain({name: value for name, value in frame.items() if name != "payload"}, in_payload=False)
     if "payload" in frame:
         plain["payload"] = _plain(payload, in_payload=isinstance(payload, dict))
-    return _write(plain)
+    return _sized(_write(plain), most_bytes)
+
+
+def _sized(text: bytes, most_bytes: int) -> bytes:
+    if len(text) > most_bytes:
+        raise TooLarge(f"as JSON this message has {len(text)} bytes or more, of {most_bytes} that one may have")
+    return text
 
 
 def _plain(value: Any, *, in_payload: bool) -> Any:
