@@ -23,7 +23,7 @@ def smart_city(city: Serving, line: str, folder: Path) -> str:
     ).stdout  # fmt: skip
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_a_backup_made_while_it_runs_opens_as_the_city_was(tmp_path: Path) -> None:
     block = PAGE.partition("## Backups")[2].partition("```console\n")[2].partition("```")[0]
     with Serving(tmp_path / ".smart-city", "--no-demo").opened() as city:
@@ -39,7 +39,7 @@ def test_a_backup_made_while_it_runs_opens_as_the_city_was(tmp_path: Path) -> No
         assert smart_city(city, "smart-city valkey PING", tmp_path) == "PONG\n"
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_a_whole_copy_of_a_living_data_dir_leaves_the_living_one_alone(tmp_path: Path) -> None:
     with Serving(tmp_path / "data", "--no-demo").opened() as city:
         shutil.copytree(city.data_dir, tmp_path / "copy")

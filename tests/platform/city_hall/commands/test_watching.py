@@ -39,6 +39,7 @@ def documents(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in out.read_text().split("\n")[:-1]]
 
 
+@pytest.mark.timeout(240)
 def test_it_says_changes_in_json_through_the_platforms_going_and_coming(tmp_path: Path) -> None:
     out = tmp_path / "out"
 
