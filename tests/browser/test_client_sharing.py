@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
-from playwright.async_api import BrowserContext, Page
+from playwright.async_api import BrowserContext, Error, Page
 
 from tests.support.browser import browsing, looking
 from tests.support.echo_agent import answering, echo
@@ -45,10 +45,11 @@ async def browser_of(city: Instance, user: str) -> AsyncIterator[tuple[BrowserCo
         yield page.context, token
 
 
-async def connections(city: Instance, token: str) -> int:
-    """How many connections the user has."""
+async def connections(city: Instance, token: str) -> list[dict[str, Any]]:
+    """The user's connections."""
     answer = await city.http.get("/api/connections/info", headers={"Authorization": f"Bearer {token}"})
-    return len(answer.json()["connections"])
+    found: list[dict[str, Any]] = answer.json()["connections"]
+    return found
 
 
 async def publish(city: Instance, text: str) -> None:
@@ -66,7 +67,7 @@ async def test_two_tabs_share_one_connection_and_each_hears(city: Instance) -> N
         one, first = await tab(context, city.url, token)
         two, second = await tab(context, city.url, token)
         assert first == second
-        assert await connections(city, token) == 1
+        assert len(await connections(city, token)) == 1
         await publish(city, "to all")
         for page in (one, two):
             await true_in(page, "heard.length === 1")
@@ -94,7 +95,25 @@ async def test_a_closed_tab_leaves_the_other_one_connected_and_the_last_one_clos
 
 
 async def gone(city: Instance, token: str) -> bool:
-    return await connections(city, token) == 0
+    return len(await connections(city, token)) == 0
+
+
+async def test_what_crashes_with_a_tab_is_noticed_by_the_other_one(city: Instance) -> None:
+    """A browser may run tabs and their worker in one process: whatever of them is left goes on, within seconds."""
+    async with browser_of(city, unique("alice")) as (context, token):
+        one, _ = await tab(context, city.url, token)
+        two, _ = await tab(context, city.url, token)
+        await two.evaluate("city.unsubscribe('guide')")
+        with suppress(Error):
+            await one.goto("chrome://crash")
+        await two.evaluate("city.subscribe('guide')")
+
+        async def is_heard() -> bool:
+            await publish(city, "anybody left?")
+            return bool(await two.evaluate("heard.length > 0"))
+
+        await eventually(is_heard, "the other tab hears", seconds=20)
+        assert len(await connections(city, token)) == 1
 
 
 async def test_signing_out_in_one_tab_ends_it_in_all(city: Instance) -> None:
@@ -103,7 +122,7 @@ async def test_signing_out_in_one_tab_ends_it_in_all(city: Instance) -> None:
         two, _ = await tab(context, city.url, token)
         await one.evaluate("city.end()")
         await true_in(two, "city.state.phase === 'off'")
-        assert await connections(city, token) == 0
+        assert len(await connections(city, token)) == 0
 
 
 async def test_without_a_worker_every_tab_has_its_own_connection(city: Instance) -> None:
@@ -112,7 +131,7 @@ async def test_without_a_worker_every_tab_has_its_own_connection(city: Instance)
         one, first = await tab(context, city.url, token)
         _, second = await tab(context, city.url, token)
         assert first != second
-        assert await connections(city, token) == 2
+        assert len(await connections(city, token)) == 2
         await publish(city, "to both")
         await true_in(one, "heard.length === 1")
 

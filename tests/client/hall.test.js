@@ -76,6 +76,22 @@ test("a tab that dies without a word is noticed, and what it asked for let go", 
   assert.deepEqual(world.socket.last("unsubscribe").channels, ["pillar:content"]);
 });
 
+test("a tab whose lock is free is gone at once", async () => {
+  const world = new World();
+  const locks = new Map();
+  const hall = new Hall(() => world, world.clock, { own: "hall", whenFree: (lock, then) => locks.set(lock, then) });
+  const { here, there } = line();
+  hall.receive(there);
+  here.postMessage({ kind: "open", url: "http://city.test", token: "", encoding: "json" });
+  here.postMessage({ kind: "holds", lock: "tab" });
+  const hello = { ask: "hello", token: "", past: {}, channels: {}, letters: [], isWatching: false };
+  here.postMessage({ kind: "ask", request: hello });
+  assert.equal(hall.size, 1);
+  locks.get("tab")();
+  locks.get("tab")();
+  assert.deepEqual([hall.size, world.socket.closed], [0, 1000]);
+});
+
 test("a tab that was frozen comes back with everything it wanted, and misses nothing", async () => {
   const { world, hall, open } = house();
   await open({ channels: ["pillar:content"] });

@@ -12,10 +12,14 @@ import { Engine } from "./engine.js";
 /**
  * @typedef {(
  *   { kind: "open", url: string, token: string, encoding: Encoding } | { kind: "ask", request: Request } | { kind: "here" }
- *   | { kind: "probe" }
- * )} Said  by a tab; `here` answers a `ping`, `probe` asks for one
- * @typedef {{ kind: "ready" | "ping" | "stranger" } | { kind: "news", news: News }} Heard
- *   by a tab; `stranger`: it was taken for dead and has to say hello again
+ *   | { kind: "probe" } | { kind: "holds", lock: string }
+ * )} Said  by a tab; `here` answers a `ping`, `probe` asks for one; the lock that a tab `holds` is free when it is gone
+ * @typedef {(
+ *   { kind: "ready", lock: string } | { kind: "ping" | "stranger" } | { kind: "news", news: News }
+ * )} Heard  by a tab; the `lock` is free when the worker is gone, "" where there are none; `stranger`: it was taken
+ *   for dead and has to say hello again
+ * @typedef {{ own: string, whenFree: (lock: string, then: () => void) => void }} Locks
+ *   the lock that this hall holds, and how it notices that another's is free
  * @typedef {Pick<MessagePort, "postMessage" | "onmessage">} Port
  * @typedef {{
  *   port: Port, url: string, token: string, encoding: Encoding, heardAt: number, engine: Engine | null,
@@ -30,6 +34,7 @@ export const GONE_MS = 50_000;
 export class Hall {
   #worldOf;
   #clock;
+  #locks;
   /** @type {Set<Guest>} */
   #guests = new Set();
   /** By address, token and encoding; after a refresh an engine has two. @type {Map<string, Engine>} */
@@ -38,10 +43,12 @@ export class Hall {
   /**
    * @param {(url: string, encoding: Encoding) => World} worldOf
    * @param {Clock} clock
+   * @param {Locks} locks by which a death is noticed at once, where a browser has them
    */
-  constructor(worldOf, clock) {
+  constructor(worldOf, clock, locks = { own: "", whenFree: () => {} }) {
     this.#worldOf = worldOf;
     this.#clock = clock;
+    this.#locks = locks;
   }
 
   /** How many tabs there are, as far as one can tell. */
@@ -64,8 +71,8 @@ export class Hall {
     guest.heardAt = this.#clock.now();
     if (said.kind === "open") this.#open(guest, said);
     else if (said.kind === "ask") this.#ask(guest, said.request);
-    else if (said.kind === "probe") tell(guest, { kind: "ping" });
-    if (said.kind !== "open" && said.kind !== "ask" && !this.#guests.has(guest)) tell(guest, { kind: "stranger" });
+    else if (said.kind === "holds") this.#locks.whenFree(said.lock, () => this.#bury(guest));
+    else this.#answer(guest, said.kind);
   }
 
   /**
@@ -74,7 +81,16 @@ export class Hall {
    */
   #open(guest, { url, token, encoding }) {
     Object.assign(guest, { url, token, encoding });
-    tell(guest, { kind: "ready" });
+    tell(guest, { kind: "ready", lock: this.#locks.own });
+  }
+
+  /**
+   * @param {Guest} guest
+   * @param {"here" | "probe"} said
+   */
+  #answer(guest, said) {
+    if (said === "probe") tell(guest, { kind: "ping" });
+    if (!this.#guests.has(guest)) tell(guest, { kind: "stranger" });
   }
 
   /**
@@ -118,14 +134,15 @@ export class Hall {
       if (this.#clock.now() - guest.heardAt > GONE_MS) this.#bury(guest);
       else tell(guest, { kind: "ping" });
     }
-    this.#tidy();
     if (this.#guests.size > 0) this.#clock.after(PING_MS, () => this.#look());
   }
 
   /** @param {Guest} guest */
   #bury(guest) {
+    if (!this.#guests.has(guest)) return;
     guest.serve({ ask: "bye" });
     this.#lose(guest);
+    this.#tidy();
   }
 
   /** @param {Guest} guest */

@@ -4,6 +4,8 @@
  */
 
 const FIRST_BYTES = 256;
+/** A frame's texts are mostly short and ASCII: read by hand they cost half of what a TextDecoder takes. */
+const SHORT = 64;
 const utf8 = new TextEncoder();
 const fromUtf8 = new TextDecoder("utf-8", { fatal: true });
 
@@ -222,7 +224,8 @@ class Reader {
 
   /** @param {number} length */
   #text(length) {
-    return fromUtf8.decode(this.#slice(length));
+    const bytes = this.#slice(length);
+    return (length <= SHORT ? asciiOf(bytes) : null) ?? fromUtf8.decode(bytes);
   }
 
   /** @param {number} length */
@@ -262,6 +265,16 @@ class Reader {
     this.#at += size;
     return at;
   }
+}
+
+/** @param {Uint8Array} bytes @returns {string | null} null when it is no ASCII */
+function asciiOf(bytes) {
+  let text = "";
+  for (const code of bytes) {
+    if (code >= 0x80) return null;
+    text += String.fromCharCode(code);
+  }
+  return text;
 }
 
 /** Whether JSON would write a field with this value. @param {unknown} value */

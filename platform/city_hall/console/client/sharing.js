@@ -4,6 +4,7 @@
  */
 
 import { Engine } from "./engine.js";
+import { hold, whenFree } from "./locks.js";
 import { Silence } from "./silence.js";
 
 /** @import { Address } from "./addresses.js" */
@@ -74,6 +75,7 @@ class Way {
       this.#say({ kind: "open", url: socketUrl.href, token, encoding });
       this.#silence.watch(START_MS, () => this.#goAlone());
       this.#followPage();
+      hold(this.#ended.signal).then((lock) => lock && this.#say({ kind: "holds", lock }));
     } catch {
       this.#goAlone();
     }
@@ -93,6 +95,7 @@ class Way {
     if (heard.kind === "news") this.#tell(heard.news);
     else if (heard.kind === "ping") this.#say({ kind: "here" });
     else if (heard.kind === "stranger") this.#tell({ news: "stranger" });
+    else if (heard.kind === "ready") whenFree(heard.lock, () => this.#goAlone());
   }
 
   /** The worker may be gone, or this tab has slept; a living one answers at once. */

@@ -3,13 +3,23 @@
 import { Address } from "./addresses.js";
 import { realClock } from "./clock.js";
 import { Hall } from "./hall.js";
+import { hold, whenFree } from "./locks.js";
 
-const hall = new Hall((url, encoding) => {
-  const address = new Address(url, "", encoding);
-  return { openSocket: address.openSocket.bind(address), clock: realClock, random: Math.random };
-}, realClock);
+/** @import { Encoding } from "./addresses.js" */
 
-addEventListener("connect", (event) => {
+const opening = hold().then((own) => new Hall(worldOf, realClock, { own, whenFree }));
+
+addEventListener("connect", async (event) => {
   const [port] = /** @type {MessageEvent} */ (event).ports;
+  const hall = await opening;
   if (port) hall.receive(port);
 });
+
+/**
+ * @param {string} url
+ * @param {Encoding} encoding
+ */
+function worldOf(url, encoding) {
+  const address = new Address(url, "", encoding);
+  return { openSocket: address.openSocket.bind(address), clock: realClock, random: Math.random };
+}
