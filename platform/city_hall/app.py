@@ -91,7 +91,7 @@ def _bind(app: FastAPI, city: City, settings: Settings) -> Later:
     listening, limits = city.listening(), city.limits()
 
     def load_mcp() -> Surface:
-        from city_hall.surfaces.mcp import McpSurface, Reach
+        from city_hall.surfaces.mcp.surface import McpSurface, Reach
 
         reach = Reach(
             channels=city.channels(), listening=listening, limits=limits, store=city.valkey(),

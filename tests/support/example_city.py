@@ -19,7 +19,7 @@ from city_hall.surfaces.docs import bind_docs
 from city_hall.surfaces.health import bind_health, bind_upgrade_notice
 from city_hall.surfaces.http import bind_operations
 from city_hall.surfaces.later import bind_mcp
-from city_hall.surfaces.mcp import McpSurface
+from city_hall.surfaces.mcp.surface import McpSurface
 from city_hall.surfaces.metrics import bind_metrics
 from city_hall.surfaces.openapi import bind_openapi
 from city_hall.surfaces.problems import bind_problems

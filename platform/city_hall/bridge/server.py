@@ -11,7 +11,7 @@ from mcp.shared.exceptions import MCPError
 
 from city_hall.bridge.following import Following
 from city_hall.bridge.upstream import Upstream
-from city_hall.surfaces.mcp.listening import acknowledge, listen_meta, tell_changed
+from city_hall.surfaces.mcp.updates import acknowledge, listen_meta, tell_changed
 
 _OWN_META = "io.modelcontextprotocol/"
 """What each exchange says of itself; the rest of a ``_meta`` is passed on."""

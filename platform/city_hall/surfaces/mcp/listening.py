@@ -10,13 +10,13 @@ from typing import Any
 
 import mcp_types
 from mcp.server import ServerRequestContext
-from mcp.server.subscriptions import SUBSCRIPTION_ID_META_KEY
 from mcp.shared.exceptions import MCPError
 from starlette.requests import Request
 
 from city_hall.surfaces.mcp.channels import Address
 from city_hall.surfaces.mcp.credit import spend
 from city_hall.surfaces.mcp.refusals import protocol_error
+from city_hall.surfaces.mcp.updates import acknowledge, listen_meta, tell_changed
 from foundations.errors import CityError, Overloaded, Unauthenticated
 from foundations.invocation import Limits
 from smart_city.post_office.gateway.listening import Listening
@@ -73,28 +73,3 @@ def by_channel(listening: Listening, caller: Identity, uris: Sequence[str]) -> M
         listening.check(caller, channel)
         found.setdefault(channel, []).append(uri)
     return found
-
-
-def listen_meta(context: ServerRequestContext[Any, Any]) -> dict[str, Any]:
-    """What every frame of a stream carries: the request it belongs to."""
-    return {SUBSCRIPTION_ID_META_KEY: context.request_id}
-
-
-async def acknowledge(context: ServerRequestContext[Any, Any], uris: Sequence[str]) -> None:
-    """A stream's first frame: what is told of from now on."""
-    params = mcp_types.SubscriptionsAcknowledgedNotificationParams(
-        notifications=mcp_types.SubscriptionFilter(resource_subscriptions=list(uris) or None),
-        _meta=listen_meta(context),
-    )
-    await context.session.send_notification(
-        mcp_types.SubscriptionsAcknowledgedNotification(params=params), context.request_id
-    )
-
-
-async def tell_changed(context: ServerRequestContext[Any, Any], uris: Sequence[str]) -> None:
-    """One frame for each resource that has changed."""
-    for uri in uris:
-        params = mcp_types.ResourceUpdatedNotificationParams(uri=uri, _meta=listen_meta(context))
-        await context.session.send_notification(
-            mcp_types.ResourceUpdatedNotification(params=params), context.request_id
-        )
