@@ -72,9 +72,9 @@ function connectionTable(place, renew) {
     empty: nothing("Nobody is here.", h("p", {}, "Whoever opens a connection stands here at once.")),
     columns: [
       { title: "User", node: who },
-      { title: "Where", node: where },
-      { title: "Since", kind: "time", text: ({ connected_at }) => ago(connected_at) },
-      { title: "Last heartbeat", kind: "time", text: ({ last_heartbeat }) => ago(last_heartbeat) },
+      { title: "Where", kind: "line", node: where },
+      { title: "Since", kind: "line", text: ({ connected_at }) => ago(connected_at) },
+      { title: "Last heartbeat", kind: "line", text: ({ last_heartbeat }) => ago(last_heartbeat) },
       { title: "Channels", text: channelsInWords },
       {
         title: "Unsent", kind: "number", text: ({ unsent_bytes }) => size(unsent_bytes),

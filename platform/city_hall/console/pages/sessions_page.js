@@ -77,8 +77,8 @@ function sessionTable(place, renew) {
     columns: [
       { title: "User", node: who },
       { title: "Made for", text: ({ session_type }) => session_type },
-      { title: "Created", kind: "time", text: ({ created_at }) => ago(created_at) },
-      { title: "Ends", kind: "time", text: ({ expires_at }) => ago(expires_at) },
+      { title: "Created", kind: "line", text: ({ created_at }) => ago(created_at) },
+      { title: "Ends", kind: "line", text: ({ expires_at }) => ago(expires_at) },
       { title: "May", text: ({ channels }) => grantsInWords(channels) },
       { title: "Revoke", kind: "actions", node: (now) => revokeButton(place, now, renew) },
     ],

@@ -65,9 +65,9 @@ function tokenTable(place, renew) {
         node: (now) => h("span", { class: "twofold" }, h("span", {}, now().realm), h("code", {}, now().token_id)),
       },
       { title: "May", node: (now) => scopesOf(now().scopes) },
-      { title: "Created", kind: "time", text: ({ created_at }) => since(Date.parse(created_at), place.clock.now()) },
+      { title: "Created", kind: "line", text: ({ created_at }) => since(Date.parse(created_at), place.clock.now()) },
       {
-        title: "Ends", kind: "time",
+        title: "Ends", kind: "line",
         text: ({ expires_at }) => (expires_at ? since(Date.parse(expires_at), place.clock.now()) : "when revoked"),
       },
       { title: "Revoke", kind: "actions", node: (now) => revokeButton(place, now, renew) },

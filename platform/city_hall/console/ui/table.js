@@ -8,7 +8,7 @@ import { h } from "./elements.js";
 /**
  * @template Row
  * @typedef {{
- *   title: string, kind?: "text" | "number" | "time" | "code" | "actions",
+ *   title: string, kind?: "text" | "number" | "line" | "code" | "actions",
  *   text?: (row: Row) => string, tone?: (row: Row) => string,
  *   node?: (now: () => Row) => HTMLElement, renew?: (element: HTMLElement, row: Row) => void,
  * }} Column  `text` and `tone` are told anew at every renewal; `node` is made once a row and renewed, and asks
