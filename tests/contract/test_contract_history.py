@@ -166,6 +166,15 @@ class TestRights:
         problem(await read(town, "pillar:nothing"), 404, "unknown_channel")
 
 
+async def test_pages_lead_back_in_time(platform: Platform) -> None:
+    city = await platform.start()
+    said = await say(city, "guide", *range(10))
+    answer = await page(city, "guide", before=said[6]["offset"], limit=3)
+    assert numbers(answer) == [3, 4, 5]
+    problem(await read(city, "guide", before=0), 422, "invalid_argument")
+    problem(await read(city, "guide", before=5, since="0"), 409, "conflict")
+
+
 async def test_a_trimmed_position_says_so(platform: Platform) -> None:
     city = await platform.start(history_count=10)
     said = await say(city, "guide", *range(60))
