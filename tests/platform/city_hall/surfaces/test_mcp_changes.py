@@ -160,6 +160,26 @@ async def test_a_stream_ends_in_peace_when_its_instance_drains(platform: Platfor
             assert (told["code"], told["retryable"]) == ("overloaded", True)
 
 
+@both_eras
+async def test_a_stream_outlives_a_store_that_was_away(platform: Platform, era: str) -> None:
+    city = await platform.start()
+    async with listening(city, era, GUIDE) as heard, opened(city, era=era) as client:
+        platform.server.hang()
+        try:
+            told = await refusal(client, era, CONTENT)
+        finally:
+            platform.server.resume()
+        assert (told["code"], told["retryable"]) == ("unavailable", True)
+
+        async def is_told() -> bool:
+            message = {"channel": "guide", "message": {"message": "news"}}
+            await city.call("post_office.publish_to_agent_channel", message)
+            return bool(heard.told)
+
+        assert await eventually(is_told, "changes are told again", seconds=20)
+        assert not heard.ended
+
+
 @pytest.mark.parametrize("end", ["revoked", "expired"])
 async def test_a_stream_ends_with_what_let_it_in(city: Instance, end: str) -> None:
     token = await city.session("alice", ttl_seconds=3600 if end == "revoked" else 1)
