@@ -150,7 +150,7 @@ async def test_answers_are_json_without_what_json_does_not_know(town: Instance) 
 )  # fmt: skip
 async def test_one_click_signs_in_from_this_machine_only(town: Instance, headers: dict[str, str], status: int) -> None:
     """Of the issue: only when bound to loopback, with Host and Origin checked. The console's script names the path."""
-    script = (await town.http.get("/console/client/session.js")).text
+    script = (await town.http.get("/console/model/session.js")).text
     (path,) = set(re.findall(r'"(/console/[a-z/]+)"', script))
     given = {name: town.url if value == "OWN" else value for name, value in headers.items()}
     response = await town.http.post(path, json={"user_id": unique("alice")}, headers=given)

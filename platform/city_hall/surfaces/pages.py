@@ -23,6 +23,7 @@ WRITTEN = Path(__file__).parents[3] / "docs"
 """Where they are written."""
 _TITLES: Mapping[str, str] = {
     "/docs": "API", "/docs/problems": "Problems", "/docs/operations": "Running it",
+    "/docs/javascript": "JavaScript",
     "/openapi.json": "openapi.json", "/asyncapi.json": "asyncapi.json",
 }  # fmt: skip
 _STYLE = """
