@@ -95,6 +95,19 @@ test("a position beyond the log's end is told as lost, and joins where the log s
   assert.deepEqual(dreamer.told, [["joined", { position: at(40), recovered: false, missed: 0, reason: "future" }]]);
 });
 
+test("a position that came after the log was asked for may lie beyond what the platform saw then", () => {
+  const { feed } = live();
+  feed.listen(listener(), at(38));
+  feed.askAs("2");
+  const later = listener();
+  feed.listen(later, at(45));
+  feed.joined({ ...at(38), recovered: true, missed: 2 });
+  assert.deepEqual([later.told, feed.needsAsking], [[], true]);
+  feed.askAs("3");
+  feed.joined({ ...at(38), recovered: true, missed: 8 });
+  assert.deepEqual(later.told, [["joined", { position: at(45), recovered: true, missed: 1 }]]);
+});
+
 test("what is missing is asked for once, and only then told to be lost", () => {
   const { feed, first } = live();
   assert.deepEqual(feed.take(at(43)), []);

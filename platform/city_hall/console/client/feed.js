@@ -12,9 +12,10 @@
  *   | { news: "reset", channel: string, position: Position, reason: string }
  * )} FeedNews
  * @typedef {{ tell: (news: any) => void }} Listener
- * @typedef {{ position: Position | null, isLive: boolean, mended: number, lost: string }} Place
- *   `mended`: the offset after which something was missing and has been asked for; `lost`: why its position is
- *   of no use any more
+ * @typedef {{
+ *   position: Position | null, isLive: boolean, isAskedFor: boolean, mended: number, lost: string,
+ * }} Place  `isAskedFor`: it was there when the log was last asked for; `mended`: the offset after which something
+ *   was missing and has been asked for; `lost`: why its position is of no use any more
  */
 
 export class Feed {
@@ -45,7 +46,7 @@ export class Feed {
    * @param {Position | null} since
    */
   listen(listener, since) {
-    const place = { position: since, isLive: false, mended: -1, lost: "" };
+    const place = { position: since, isLive: false, isAskedFor: false, mended: -1, lost: "" };
     this.#places.set(listener, place);
     if (this.head && this.#isCaughtUp && (!since || isSame(since, this.head))) {
       this.#join(listener, place, this.head, since ? { recovered: true, missed: 0 } : {});
@@ -87,6 +88,7 @@ export class Feed {
     const positions = [...this.#places.values()].flatMap(({ position }) => position ?? []);
     this.#askedAt = positions.reduce((/** @type {Position | null} */ lowest, position) =>
       lowest && lowest.offset <= position.offset ? lowest : position, null);
+    for (const place of this.#places.values()) place.isAskedFor = true;
     this.asked = id;
     return this.#askedAt;
   }
@@ -178,7 +180,9 @@ export class Feed {
   #recover(listener, place, offset) {
     const here = place.position;
     if (!here || here.offset < offset) return;
-    if (here.offset > this.#target) Object.assign(place, { position: null, lost: "future" });
+    const isBeyond = here.offset > this.#target;
+    if (isBeyond && !place.isAskedFor) return; // the log may have grown since the platform looked
+    if (isBeyond) Object.assign(place, { position: null, lost: "future" });
     else this.#join(listener, place, here, { recovered: true, missed: this.#target - here.offset });
   }
 
