@@ -63,6 +63,7 @@ class ReaderOfALog(RuleBasedStateMachine):
         super().__init__()
         self.log: list[tuple[Position, int]] = []
         self.chain = [("e0", 0)]
+        self.lives = 0
         self.first_kept = 1
         self.written = 0
         self.cursor = Cursor()
@@ -80,10 +81,12 @@ class ReaderOfALog(RuleBasedStateMachine):
 
     @rule(lost=st.integers(0, 3))
     def store_restarts(self, lost: int) -> None:
-        """A new epoch, at the offset after what survived."""
+        """A new epoch, at the offset after what survived; epochs that began in what was lost are lost with it."""
         survived = len(self.log) - min(lost, len(self.log))
         self.log = self.log[:survived]
-        self.chain.append((f"e{len(self.chain)}", self.newest.offset))
+        self.chain = [(epoch, first) for epoch, first in self.chain if first <= self.newest.offset]
+        self.lives += 1
+        self.chain.append((f"e{self.lives}", self.newest.offset))
         self.sent = None
 
     @rule(count=st.integers(1, 3))
@@ -143,7 +146,7 @@ class ReaderOfALog(RuleBasedStateMachine):
             return False
         ends = [*[first for _, first in self.chain[1:]], self.newest.offset]
         spans = {epoch: (first, end) for (epoch, first), end in zip(self.chain, ends, strict=True)}
-        first, end = spans[since.epoch]
+        first, end = spans.get(since.epoch, (1, 0))
         return first <= since.offset <= end
 
 
