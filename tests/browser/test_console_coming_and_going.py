@@ -67,3 +67,17 @@ async def test_where_sign_in_is_not_offered_the_page_says_why(browser: Browser) 
         async with looking(browser, gateway.url) as page:
             await expect(page.get_by_text("does not hand out sessions")).to_be_visible()
             await expect(page.get_by_role("button")).to_have_count(0)
+
+
+async def test_who_comes_while_nobody_answers_is_let_in_once_somebody_does(
+    browser: Browser, gateway: ScriptedGateway
+) -> None:
+    async with looking(browser, gateway.url, forgiven="ERR_") as page:
+        await expect(page.get_by_role("button", name="Sign in")).to_be_visible()
+        await page.route("**/console/session", lambda route: route.abort())
+        await page.reload()
+        await expect(page.get_by_role("heading", name="Nobody is at the door.")).to_be_visible()
+        await page.get_by_role("button", name="Try again").click()
+        await expect(page.get_by_role("heading", name="Nobody is at the door.")).to_be_visible()
+        await page.unroute("**/console/session")
+        await expect(page.get_by_role("button", name="Sign in")).to_be_visible()

@@ -6,6 +6,7 @@
 import { call, realClock } from "../client/index.js";
 import { Access } from "../model/access.js";
 import * as session from "../model/session.js";
+import { sentenceOf } from "../model/words.js";
 import { show } from "./elements.js";
 import { Shell } from "./shell.js";
 import { noAnswerPage, signInPage } from "./sign_in.js";
@@ -14,6 +15,7 @@ import { visit } from "./visit.js";
 /** @import { Desk } from "../model/session.js" */
 /** @import { ChatPage } from "./chat_page.js" */
 
+const KNOCK_MS = 3000;
 const access = new Access({
   storage: sessionStorage,
   ask: (token, name, args, options) => call(location.origin, token, name, args, options),
@@ -27,16 +29,29 @@ let chat = null;
 let desk = null;
 /** Why one is not signed in (any more). */
 let reason = "";
+let knocking = 0;
 
 /** Looks what this platform offers, and goes on from there. */
 async function arrive() {
+  clearTimeout(knocking);
   try {
     desk = await session.look();
     if (desk.has_session && !reason) enter(desk, "");
     showPage();
   } catch (error) {
-    show(noAnswerPage(error instanceof Error ? error.message : String(error), arrive));
+    waitAtTheDoor(sentenceOf(error));
   }
+}
+
+/**
+ * Looks again in a while, or when somebody is impatient; the page stays as it is meanwhile.
+ *
+ * @param {string} sentence
+ */
+function waitAtTheDoor(sentence) {
+  clearTimeout(knocking);
+  knocking = setTimeout(arrive, KNOCK_MS);
+  if (!document.querySelector(".lonely")) show(noAnswerPage(sentence, arrive));
 }
 
 /**
