@@ -65,11 +65,9 @@ async def newest_first(city: Operations, channel: str) -> AsyncIterator[Mapping[
         page = (await city.call("post_office.get_channel_history", arguments))["publications"]
         for publication in reversed(page):
             yield publication
-        first = page[0]["offset"] if page else 1
-        if first <= 1:
+        if not page:
             return
-        start = max(0, first - 1 - PAGE)
-        arguments = {"channel": channel, "since": str(start), "limit": first - 1 - start}
+        arguments = {"channel": channel, "limit": PAGE, "before": page[0]["offset"]}
 
 
 def _line(publication: Mapping[str, Any]) -> str:

@@ -22,7 +22,5 @@ def publications_of(page: Page) -> list[dict[str, Any]]:
 
 def end_of(page: Page) -> Position:
     """The position after a page: where the next one begins."""
-    if page.entries:
-        last = page.since + len(page.entries)
-        return Position(last, page.epoch_of(last))
-    return page.newest
+    last = page.since + len(page.entries)
+    return Position(last, page.epoch_of(last))

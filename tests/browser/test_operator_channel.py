@@ -42,6 +42,20 @@ async def test_the_log_leads_back_to_its_beginning(browser: Browser, town: Insta
         assert texts == [f"number {n}" for n in reversed(range(120))]
 
 
+async def test_large_ones_lead_back_to_the_beginning_though_few_fit_on_a_page(browser: Browser, town: Instance) -> None:
+    channel, large = "guide", "x" * 900_000
+    for n in range(4):
+        await publish(town, channel, {"message": f"number {n}", "rest": large})
+    async with operating(browser, town.url, f"channels/{channel}") as page:
+        await expect(said(page).first).to_contain_text("number 3")
+        older = page.get_by_role("button", name="Older")
+        for shown in range(1, 4):
+            await expect(said(page)).to_have_count(shown)
+            await older.click()
+        await expect(page.get_by_text("The log begins here.")).to_be_visible()
+        assert [text[:8] for text in await said(page).all_inner_texts()] == [f"number {n}" for n in (3, 2, 1, 0)]
+
+
 async def test_what_is_published_now_comes_on_top_and_pausing_holds_it_back(browser: Browser, town: Instance) -> None:
     channel = "pillar:insights"
     async with operating(browser, town.url, f"channels/{channel}") as page:

@@ -46,7 +46,7 @@ class TestPages:
             by_route = await page(town, channel, **arguments)
             by_operation = await town.done("post_office.get_channel_history", {"channel": channel, **arguments})
             assert by_route == by_operation
-        has_only(by_route, {"publications", "offset", "epoch", "recovered"}, {"channel", "reason"})
+        has_only(by_route, {"publications", "offset", "epoch", "oldest", "recovered"}, {"channel", "reason"})
 
     async def test_pages_follow_one_another_without_a_gap(self, town: Instance, channel: str) -> None:
         said = await say(town, channel, *range(23))

@@ -11,6 +11,7 @@ import asyncio
 import copy
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Literal
 
 from foundations.supervision import Tasks
 from foundations.valkey import Valkey
@@ -100,19 +101,41 @@ class ChannelLog:
             Unavailable: Valkey does not answer.
         """
         offset, epoch = ("", "") if since is None else since
+        is_creating = create and not channel.startswith("connection:")
+        page = await self._page(channel, "create" if is_creating else "", offset, epoch, limit, max_bytes)
+        if since is None:
+            return page
+        is_good = not page.reason
+        return page._replace(recovered=is_good, since=since.offset if is_good else page.since)
+
+    async def read_back(
+        self, channel: str, before: int | None, *, limit: int = 512, max_bytes: int = PAGE_BYTES
+    ) -> Page:
+        """Reads what came right before an offset, or the newest: fewer where the log begins, oldest first.
+
+        Up to ``limit`` entries of ``max_bytes`` together are read, but always one. What does not fit is missing
+        at the old end, so that going on before the first one leaves nothing out.
+
+        Raises:
+            Unavailable: Valkey does not answer.
+        """
+        page = await self._page(channel, "back", before or "", "", limit, max_bytes)
+        end = page.newest.offset if before is None else min(before - 1, page.newest.offset)
+        return page._replace(since=end - len(page.entries), entries=page.entries[::-1])
+
+    async def _page(
+        self, channel: str, how: Literal["", "create", "back"], offset: int | str, epoch: str, limit: int, size: int
+    ) -> Page:
+        """What the script answers, as if no position had been given."""
         keys = [self._key(channel, part) for part in ("meta", "entries", "streams")]
         idle = round(self._limits.of(channel).idle * 1000)
-        is_creating = create and not channel.startswith("connection:")
-        how = ["create" if is_creating else "", idle, offset, epoch, limit, max_bytes]
-        answer = await self._patience.until_answered(lambda: self._valkey.run(self._read, keys, [new_epoch(), *how]))
+        rest = [how, idle, offset, epoch, limit, size]
+        answer = await self._patience.until_answered(lambda: self._valkey.run(self._read, keys, [new_epoch(), *rest]))
         chain_text, last, first_kept, reason, entries, streams = answer
         chain = _chain(chain_text.decode())
-        is_good = since is not None and not reason
         return Page(
-            chain=chain, newest=Position(last, epoch_of(chain, last)), first_kept=first_kept,
-            since=since.offset if since is not None and is_good else last,
-            recovered=None if since is None else is_good, reason=reason.decode(),
-            entries=tuple(entries), streams=tuple(streams),
+            chain=chain, newest=Position(last, epoch_of(chain, last)), first_kept=first_kept, since=last,
+            recovered=None, reason=reason.decode(), entries=tuple(entries), streams=tuple(streams),
         )  # fmt: skip
 
     async def newest(self, channels: Sequence[str]) -> dict[str, Position]:

@@ -12,7 +12,7 @@ from foundations.rates import Rate
 from smart_city.post_office.channels import Channels
 from smart_city.post_office.fleet import Fleet
 from smart_city.post_office.inbox import Inbox
-from smart_city.post_office.log import ChannelLog, Page
+from smart_city.post_office.log import ChannelLog
 from smart_city.post_office.operations.publishing import RealmArgument
 from smart_city.post_office.publications import end_of, publications_of
 from smart_city.vocabulary import ChannelName, Identity, JsonObject, Position, PositionText
@@ -33,6 +33,7 @@ class History(Result):
     publications: list[JsonObject]
     offset: int
     epoch: str
+    oldest: int = Field(description="the offset of the oldest that is kept: going back ends there")
     recovered: bool | None = Field(default=None, description="given with since: whether nothing after it is missing")
     reason: str | None = Field(default=None, description="why not: trimmed, unknown_epoch, diverged, future")
 
@@ -141,7 +142,9 @@ class Observing:
         """Reads a page of a channel's log.
 
         Without `since` the newest `limit` publications, or the ones right before `before`; with it those that
-        follow. A position that is not good any more gives `recovered: false`, a reason, and the newest position.
+        follow. Fewer come where the log ends, or where they are more than a MiB together: going on after the
+        last one, or back before the first, misses nothing. A position that is not good any more gives
+        `recovered: false`, a reason, and the newest position.
         Errors: `unknown_channel`, `forbidden`, `conflict` (`since` and `before` together).
         """
         self._channels.check(caller, "history", channel)
@@ -151,23 +154,13 @@ class Observing:
         if since is not None:
             page = await self._log.read(channel, Position.parse(since), limit=limit)
         else:
-            page = await self._back(channel, before, limit)
+            page = await self._log.read_back(channel, before, limit=limit)
         end = end_of(page)
         return History(
             channel=channel, publications=publications_of(page), offset=end.offset, epoch=end.epoch,
-            recovered=page.recovered if since is not None else None, reason=page.reason or None if since else None,
+            oldest=page.first_kept, recovered=page.recovered if since is not None else None,
+            reason=page.reason or None if since else None,
         )  # fmt: skip
-
-    async def _back(self, channel: str, before: int | None, limit: int) -> Page:
-        """The publications right before an offset, or the newest; fewer where the log begins."""
-        newest = (await self._log.read(channel, None)).newest
-        end = newest.offset if before is None else min(before - 1, newest.offset)
-        start = max(0, end - limit)
-        page = await self._log.read(channel, Position(start), limit=max(1, end - start))
-        if page.reason == "trimmed":
-            start = page.first_kept - 1
-            page = await self._log.read(channel, Position(start), limit=max(1, end - start))
-        return page if start < end else page._replace(entries=())
 
     @operation(scope="post_office.observe", read_only=True, example={})
     async def list_channels(self, caller: Identity) -> ChannelsListed:

@@ -110,6 +110,25 @@ class TestReading:
         assert list((await log.read("guide", Position(3), max_bytes=250)).entries) == data[3:4]
         assert list((await log.read("guide", Position(0), max_bytes=5400)).entries) == data
 
+    async def test_a_page_back_in_time_is_short_at_its_old_end(self, log: ALog) -> None:
+        sizes = (100, 100, 100, 5000, 100)
+        data = await log.write("guide", *(an_entry(size=size) for size in sizes))
+        page = await log.read_back("guide", None, max_bytes=250)
+        assert (page.since, list(page.entries)) == (4, data[4:])
+        page = await log.read_back("guide", 5, max_bytes=250)
+        assert (page.since, list(page.entries)) == (3, data[3:4])
+        page = await log.read_back("guide", 4, max_bytes=250)
+        assert (page.since, list(page.entries)) == (1, data[1:3])
+        page = await log.read_back("guide", 1)
+        assert (page.since, page.entries) == (0, ())
+
+    async def test_a_page_back_in_time_holds_as_many_as_asked_for(self, log: ALog) -> None:
+        data = await log.write("guide", *(an_entry() for _ in range(5)))
+        page = await log.read_back("guide", 4, limit=2)
+        assert (page.since, list(page.entries)) == (1, data[1:3])
+        assert list((await log.read_back("guide", 900)).entries) == data
+        assert (await log.read_back("nowhere", None)).entries == ()
+
     async def test_open_answers_come_with_the_page(self, log: ALog, valkey: Valkey) -> None:
         await log.write("guide", an_entry())
         await valkey.command("HSET", valkey.key("log:{guide}:streams"), "m1", b'{"part":3}')

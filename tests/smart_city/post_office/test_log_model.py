@@ -312,6 +312,20 @@ class LogMachine(RuleBasedStateMachine):
         assert page.reason == log.judge(Position(offset))
         assert page.entries == (() if page.reason else tuple(log.data(offset)))
 
+    @rule(
+        channel=st.sampled_from(CHANNELS), before=st.none() | st.integers(1, 40),
+        limit=st.sampled_from((1, 3, 512)), size=st.sampled_from((1, 300, 10**6)),
+    )  # fmt: skip
+    def go_back(self, channel: str, before: int | None, limit: int, size: int) -> None:
+        page = self.wait(self.log.read_back(channel, before, limit=limit, max_bytes=size))
+        log = self.expect_page(channel, page)
+        end = log.last if before is None else min(before - 1, log.last)
+        assert page.since + len(page.entries) == end
+        assert list(page.entries) == log.data(page.since)[: len(page.entries)]
+        older = log.data(log.first - 1)[: max(0, page.since - log.first + 1)]
+        is_full = len(page.entries) == limit or len(b"".join((*older[-1:], *page.entries))) > size
+        assert not older or (page.entries and is_full), "what is left out is left out at the old end, for want of room"
+
     def expect_recovery(self, channel: str, handed: Handed, page: Page, bounds: tuple[int, int]) -> None:
         log, (position, seen) = self.expect_page(channel, page), handed
         survives = seen == tuple(log.past[: position.offset])

@@ -56,6 +56,13 @@ function figures(place, channel) {
   });
 }
 
+/** @typedef {{ publications: HistoryEntry[], offset: number, epoch: string, oldest: number }} History */
+
+/** @param {History} history */
+function pageOf({ publications, oldest }) {
+  return { publications: publications.map(entryOfHistory), oldest };
+}
+
 /**
  * @param {Place} place
  * @param {string} channel
@@ -67,12 +74,12 @@ function log(place, channel) {
       h("p", { class: "hint" }, "To read the log, a token needs the scope ", h("code", {}, HISTORY), "."),
     ];
   }
-  /** @param {number} [before] @returns {Promise<{ publications: HistoryEntry[], offset: number, epoch: string }>} */
+  /** @param {number} [before] @returns {Promise<History>} */
   const read = (before) => place.access.call("post_office.get_channel_history",
     { channel, limit: A_PAGE, ...(before ? { before } : {}) }, { signal: place.signal });
   const publications = new Publications(async (offset) => {
     try {
-      return (await read(offset)).publications.map(entryOfHistory);
+      return pageOf(await read(offset));
     } catch (error) {
       place.toast(sentenceOf(error), "bad");
       throw error;
@@ -80,9 +87,9 @@ function log(place, channel) {
   });
   const watch = new Watch(() => read(), { every: 0, clock: place.clock });
   const tail = new Tail(place, publications);
-  const body = live(place, watch, publications.element, ({ publications: newest, offset, epoch }) => {
-    publications.begin(newest.map(entryOfHistory));
-    tail.follow(channel, { offset, epoch });
+  const body = live(place, watch, publications.element, (newest) => {
+    publications.begin(pageOf(newest));
+    tail.follow(channel, { offset: newest.offset, epoch: newest.epoch });
   });
   return [h("div", { class: "section-head" }, h("h2", {}, "Log"), tail.element), body];
 }

@@ -10,6 +10,11 @@ import { nothing } from "./place.js";
 
 /** @import { LogEntry } from "../model/log_entry.js" */
 
+/**
+ * @typedef {{ publications: LogEntry[], oldest: number }} Page  oldest first, and the offset of the oldest that is kept.
+ *   A page of large ones holds fewer than were asked for, and says nothing of where the log begins.
+ */
+
 export const A_PAGE = 50;
 const MOST_ROWS = 2000;
 const MOST_SHOWN = 160;
@@ -27,7 +32,7 @@ export class Publications {
   element;
 
   /**
-   * @param {(offset: number) => Promise<LogEntry[]>} readBefore a page that ends before the offset, oldest first
+   * @param {(offset: number) => Promise<Page>} readBefore a page that ends before the offset
    */
   constructor(readBefore) {
     this.#readBefore = readBefore;
@@ -35,11 +40,11 @@ export class Publications {
       h("div", { class: "more" }, this.#older, this.#end));
   }
 
-  /** The page of the newest. @param {LogEntry[]} publications oldest first */
-  begin(publications) {
+  /** The page of the newest. @param {Page} page */
+  begin(page) {
     this.#list.replaceChildren();
     this.#isEmpty = true;
-    this.#append(publications);
+    this.#append(page);
   }
 
   /** One more was published; those of one moment are drawn together. @param {LogEntry} entry */
@@ -77,11 +82,11 @@ export class Publications {
     }
   }
 
-  /** @param {LogEntry[]} publications older than all that stand here, oldest first */
-  #append(publications) {
+  /** @param {Page} page older than all that stand here */
+  #append({ publications, oldest }) {
     this.#list.append(...publications.toReversed().map(rowOf));
     this.#isEmpty &&= publications.length === 0;
-    const isWhole = publications.length < A_PAGE || publications[0]?.offset === 1;
+    const isWhole = (publications[0]?.offset ?? 0) <= oldest;
     this.#empty.hidden = !this.#isEmpty;
     this.#older.hidden = isWhole || this.#list.children.length >= MOST_ROWS;
     this.#end.hidden = !isWhole || this.#isEmpty;

@@ -1,12 +1,15 @@
--- Reads one log: its chain and newest offset, whether a position is still good there, and what came after it.
+-- Reads one log: its chain and newest offset, whether a position is still good there, and what came after it;
+-- or going back, what came right before an offset.
 --
 -- KEYS  meta, entries, streams
--- ARGV  a candidate epoch, "create" to begin a log that is not there, ms after which an idle log is forgotten,
---       the position's offset (empty: none) and epoch, how many entries and how many bytes at most
--- Answers [chain, newest offset, first kept, reason ('' when the position is good), entries, open streams].
+-- ARGV  a candidate epoch, "create" to begin a log that is not there or "back" to read back in time, ms after which
+--       an idle log is forgotten, the position's offset (empty: none; going back exclusive, empty: the newest too)
+--       and epoch, how many entries and how many bytes at most
+-- Answers [chain, newest offset, first kept, reason ('' when the position is good), entries, open streams]; the
+-- entries are in the order in which they were read, so going back the newest is the first.
 
 local meta, entries, streams = KEYS[1], KEYS[2], KEYS[3]
-local candidate, is_creating, idle = ARGV[1], ARGV[2] == 'create', tonumber(ARGV[3])
+local candidate, is_creating, is_back, idle = ARGV[1], ARGV[2] == 'create', ARGV[2] == 'back', tonumber(ARGV[3])
 local since, epoch = tonumber(ARGV[4]), ARGV[5]
 local most, most_bytes = tonumber(ARGV[6]), tonumber(ARGV[7])
 
@@ -55,25 +58,41 @@ local function judged(log, first)
   return ''
 end
 
+local function chunk_after(offset, count)
+  return redis.call('XRANGE', entries, string.format('%d', offset + 1), '+', 'COUNT', count)
+end
+
+local function chunk_before(offset, count)
+  return redis.call('XREVRANGE', entries, string.format('%d', offset - 1), '-', 'COUNT', count)
+end
+
 -- Asks for about as many as fit, so that a log of large entries is not copied to be thrown away; one always fits.
-local function entries_after(log, offset)
+-- What does not fit is left at the far end, so that whoever goes on from the last one read misses nothing.
+local function entries_from(log, chunk_from, offset, step)
   local found, size = {}, 0
-  while #found < most and offset < log.last do
+  while #found < most do
     local about = math.floor((most_bytes - size) / math.max(1, log.average))
     local count = math.max(1, math.min(most - #found, about))
-    local chunk = redis.call('XRANGE', entries, string.format('%d', offset + 1), '+', 'COUNT', count)
-    if #chunk == 0 then break end
+    local chunk = chunk_from(offset, count)
     for _, entry in ipairs(chunk) do
       local data = entry[2][2]
       if #found > 0 and size + #data > most_bytes then return found end
-      found[#found + 1], size, offset = data, size + #data, offset + 1
+      found[#found + 1], size, offset = data, size + #data, offset + step
     end
+    if #chunk < count then break end
   end
   return found
 end
 
+local function read(log, reason)
+  if log.is_missing then return {} end
+  if is_back then
+    return entries_from(log, chunk_before, math.min(since or math.huge, log.last + 1), -1)
+  end
+  return since and reason == '' and since < log.last and entries_from(log, chunk_after, since, 1) or {}
+end
+
 local log = opened()
 local first = first_kept(log)
-local reason = since and judged(log, first) or ''
-local after = since and reason == '' and entries_after(log, since) or {}
-return {log.chain, log.last, first, reason, after, redis.call('HVALS', streams)}
+local reason = since and not is_back and judged(log, first) or ''
+return {log.chain, log.last, first, reason, read(log, reason), redis.call('HVALS', streams)}

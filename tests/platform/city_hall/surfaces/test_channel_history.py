@@ -66,6 +66,14 @@ async def test_an_address_leads_back_in_time_too(town: Instance) -> None:
     problem(await get(town, before=4, since="0"), 409, "conflict")
 
 
+async def test_nobody_on_the_way_keeps_a_page(town: Instance) -> None:
+    assert (await get(town)).headers["cache-control"] == "no-store"
+
+
+async def test_a_page_says_where_the_log_begins(town: Instance) -> None:
+    assert (await get(town, before=4, limit=2)).json()["oldest"] == 1
+
+
 async def test_rights_are_those_of_the_operation(town: Instance) -> None:
     user = unique("alice")
     alice = await town.session(user, channels={"guide": ["subscribe"]})
