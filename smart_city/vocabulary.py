@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import Field, StringConstraints
+from pydantic import AwareDatetime, BeforeValidator, Field, StringConstraints
+from pydantic_core import PydanticCustomError
 
 from foundations.errors import Forbidden
 from foundations.operations import Caller
@@ -17,7 +18,17 @@ CHANNEL_PATTERN = r"^[a-z_]+(:[A-Za-z0-9._~@|-]{1,128})?$"
 USER_PATTERN = r"^[A-Za-z0-9._@|-][A-Za-z0-9._~@|-]{0,127}$"
 REALM_PATTERN = r"^[A-Za-z0-9._@|-]{1,64}$"
 POSITION_PATTERN = r"^[0-9]{1,16}(\.[A-Za-z0-9]{0,32})?$"
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
+
+def _written_out(moment: object) -> object:
+    """Refuses what is no ``date-time`` of JSON Schema: pydantic takes numbers too, as seconds since 1970."""
+    if isinstance(moment, str) and _MOMENT.fullmatch(moment):
+        return moment
+    raise PydanticCustomError("moment", "must be a time as in 2026-11-20T07:00:00Z (RFC 3339)")
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_written_out)]
 ChannelName = Annotated[str, StringConstraints(pattern=CHANNEL_PATTERN)]
 UserId = Annotated[str, StringConstraints(pattern=USER_PATTERN)]
 Realm = Annotated[str, StringConstraints(pattern=REALM_PATTERN)]

@@ -21,7 +21,7 @@ from smart_city.post_office.answers.frames import ChatResponse
 from smart_city.post_office.envelopes import AgentMessage, Publication
 from smart_city.post_office.gateway.admission import PATH, TOKEN_SUBPROTOCOL
 from smart_city.post_office.gateway.close_codes import CLOSE_CODES, is_final
-from smart_city.post_office.gateway.messages import CLIENT_FRAMES, SUBPROTOCOL, SUBPROTOCOL_MSGPACK
+from smart_city.post_office.gateway.messages import CLIENT_FRAMES, SUBPROTOCOL, SUBPROTOCOL_MSGPACK, Reply
 from smart_city.post_office.gateway.server_frames import (
     Ack,
     Close,
@@ -208,8 +208,15 @@ def _schemas() -> dict[str, Schema]:
         _tag(schemas[_name(frame)], kind)
     _place(schemas[_name(Publication)], schemas[_name(Place)], is_always_there=True)
     _place(schemas[_name(ChatResponse)], schemas[_name(Place)], is_always_there=False)
+    schemas[_name(Reply)]["anyOf"] = _SAYS_SOMETHING
     schemas[_name(Delivery)]["properties"]["message"] = {"$ref": f"#/components/schemas/{_name(AgentMessage)}"}
     return schemas
+
+
+_SAYS_SOMETHING: list[Schema] = [
+    {"required": ["payload"]}, {"required": ["stream"], "properties": {"stream": {"enum": ["start", "end"]}}},
+]  # fmt: skip
+"""A reply has a payload, but for the start and the end of a stream."""
 
 
 def _tag(schema: Schema, kind: str) -> None:

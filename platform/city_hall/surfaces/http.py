@@ -47,6 +47,8 @@ ADDRESSES: Mapping[str, str] = {
 }
 """Addresses of operations that only look, for what can only GET."""
 
+_PRIVATE = {"Cache-Control": "no-store"}
+"""What is answered is for its caller alone, also where only a cookie says who that is."""
 _Endpoint = Callable[[Request], Awaitable[Response]]
 
 
@@ -77,7 +79,7 @@ def success(result: Result) -> Response:
     """A result as the surface answers it: ``success`` and the result's fields."""
     body = result.model_dump_json(exclude_none=True)
     rest = body[1:] if body == "{}" else "," + body[1:]
-    return Response('{"success":true' + rest, media_type="application/json")
+    return Response('{"success":true' + rest, media_type="application/json", headers=_PRIVATE)
 
 
 class _Operations:

@@ -14,7 +14,7 @@ from smart_city.post_office.channels import Channels
 from smart_city.post_office.fleet import Fleet
 from smart_city.post_office.fleet.registry import Registry
 from smart_city.post_office.operations.publishing import ConnectionIdArgument
-from smart_city.vocabulary import ChannelName, Identity, UserId
+from smart_city.vocabulary import ChannelName, Identity
 
 DISCONNECTED = 1000
 STANDARD_CODES = (1000, 1001, 1008, 1012, 1013)
@@ -168,10 +168,10 @@ class Connections:
         self,
         caller: Identity,
         connection_id: ConnectionIdArgument | None = None,
-        user_id: UserId | None = None,
+        user_id: SubjectArgument | None = None,
         code: CloseCodeArgument = DISCONNECTED,
     ) -> Disconnected:
-        """Closes one connection, or all connections of a user, on whichever instance they are.
+        """Closes one connection, or all connections of a user or service, on whichever instance they are.
 
         Errors: `invalid_argument` (name one of the two), `not_found` (no such connection).
         """

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
 from foundations.errors import FieldError, InvalidArgument
 from foundations.operations import operation
@@ -20,7 +20,7 @@ from smart_city.traffic_cop.analytics.minutes import KEPT_SECONDS, MINUTE_SECOND
 from smart_city.traffic_cop.analytics.results import TrafficFigures
 from smart_city.traffic_cop.analytics.series import Series
 from smart_city.traffic_cop.results import rfc3339
-from smart_city.vocabulary import Identity
+from smart_city.vocabulary import Identity, Moment
 
 Shaped = TypeVar("Shaped")
 USUAL_SECONDS = 3600
@@ -31,7 +31,7 @@ _AT_ONCE = 30
 """Minutes that are read and added up in one turn of the event loop: a few milliseconds of work."""
 
 Since = Annotated[
-    AwareDatetime,
+    Moment,
     Field(description="from when on, as in 2026-11-20T07:00:00Z; a day back at most, an hour if left out"),
 ]
 Resolution = Annotated[

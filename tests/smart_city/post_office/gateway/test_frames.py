@@ -377,6 +377,14 @@ async def test_the_operator_disconnects_a_connection_and_a_user(city: Instance) 
     assert (await city.call("post_office.disconnect", {"connection_id": one.id})).json()["code"] == "not_found"
 
 
+async def test_the_operator_disconnects_a_service_by_the_name_it_is_listed_under(city: Instance) -> None:
+    realm = unique("clerk")
+    async with city.connected(await city.service(realm, "post_office.history")) as clerk:
+        (listed,) = (await city.done("post_office.list_connections", {"user_id": f"~{realm}"}))["connections"]
+        assert (await city.done("post_office.disconnect", {"user_id": listed["user_id"]}))["disconnected"] == 1
+        assert await clerk.close_code() == 1000
+
+
 async def test_a_services_socket_needs_a_scope_for_each_thing(city: Instance) -> None:
     async with city.connected(await city.service("content", "post_office.history")) as service:
         assert "offset" in (await service.subscribe("guide"))["guide"]

@@ -1,0 +1,32 @@
+"""Small things that are taken or handed out although their declarations say otherwise."""
+
+from __future__ import annotations
+
+import pytest
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # it has no stubs
+
+from tests.contract.shapes import problem
+from tests.contract.test_contract_documents import Frames, document
+from tests.support.platform import OPERATOR_TOKEN, Instance
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest.mark.parametrize("since", ["-1", "0", "1700000000", "1e3"])
+async def test_a_number_is_no_time(town: Instance, since: str) -> None:
+    """The schema says ``date-time``, which is RFC 3339."""
+    answer = await town.call("traffic_cop.get_traffic_analytics", {"since": since})
+    problem(answer, 422, "invalid_argument")
+
+
+async def test_the_schema_of_a_reply_says_that_it_needs_a_payload_or_a_stream(town: Instance) -> None:
+    frames = Frames(await document(town, "asyncapi"))
+    reply = {"type": "reply", "delivery_id": "guide/01a1f878-2b79-7000-9b65-4b2d23abc2af/1", "id": "1"}
+    async with town.connected(OPERATOR_TOKEN) as operator:
+        refusal = await operator.ask(**reply)
+    assert refusal["code"] == "invalid_message"
+    said = Draft202012Validator(frames.schema("Reply"))
+    assert not said.is_valid(reply)
+    assert not said.is_valid({**reply, "stream": "delta"})
+    assert said.is_valid({**reply, "payload": {}})
+    assert said.is_valid({**reply, "stream": "end"})
