@@ -44,3 +44,8 @@ def test_nesting_is_bounded() -> None:
 def test_brackets_side_by_side_or_in_strings_are_no_nesting() -> None:
     assert why_unreadable(b'{"a": [' + b"[],{}," * 500 + b"1]}") == ""
     assert why_unreadable(b'{"a": "' + b'[{\\"' * 500 + b'"}') == ""
+
+
+def test_a_string_without_an_end_is_read_once_and_not_from_each_of_its_quotes() -> None:
+    """The square of a megabyte would hold the event loop for hours."""
+    assert "deep" in why_unreadable(b'{"a":' + b"[" * (MOST_DEPTH + 1) + b'"' + b'\\"' * 500_000)
