@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AwareDatetime, BeforeValidator, Field, StringConstraints
@@ -21,10 +23,14 @@ POSITION_PATTERN = r"^[0-9]{1,16}(\.[A-Za-z0-9]{0,32})?$"
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
 
-def _written_out(moment: object) -> object:
-    """Refuses what is no ``date-time`` of JSON Schema: pydantic takes numbers too, as seconds since 1970."""
+def _written_out(moment: object) -> datetime:
+    """Reads a ``date-time`` of JSON Schema, and nothing else: pydantic takes numbers too, as seconds since 1970.
+
+    It has to be read here: after a validator of ours, pydantic's strict mode takes no text for a time any more.
+    """
     if isinstance(moment, str) and _MOMENT.fullmatch(moment):
-        return moment
+        with suppress(ValueError):
+            return datetime.fromisoformat(moment.upper())
     raise PydanticCustomError("moment", "must be a time as in 2026-11-20T07:00:00Z (RFC 3339)")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # it has no stubs
 
@@ -12,7 +14,16 @@ from tests.support.platform import OPERATOR_TOKEN, Instance
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-@pytest.mark.parametrize("since", ["-1", "0", "1700000000", "1e3"])
+@pytest.mark.parametrize("ending", ["Z", "z", ".5Z", ".123456789Z", "+00:00", "-00:00"])
+async def test_a_time_is_taken_however_it_is_written(town: Instance, ending: str) -> None:
+    past = (datetime.now(UTC) - timedelta(minutes=1)).replace(microsecond=0, tzinfo=None).isoformat()
+    answer = await town.call("traffic_cop.get_traffic_analytics", {"since": past + ending})
+    assert answer.status_code == 200, answer.text
+
+
+@pytest.mark.parametrize(
+    "since", ["-1", "0", "1700000000", "1e3", "2026-13-20T07:00:00Z", "2026-11-20T07:00:00", "2026-11-20"]
+)
 async def test_a_number_is_no_time(town: Instance, since: str) -> None:
     """The schema says ``date-time``, which is RFC 3339."""
     answer = await town.call("traffic_cop.get_traffic_analytics", {"since": since})
