@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 SOCKET_PATH = "/ws"
+_TOKEN = re.compile(r"[!-~]*")
 _LOOPBACK = re.compile(r"127(\.[0-9]{1,3}){3}")
 SCHEMES = {"http": False, "ws": False, "https": True, "wss": True}
 
@@ -28,7 +29,7 @@ class Address:
         """Reads ``http(s)://HOST[/PATH]`` or ``ws(s)://HOST[/PATH]/ws``, with or without a session token.
 
         Raises:
-            ValueError: it is no such URL.
+            ValueError: it is no such URL, or the token is none.
         """
         parts = urlsplit(url)
         if parts.scheme not in SCHEMES or not parts.hostname:
@@ -36,7 +37,9 @@ class Address:
         host = parts.netloc.rpartition("@")[2]
         path = parts.path.rstrip("/").removesuffix(SOCKET_PATH)
         [found] = parse_qs(parts.query).get("session_token", [""])[:1]
-        return cls(host, path, SCHEMES[parts.scheme], token or found)
+        if not _TOKEN.fullmatch(token := token or found):
+            raise ValueError("this token cannot be one: a token has neither spaces nor letters beyond ASCII")
+        return cls(host, path, SCHEMES[parts.scheme], token)
 
     def with_token(self, token: str) -> Address:
         """The same place, for another token."""

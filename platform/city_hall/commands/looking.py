@@ -23,7 +23,7 @@ def status(
     ] = False,
     every: Annotated[float, typer.Option(min=0.2, max=3600, help="How often --watch looks, in seconds.")] = 2.0,
 ) -> None:
-    """Shows how the platform is, part by part; exits with 1 when it can serve nothing.
+    """Shows how the platform is, part by part; exits with 1 when it can serve nothing or does not take the token.
 
     With a token that may observe it shows connections, instances and queues, too.
 
@@ -37,6 +37,8 @@ def status(
         return watch(remote, every)
     found = remote.run(_look(remote), "waiting for the platform")
     show(found.document, is_json=remote.is_json, as_people_read_it=found.readable())
+    if refused := found.document.get("refused"):
+        raise remote.complain(refused["message"], REFUSED, code=refused["code"])
     if found.document["status"] == "unhealthy":
         raise typer.Exit(REFUSED)
     return None

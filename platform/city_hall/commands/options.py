@@ -52,7 +52,7 @@ def talking(command: Callable[Concatenate[Remote, Own], None]) -> Callable[..., 
 
     @wraps(command)
     def run(*, url: str, token: str, data_dir: Path, as_json: bool, **own: Any) -> None:
-        carry_out(Remote(url, token, data_dir, is_json=as_json), **own)
+        carry_out(Remote.named(url, token, data_dir, is_json=as_json), **own)
 
     asked = [*_parameters(command)[1:], *_parameters(_where)]
     run.__dict__.pop("__wrapped__")  # what is asked for is no longer what the command takes

@@ -16,17 +16,20 @@ from rich.text import Text
 from city_hall.commands.tables import Rows
 
 if TYPE_CHECKING:
-    from city_client import Operations
+    from city_client import Operations, Refused
 
 COLOURS = {"healthy": "green", "degraded": "yellow", "warning": "yellow", "unhealthy": "red", "away": "red"}
 _COUNT, _QUEUES = "post_office.get_connection_count", "post_office.get_queue_status"
+_LEFT_OUT = frozenset(("forbidden", "unavailable"))
+"""Refusals that need no words: the token has no right to see it, or health says what is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
 class Overview:
     """What was seen: ``url``, ``status``, ``services``, and with the right token ``connections`` and ``queues``.
 
-    A platform that does not answer has the status ``away`` and an ``error``.
+    A platform that does not answer has the status ``away`` and an ``error``; one that did not take the token says
+    why in ``refused``.
     """
 
     document: Mapping[str, Any]
@@ -69,6 +72,8 @@ class Overview:
         for name, part in told["services"].items():
             if part.get("status") != "healthy":
                 yield f"{name} {part.get('status')}" + (f" ({part['error']})" if "error" in part else "")
+        if "refused" in told:
+            yield f"{told['refused']['code']} ({told['refused']['message']})"
         if "connections" in told:
             count = told["connections"]
             yield f"{count['global']} connections of {count['users']} users on {len(count['by_instance'])} instances"
@@ -115,17 +120,20 @@ async def look(city: Operations, url: str, *, may_ask_more: bool) -> Overview:
     seen: dict[str, Any] = {
         "url": url, "status": health.get("status", "unknown"), "services": health.get("services", {})
     }  # fmt: skip
-    if more:
-        count, queues = more
-        seen |= {"connections": count} if count else {}
-        seen |= {"queues": queues["channels"]} if queues else {}
+    for name, found in zip(("connections", "queues"), more, strict=False):
+        if isinstance(found, Mapping):
+            seen |= {name: found} if found else {}
+        elif found.code not in _LEFT_OUT:
+            seen["refused"] = {"code": found.code, "message": found.message}
+    if "queues" in seen:
+        seen["queues"] = seen["queues"]["channels"]
     return Overview(seen)
 
 
-async def _asked(city: Operations, operation: str) -> dict[str, Any] | None:
+async def _asked(city: Operations, operation: str) -> dict[str, Any] | Refused:
     from city_client import Refused
 
     try:
         return await city.call(operation)
-    except Refused:  # forbidden, or unavailable while Valkey is away: health says what is wrong
-        return None
+    except Refused as refused:
+        return refused

@@ -40,13 +40,18 @@ class Remote:
     data_dir: Path
     is_json: bool = False
 
-    def __post_init__(self) -> None:
+    @classmethod
+    def named(cls, url: str, token: str, data_dir: Path, *, is_json: bool = False) -> Remote:
+        """The platform at ``url``, which is shown: what is secret in it is taken out."""
         from city_client.addresses import Address
 
         try:
-            Address.parse(self.url)
+            address = Address.parse(url, token)
+            remote = cls(address.http, address.token, data_dir, is_json=is_json)
+            Address.parse(url, remote.found_token)
         except ValueError as error:
-            raise self.complain(str(error), USAGE, code="wrong_usage") from None
+            raise complain(str(error), USAGE, code="wrong_usage", is_json=is_json) from None
+        return remote
 
     def call(
         self, operation: str, arguments: Mapping[str, Any] | None = None, *, seconds: float = CALL_SECONDS

@@ -35,7 +35,8 @@ async def _live(remote: Remote, every: float) -> None:
     with Live(console=Console(emoji=False), auto_refresh=False) as live:
         async for found in _looks(remote, every):
             foot = Text(f"{_now()}, every {every:g} s; Ctrl-C ends it", style="dim")
-            live.update(Group(found.readable(), "", foot), refresh=True)
+            refused = found.document.get("refused", {}).get("message", "")
+            live.update(Group(found.readable(), Text(refused, style="red"), foot), refresh=True)
 
 
 async def _told(remote: Remote, every: float) -> None:

@@ -33,6 +33,13 @@ def test_a_token_is_taken_out_of_the_url_and_never_shown() -> None:
     assert Address.parse("ws://h/ws?session_token=ses_1", "given").token == "given"
 
 
+@pytest.mark.parametrize("token", ["two words", "a\nb", "t\u00f6ken"])
+def test_what_can_be_no_token_is_refused_and_not_repeated(token: str) -> None:
+    with pytest.raises(ValueError, match="ASCII") as refusal:
+        Address.parse("http://h", token)
+    assert token not in str(refusal.value)
+
+
 @pytest.mark.parametrize("url", ["", "h:8000", "ftp://h", "http://"])
 def test_what_is_no_address_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="address"):

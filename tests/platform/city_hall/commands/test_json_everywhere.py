@@ -64,6 +64,22 @@ def test_failures_are_one_line_of_json_whatever_fails(typed: Shell, tmp_path: Pa
     assert refused["code"] == "start_refused"
 
 
+def test_a_token_that_is_not_taken_is_said_beside_what_everybody_may_see(typed: Shell) -> None:
+    done = typed("smart-city status --json --token svc_none", status=1)
+    told = json.loads(done.stdout)
+    assert json.loads(done.stderr)["error"]["code"] == "unauthenticated"
+    assert told["status"] == "healthy"
+    assert told["refused"]["code"] == "unauthenticated"
+
+
+def test_what_can_be_no_token_and_what_is_secret_in_a_url_are_not_repeated(typed: Shell) -> None:
+    done = typed("smart-city status --token 'not to be told'", status=2)
+    assert "not to be told" not in done.stdout + done.stderr
+    nobody = f"ws://me:nottold@127.0.0.1:{free_port()}/ws?session_token=ses_nottold"
+    done = typed(f"smart-city status --url '{nobody}'", status=3)
+    assert "nottold" not in done.stdout + done.stderr
+
+
 def test_a_refused_argument_is_named(typed: Shell) -> None:
     error = failure(typed, """smart-city call post_office.get_channel_history '{"chanel": "guide"}' --json""", 1)
     assert {problem["field"] for problem in error["errors"]} == {"channel", "chanel"}

@@ -87,6 +87,13 @@ def test_without_a_token_it_shows_what_everybody_may_see(open_city: Serving, tmp
     assert documents(out)[0].keys() == {"time", "url", "status", "services"}
 
 
+def test_a_token_that_is_not_taken_is_said(open_city: Serving, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with watching(open_city, out, "--token", "svc_none"):
+        wait_until(lambda: "\n" in out.read_text(), "it is seen", 30)
+    assert "healthy; unauthenticated (" in out.read_text()
+
+
 @pytest.mark.parametrize("columns", [50, 80])
 def test_a_terminal_gets_a_table_that_is_drawn_again(columns: int, open_city: Serving) -> None:
     with terminal(columns) as screen:
