@@ -12,6 +12,8 @@ Address = IPv4Address | IPv6Address
 
 EVERYBODY = "*"
 """In place of proxies: whoever connects is trusted, and the first address of the header is taken."""
+UNKNOWN = "unknown"
+"""In place of what is no address."""
 _HOME_BITS = 64
 """Of an IPv6 address: what a provider gives to one customer, who may change the rest at will."""
 
@@ -47,10 +49,10 @@ class TrustedProxies:
 
 
 def household(address: str) -> str:
-    """What is counted as one place: an IPv4 address, or the network of an IPv6 one; ``unknown`` for what is none."""
+    """What is counted as one place: an IPv4 address, or the network of an IPv6 one; `UNKNOWN` for what is none."""
     found = _address(address)
     if found is None:
-        return "unknown"
+        return UNKNOWN
     if isinstance(found, IPv6Address):
         return str(IPv6Network((found, _HOME_BITS), strict=False).network_address)
     return str(found)

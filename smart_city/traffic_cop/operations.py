@@ -281,7 +281,7 @@ class TrafficCop:
         may hold a tenth of a second's worth each. `retry_after` is in seconds, 0 when there is
         something now. A session or token without rates of its own is held to those of its user or realm.
 
-        Errors: `not_found` (no such limit, session or token).
+        Errors: `not_found` (no such limit, session or token; what is no address).
         """
         return await self._standings.of(subject, limit)
 

@@ -6,6 +6,7 @@ It looks and spends nothing; `docs/protocol.md` lists the limits.
 from __future__ import annotations
 
 from foundations.errors import NotFound
+from foundations.proxies import UNKNOWN, household
 from smart_city.traffic_cop.limits import Bucket, Limits, channel_limit
 from smart_city.traffic_cop.results import RateLimitStanding
 from smart_city.traffic_cop.service_tokens import ServiceTokens
@@ -28,7 +29,7 @@ class Standings:
         """How ``subject`` stands.
 
         Raises:
-            NotFound: no such limit; a session or token that there is not, or no more.
+            NotFound: no such limit; a session or token that there is not, or no more; what is no address.
             Unavailable: Valkey is away.
         """
         bucket = await self._bucket(subject, limit)
@@ -49,6 +50,8 @@ class Standings:
         if limit.startswith(channel_limit("")):
             return self._of_grant(await self._credential("session", subject), limit)
         if level == "address" and name in ADDRESS_LIMITS:
+            if household(subject) == UNKNOWN:
+                raise NotFound(f"{subject!r} is no address, as in 203.0.113.7")
             return self._limits.bucket_of_address(subject, name)
         return self._limits.bucket_of_operation(subject, limit)
 

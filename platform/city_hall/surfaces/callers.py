@@ -82,8 +82,8 @@ class Door:
         return cookie
 
     def _is_allowed(self, request: HTTPConnection) -> bool:
-        """A request without an origin comes from no foreign page: browsers name it on every POST."""
+        """Where a page only shows or loads something a browser names no origin, but says whether it is its own."""
         origin = request.headers.get("origin")
-        if origin is None or origin in self._origins:
-            return True
-        return urlsplit(origin).netloc == request.headers.get("host")
+        if origin is None:
+            return request.headers.get("sec-fetch-site", "none") in {"none", "same-origin"}
+        return origin in self._origins or urlsplit(origin).netloc == request.headers.get("host")

@@ -28,7 +28,7 @@ RESOLUTIONS = (60, 300, 900, 3600)
 MOST_STEPS = 360
 """In one answer; with all names that can be it has then some two megabytes."""
 _AT_ONCE = 30
-"""Minutes that are read and added up in one turn of the event loop: a few milliseconds of work."""
+"""Minutes that are asked for together. Each is added up in a turn of its own: of each instance it takes 0.3 ms."""
 
 Since = Annotated[
     Moment,
@@ -80,6 +80,7 @@ class Analytics:
             keys = [self._valkey.key(minute_key(minute)) for minute in minutes]
             found = await asyncio.gather(*(self._valkey.command("HVALS", key) for key in keys))
             for minute, stored in zip(minutes, found, strict=True):
+                await asyncio.sleep(0)
                 for share in shares_of(stored):
                     for name, traffic in share.operations.items():
                         operations[name].add(span.step(minute), traffic)

@@ -473,7 +473,7 @@ async def test_every_limit_can_be_looked_at(cop: TrafficCop, limits: Limits, ide
     assert await remaining("alice", "post_office.search") == 7
     assert await code_of(cop.check_rate_limit(OPERATOR, "alice", "post_office.list_channels")) == "not_found"
     assert await code_of(cop.check_rate_limit(OPERATOR, "alice", "session.nonsense")) == "not_found"
-    for limit in ("session.messages", "token.calls"):
+    for limit in ("session.messages", "token.calls", "address.failures"):
         assert await code_of(cop.check_rate_limit(OPERATOR, "nobody", limit)) == "not_found"
 
 

@@ -167,6 +167,17 @@ async def test_the_cookie_of_a_browser_counts_for_pages_of_allowed_origins_only(
         problem_of(response, "forbidden")
 
 
+@pytest.mark.parametrize(
+    ("site", "status"), [("none", 200), ("same-origin", 200), ("same-site", 403), ("cross-site", 403)]
+)
+async def test_what_a_foreign_page_only_shows_or_loads_goes_without_the_cookie(
+    http: httpx2.AsyncClient, site: str, status: int
+) -> None:
+    """An image's address, say: such a request names no origin, and would open streams in the user's name."""
+    headers = {"Cookie": f"session_token={ALICE}", "Sec-Fetch-Site": site}
+    assert (await http.post("/soa/example/who_am_i", headers=headers)).status_code == status
+
+
 async def test_a_bearer_token_is_no_matter_of_origins(http: httpx2.AsyncClient) -> None:
     headers = {**bearer(ALICE), "Origin": "https://evil.example", "Cookie": "session_token=ses_other"}
     assert (await http.post("/soa/example/who_am_i", headers=headers)).json()["subject"] == "alice"
