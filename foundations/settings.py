@@ -68,6 +68,7 @@ class Settings(BaseSettings):
     max_connections_per_user: Count = 20
     max_subscriptions: Count = 500
     max_listeners: Count = 1000
+    max_mcp_sessions: Count = 100
     max_message_bytes: Bytes = 4 * 1024 * 1024
     max_unsent_bytes: Bytes = 1024 * 1024
     max_unanswered: Count = 256

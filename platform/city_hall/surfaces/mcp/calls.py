@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
-from hashlib import sha256
 from typing import Any, NamedTuple, TypeVar
 
 import anyio
@@ -18,17 +17,18 @@ from mcp.server.streamable_http import REQUEST_CANCELLED
 from mcp.shared.exceptions import MCPError
 from starlette.requests import Request
 
+from city_hall.surfaces.mcp.session_store import SessionName
+
 PROGRESS_SECONDS = 1.0
 """How often a client that gave a token hears that its call still waits: far below any client's patience."""
 SESSION_HEADER = "mcp-session-id"
-SESSION_DIGITS = 32
 Value = TypeVar("Value")
 
 
 class CallName(NamedTuple):
     """A call of the handshake era: a request's id is its client's, and unique in that client's session."""
 
-    session: str
+    session: SessionName
     request_id: str
 
 
@@ -66,13 +66,9 @@ class Calls:
             work.cancel()
 
 
-def session_of(request: Request) -> str:
-    """The session that a request names, as it is known here; empty when it names none.
-
-    Whatever a client calls its session, it is that caller's own: nobody can name another's.
-    """
-    named = request.headers.get(SESSION_HEADER, "")
-    return sha256(f"{request.user.subject} {named}".encode()).hexdigest()[:SESSION_DIGITS] if named else ""
+def session_of(request: Request) -> SessionName | None:
+    """The session that a request names; None when it names none, or none that could be."""
+    return SessionName.of(request.user.subject, request.headers.get(SESSION_HEADER, ""))
 
 
 def name_of(context: ServerRequestContext[Any, Request]) -> CallName | None:

@@ -47,7 +47,7 @@ class Address:
             InvalidArgument: a parameter that there is not.
         """
         try:
-            parts = urlsplit(uri[:_LONGEST_URI])
+            parts = urlsplit(uri if len(uri) <= _LONGEST_URI else "")
         except ValueError:
             parts = urlsplit("")
         if parts.scheme != SCHEME or not parts.netloc or parts.path not in {"", "/"} or parts.fragment:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
@@ -25,8 +24,9 @@ from starlette.types import Message, Send
 from city_hall.surfaces.mcp.calls import SESSION_HEADER, CallName, session_of
 from city_hall.surfaces.mcp.credit import spend
 from city_hall.surfaces.mcp.refusals import protocol_error
+from city_hall.surfaces.mcp.session_store import SessionName, unknown
 from city_hall.surfaces.mcp.sessions import Sessions, Stream
-from foundations.errors import CityError, InvalidArgument
+from foundations.errors import CityError, InvalidArgument, NotFound
 from foundations.invocation import Limits
 
 SEND_SECONDS = 30.0
@@ -50,6 +50,24 @@ class Handshake:
 
     # POST
 
+    async def admit(self, request: Request) -> None:
+        """Lets a request in that names no session, or one that stands.
+
+        While the store is away nobody can tell; what needs the session will say so.
+
+        Raises:
+            NotFound: the session is over, or never was. Asking costs a call, so that guessing has a limit.
+        """
+        if SESSION_HEADER not in request.headers:
+            return
+        try:
+            await self._sessions.use(_session(request))
+        except NotFound:
+            await spend(self._limits, request.user)
+            raise
+        except CityError as error:
+            _log.warning("a session could not be looked up: %s", error)
+
     async def notice(self, request: Request, body: bytes) -> Response | None:
         """Carries out a cancellation; anything else is for the SDK."""
         if b"notifications/cancelled" not in body[:LONGEST_NOTICE] or not (session := session_of(request)):
@@ -68,13 +86,16 @@ class Handshake:
         return Response(status_code=202)
 
     def naming(self, request: Request, body: bytes, send: Send) -> Send:
-        """Sends the answer to ``initialize`` with the name of a new session."""
+        """Sends the answer to ``initialize`` with the name of a new session; with none while the store is away."""
         if SESSION_HEADER in request.headers or _message(body).get("method") != "initialize":
             return send
 
         async def named(message: Message) -> None:
             if message["type"] == "http.response.start" and message["status"] == 200:
-                MutableHeaders(raw=message["headers"])[SESSION_HEADER] = secrets.token_hex(16)
+                try:
+                    MutableHeaders(raw=message["headers"])[SESSION_HEADER] = await self._sessions.begin(request.user)
+                except CityError as error:
+                    _log.warning("a client goes without a session: %s", error)
             await send(message)
 
         return named
@@ -101,7 +122,7 @@ class Handshake:
             raise protocol_error(error) from None
         return mcp_types.EmptyResult()
 
-    async def _caller(self, context: ServerRequestContext[Any, Request]) -> tuple[Request, str]:
+    async def _caller(self, context: ServerRequestContext[Any, Request]) -> tuple[Request, SessionName]:
         request = context.request
         assert request is not None  # noqa: S101  # only HTTP is served, and it brings the request
         await spend(self._limits, request.user)
@@ -114,7 +135,7 @@ class Handshake:
     async def end(self, request: Request) -> Response:
         """DELETE: the client needs its session no more."""
         await spend(self._limits, request.user)
-        await self._sessions.end(session_of(request))
+        await self._sessions.end(_session(request))
         return Response(status_code=204)
 
     async def stream(self, request: Request, send: Send) -> None:
@@ -123,7 +144,7 @@ class Handshake:
         if not any(kind in accepted for kind in ("text/event-stream", "text/*", "*/*")):
             raise HTTPException(406, "the stream of a session is text/event-stream")
         await spend(self._limits, request.user)
-        async with self._sessions.stream(request.user, session_of(request), request.state.arrived) as stream:
+        async with self._sessions.stream(request.user, _session(request), request.state.arrived) as stream:
             leaving = asyncio.create_task(_until_left(request, stream))
             try:
                 await send({"type": "http.response.start", "status": 200, "headers": _STREAM_HEADERS})
@@ -136,6 +157,12 @@ class Handshake:
                 leaving.cancel()
                 with suppress(asyncio.CancelledError):
                     await leaving
+
+
+def _session(request: Request) -> SessionName:
+    if (session := session_of(request)) is None:
+        raise unknown()
+    return session
 
 
 async def _until_left(request: Request, stream: Stream) -> None:

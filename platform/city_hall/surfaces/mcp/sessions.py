@@ -1,7 +1,7 @@
 """Sessions of the handshake era: a name under which a client's subscriptions are kept, on every instance.
 
-Nothing is kept for a session until it subscribes to something, and no instance owns one: requests, cancellations and
-the stream of notifications may each go elsewhere. What they must tell one another goes over one channel of the bus.
+No instance owns a session: requests, cancellations and the stream of notifications may each go elsewhere. What they
+must tell one another goes over one channel of the bus; what is kept is `session_store`'s matter.
 """
 
 from __future__ import annotations
@@ -17,19 +17,16 @@ import msgspec
 
 from city_hall.surfaces.mcp.calls import CallName, Calls
 from city_hall.surfaces.mcp.channels import Address
-from foundations.errors import CityError, Overloaded
+from city_hall.surfaces.mcp.session_store import SessionName, SessionStore
+from foundations.errors import CityError, NotFound
 from foundations.valkey import Subscriptions, Valkey
 from smart_city.post_office.gateway.listening import Listener, Listening
-from smart_city.vocabulary import Identity, Position
+from smart_city.vocabulary import Identity
 
 BUS = "bus:mcp"
-KEPT_SECONDS = 86_400
-"""Subscriptions outlive their stream by a day, so that a client that comes back is told what it missed."""
 BEAT_SECONDS = 15.0
 """How often something is written to a stream on which nothing happens, for the proxies on its way."""
 RETRY_SECONDS = 1.0
-PARTS = ("uris", "told")
-"""What is kept: the URIs subscribed to, and by URI the offset up to which changes were told."""
 
 _log = logging.getLogger("smart_city.mcp")
 
@@ -37,7 +34,7 @@ _log = logging.getLogger("smart_city.mcp")
 class News(msgspec.Struct, frozen=True, omit_defaults=True):
     """What instances tell one another of a session: a call to cancel, a newer stream, or other subscriptions."""
 
-    session: str
+    session: SessionName
     cancel: str = ""
     stream: str = ""
     v: int = 1
@@ -47,7 +44,7 @@ class News(msgspec.Struct, frozen=True, omit_defaults=True):
 class Stream:
     """A session's open stream here."""
 
-    session: str
+    session: SessionName
     listener: Listener
     name: str = field(default_factory=lambda: secrets.token_hex(8))
     uris: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -57,12 +54,13 @@ class Stream:
 class Sessions:
     """The subscriptions of all sessions, and those of their streams that are open here."""
 
-    def __init__(self, store: Valkey, bus: Subscriptions, listening: Listening, calls: Calls) -> None:
-        self._store = store
+    def __init__(self, valkey: Valkey, bus: Subscriptions, listening: Listening, calls: Calls, *, most: int) -> None:
+        self._valkey = valkey
+        self._store = SessionStore(valkey, most=most)
         self._bus = bus
         self._listening = listening
         self._calls = calls
-        self._streams: dict[str, Stream] = {}
+        self._streams: dict[SessionName, Stream] = {}
 
     @asynccontextmanager
     async def heard(self) -> AsyncIterator[None]:
@@ -75,35 +73,53 @@ class Sessions:
             self._bus.leave(BUS)
             self._bus.heard_again.remove(self._all_stale)
 
-    # Subscriptions
+    # Sessions and their subscriptions
 
-    async def subscribe(self, caller: Identity, session: str, uri: str, *, most: int) -> None:
+    async def begin(self, caller: Identity) -> str:
+        """Begins a session and returns its name. Of too many, those of this caller end that were unused for longest.
+
+        Raises:
+            Unavailable, Overloaded: the store is away, or full.
+        """
+        session = SessionName.new(caller.subject)
+        for ended in await self._store.begin(session):
+            await self._publish(News(ended, stream="none"))
+        return session.name
+
+    async def use(self, session: SessionName) -> None:
+        """Puts the session's end off.
+
+        Raises:
+            NotFound: there is no such session (any more).
+            Unavailable: the store is away.
+        """
+        await self._store.use(session)
+
+    async def subscribe(self, caller: Identity, session: SessionName, uri: str, *, most: int) -> None:
         """Tells the session's stream of changes from now on, wherever that stream is, and when there is one.
 
         Raises:
-            NotFound, UnknownChannel, Forbidden: no such resource, or not for this caller.
+            NotFound, UnknownChannel, Forbidden: no such session or resource, or not for this caller.
             Overloaded: the session has as many subscriptions as it may.
         """
         channel = Address.parse(uri).channel
         self._listening.check(caller, channel)
-        uris = self._key(session, "uris")
-        await self._store.command("SADD", uris, uri)
-        if await self._store.command("SCARD", uris) > most:
-            await self._store.command("SREM", uris, uri)
-            raise Overloaded(f"a session may have {most} subscriptions; end one with resources/unsubscribe")
-        await self._note(session, [uri], (await self._listening.newest([channel]))[channel])
-        await self._keep(session)
+        newest = (await self._listening.newest([channel]))[channel]
+        await self._store.subscribe(session, uri, newest.offset, most=most)
         await self._publish(News(session))
 
-    async def unsubscribe(self, session: str, uri: str) -> None:
+    async def unsubscribe(self, session: SessionName, uri: str) -> None:
         """Tells of this no more."""
-        await self._store.command("SREM", self._key(session, "uris"), uri)
-        await self._store.command("HDEL", self._key(session, "told"), uri)
+        await self._store.unsubscribe(session, uri)
         await self._publish(News(session))
 
-    async def end(self, session: str) -> None:
-        """Forgets the session and ends its stream."""
-        await self._store.command("DEL", *(self._key(session, part) for part in PARTS))
+    async def end(self, session: SessionName) -> None:
+        """Forgets the session and ends its stream.
+
+        Raises:
+            NotFound: there is no such session (any more).
+        """
+        await self._store.end(session)
         await self._publish(News(session, stream="none"))
 
     async def cancel(self, name: CallName) -> None:
@@ -114,12 +130,14 @@ class Sessions:
     # The stream
 
     @asynccontextmanager
-    async def stream(self, caller: Identity, session: str, since: float) -> AsyncIterator[Stream]:
+    async def stream(self, caller: Identity, session: SessionName, since: float) -> AsyncIterator[Stream]:
         """The session's one stream: an older one, wherever it is, ends.
 
         Raises:
+            NotFound: there is no such session (any more).
             Overloaded, Unauthenticated: as `Listening.listener`.
         """
+        await self._store.use(session)
         async with self._listening.listener(caller, since) as listener:
             stream = Stream(session, listener)
             await self._publish(News(session, stream=stream.name))
@@ -150,10 +168,9 @@ class Sessions:
 
     async def _read(self, stream: Stream) -> None:
         """Follows what the session has subscribed to; what changed while nobody followed it is told now."""
-        subscribed = await self._store.command("SMEMBERS", self._key(stream.session, "uris"))
-        told = await self._store.command("HGETALL", self._key(stream.session, "told"))
+        told = await self._store.subscriptions(stream.session)
         uris: dict[str, list[str]] = {}
-        for uri in sorted(name.decode() for name in subscribed):
+        for uri in told:
             channel = Address.parse(uri).channel
             if self._may(stream.listener.identity, channel):
                 uris.setdefault(channel, []).append(uri)
@@ -162,7 +179,7 @@ class Sessions:
         stream.is_stale = False
         newest = await self._listening.newest(list(uris))
         for channel, named in uris.items():
-            if any(told.get(uri.encode()) != str(newest[channel].offset).encode() for uri in named):
+            if any(told[uri] != newest[channel].offset for uri in named):
                 stream.listener.ring(channel)
 
     def _may(self, caller: Identity, channel: str) -> bool:
@@ -173,22 +190,16 @@ class Sessions:
         return True
 
     async def _remember(self, stream: Stream, channels: Sequence[str]) -> None:
-        """Keeps where the channels are that will be told of now; without any, only that the session is in use."""
+        """Keeps where the channels are that will be told of now; without any, only that the session is in use.
+
+        The news that a session has ended may have been missed: then its stream ends here.
+        """
         newest = await self._listening.newest(channels)
-        for channel in channels:
-            await self._note(stream.session, stream.uris.get(channel, ()), newest[channel])
-        if not channels:
-            await self._keep(stream.session)
-
-    async def _note(self, session: str, uris: Sequence[str], newest: Position) -> None:
-        """Keeps where a channel was when its change was told."""
-        if uris:
-            pairs = [word for uri in uris for word in (uri, newest.offset)]
-            await self._store.command("HSET", self._key(session, "told"), *pairs)
-
-    async def _keep(self, session: str) -> None:
-        for part in PARTS:
-            await self._store.command("EXPIRE", self._key(session, part), KEPT_SECONDS)
+        told = {uri: newest[channel].offset for channel in channels for uri in stream.uris.get(channel, ())}
+        try:
+            await self._store.use(stream.session, told)
+        except NotFound:
+            stream.listener.end()
 
     # What instances tell one another
 
@@ -217,7 +228,4 @@ class Sessions:
             stream.listener.wake()
 
     async def _publish(self, news: News) -> None:
-        await self._store.command("SPUBLISH", self._store.key(BUS), msgspec.json.encode(news))
-
-    def _key(self, session: str, part: str) -> str:
-        return self._store.key(f"mcp:{{{session}}}:{part}")
+        await self._valkey.command("SPUBLISH", self._valkey.key(BUS), msgspec.json.encode(news))

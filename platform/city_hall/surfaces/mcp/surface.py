@@ -28,6 +28,7 @@ from city_hall.surfaces.catalogue import Catalogue
 from city_hall.surfaces.http import BodyLimit, read_body
 from city_hall.surfaces.mcp.calls import SESSION_HEADER, Calls
 from city_hall.surfaces.mcp.channels import ChannelResources
+from city_hall.surfaces.mcp.credit import admit
 from city_hall.surfaces.mcp.handshake import Handshake
 from city_hall.surfaces.mcp.listening import ListenStreams
 from city_hall.surfaces.mcp.prompts import Prompts, text_of
@@ -78,7 +79,7 @@ class McpSurface:
         self._sessions: Sessions | None = None
         self._handshake: Handshake | None = None
         if reach is not None:
-            self._sessions = Sessions(reach.store, reach.bus, reach.listening, calls)
+            self._sessions = Sessions(reach.store, reach.bus, reach.listening, calls, most=settings.max_mcp_sessions)
             self._handshake = Handshake(self._sessions, reach.limits, most=settings.max_subscriptions)
             _add_channels(server, catalogue, invocation, reach, self._handshake)
         self._requests = StreamableHTTPSessionManager(
@@ -111,7 +112,10 @@ class McpSurface:
 
     async def _post(self, request: Request, body: bytes, send: Send) -> None:
         """One message. The body was read here, within the bounds of all surfaces, and is handed on whole."""
+        if self._reach is not None:
+            await admit(self._reach.limits, request.user, body)
         if self._handshake is not None and request.headers.get(VERSION_HEADER) not in MODERN_PROTOCOL_VERSIONS:
+            await self._handshake.admit(request)
             if (answer := await self._handshake.notice(request, body)) is not None:
                 await answer(request.scope, request.receive, send)
                 return

@@ -12,6 +12,7 @@ import httpx2
 import pytest
 
 from foundations.valkey.client import Valkey
+from tests.contract.shapes import problem
 from tests.support.platform import Instance, Platform
 from tests.support.waiting import eventually, until
 
@@ -139,7 +140,7 @@ async def test_a_newer_stream_ends_the_older_one_wherever_that_is(two: tuple[Ins
 async def test_a_call_is_cancelled_on_whichever_instance_it_waits(two: tuple[Instance, Instance]) -> None:
     one, other = two
     token = await one.service("clerk", "post_office.consume")
-    session, stranger = Session("chosen", token), Session("chosen", await one.session("mallory"))
+    session, stranger = await Session.begun(one, token), await Session.begun(one, await one.session("mallory"))
     made = await one.done(
         "post_office.subscribe_to_channel", {"channel": "guide", "mode": "inbox"}, Authorization=f"Bearer {token}"
     )
@@ -166,29 +167,87 @@ async def test_a_call_is_cancelled_on_whichever_instance_it_waits(two: tuple[Ins
     assert answer["error"]["code"] == -32800
 
 
-async def test_a_session_that_is_ended_is_forgotten(city: Instance) -> None:
+async def kept(city: Instance, valkey: Valkey) -> list[bytes]:
+    """The keys of what is kept of sessions."""
+    return sorted(await valkey.command("KEYS", f"{city.settings.valkey_key_prefix}mcp:*"))
+
+
+async def answers(city: Instance, headers: dict[str, str]) -> list[httpx2.Response]:
+    """To all that can be done in a session."""
+    calls = [
+        {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+        for method, params in {
+            "resources/subscribe": {"uri": GUIDE}, "resources/unsubscribe": {"uri": GUIDE}, "tools/list": {},
+            "notifications/cancelled": {"requestId": 1}, "initialize": {},
+        }.items()
+    ]  # fmt: skip
+    posted = [await city.http.post("/mcp", json=call, headers=headers) for call in calls]
+    return [*posted, *[await city.http.request(method, "/mcp", headers=headers) for method in ("GET", "DELETE")]]
+
+
+async def test_a_session_that_is_ended_is_forgotten_everywhere(two: tuple[Instance, Instance], valkey: Valkey) -> None:
+    city, other = two
     session = await Session.begun(city, await city.session("alice"))
     await session.subscribe(city, GUIDE)
     async with session.stream(city) as stream:
-        assert (await city.http.delete("/mcp", headers=session.headers)).status_code == 204
+        assert (await other.http.delete("/mcp", headers=session.headers)).status_code == 204
         await stream.ends()
-    await say(city)
-    async with session.stream(city) as stream:
-        await session.subscribe(city, CONTENT)
-        await say(city, "pillar:content")
-        await stream.hears(CONTENT)
+    assert await kept(city, valkey) == []
+    for refused in await answers(city, session.headers):
+        problem(refused, 404, "not_found")
 
 
 async def test_the_name_of_a_session_opens_nothing_to_others(city: Instance) -> None:
     alice = await Session.begun(city, await city.session("alice"))
     mallory = Session(alice.name, await city.session("mallory"))
     await alice.subscribe(city, GUIDE)
-    async with alice.stream(city) as hers, mallory.stream(city) as his:
-        assert (await city.http.delete("/mcp", headers=mallory.headers)).status_code == 204
-        await his.ends()
+    async with alice.stream(city) as hers:
+        for refused in await answers(city, mallory.headers):
+            problem(refused, 404, "not_found")
         await say(city)
         await hers.hears(GUIDE)
-        assert his.told == []
+
+
+@pytest.mark.parametrize("name", ["", "chosen", "0" * 31, "A" * 32, "x" * 5000])
+async def test_a_session_that_was_never_begun_is_none_and_leaves_nothing(
+    city: Instance, valkey: Valkey, name: str
+) -> None:
+    for refused in await answers(city, Session(name, await city.session("alice")).headers):
+        problem(refused, 404, "not_found")
+    assert await kept(city, valkey) == []
+
+
+async def test_a_caller_has_so_many_sessions_and_the_one_unused_for_longest_ends(
+    platform: Platform, valkey: Valkey
+) -> None:
+    city = await platform.start(max_mcp_sessions=2)
+    token = await city.session("alice")
+    bob = await Session.begun(city, await city.session("bob"))
+    first, second = await Session.begun(city, token), await Session.begun(city, token)
+    await first.subscribe(city, GUIDE)
+    await second.subscribe(city, GUIDE)
+    await first.subscribe(city, CONTENT)
+    async with first.stream(city) as stays, second.stream(city) as ends:
+        third = await Session.begun(city, token)
+        await ends.ends()
+        assert not stays.is_over
+    for one in (first, third, bob):
+        assert "result" in await one.ask(city, "tools/list", {})
+    problem((await answers(city, second.headers))[0], 404, "not_found")
+    assert not [key for key in await kept(city, valkey) if second.name.encode() in key]
+    assert min([await valkey.command("TTL", key) for key in await kept(city, valkey)]) > 0
+
+
+async def test_a_stream_whose_end_nobody_heard_of_ends_all_the_same(city: Instance, valkey: Valkey) -> None:
+    session = await Session.begun(city, await city.session("alice"))
+    await session.subscribe(city, GUIDE)
+    async with session.stream(city) as stream:
+        await say(city)
+        await stream.hears(GUIDE)
+        await valkey.command("DEL", *await kept(city, valkey))
+        await say(city)
+        await stream.ends()
+    assert await kept(city, valkey) == []
 
 
 async def test_a_stream_ends_with_its_token_and_with_its_instance(platform: Platform) -> None:
@@ -215,7 +274,9 @@ async def test_what_a_session_may_not_hear_any_more_is_left_out(city: Instance) 
         await stream.hears(CONTENT)
 
 
-@pytest.mark.parametrize("uri", ["channel://nowhere", "file:///x", "channel://user%3Abob"])
+@pytest.mark.parametrize(
+    "uri", ["channel://nowhere", "file:///x", "channel://user%3Abob", f"channel://guide?since={'0' * 2000}"]
+)
 async def test_a_subscription_that_cannot_be_is_refused(city: Instance, uri: str) -> None:
     session = await Session.begun(city, await city.session("alice"))
     answer = await session.ask(city, "resources/subscribe", {"uri": uri})
@@ -263,6 +324,15 @@ async def test_no_request_is_a_way_around_the_limit(platform: Platform) -> None:
         answer = await session.ask(city, "resources/subscribe", {"uri": GUIDE})
         codes.append(answer.get("error", {}).get("data", {}).get("code", ""))
     assert set(codes) == {"", "rate_limited"}
+
+
+@pytest.mark.parametrize("method", ["initialize", "tools/list", "ping", "resources/list", "prompts/list", "nonsense"])
+async def test_greetings_and_lists_are_held_to_the_limit_too(platform: Platform, method: str) -> None:
+    city = await platform.start(calls_per_second=1, calls_burst=5)
+    headers = ACCEPT | {"Authorization": f"Bearer {await city.session('alice')}"}
+    body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {}}
+    statuses = [(await city.http.post("/mcp", json=body, headers=headers)).status_code for _ in range(20)]
+    assert statuses[-1] == 429
 
 
 async def test_pages_of_an_allowed_origin_may_be_clients(platform: Platform) -> None:
