@@ -8,7 +8,17 @@ from foundations.json_bounds import MOST_DEPTH, why_unreadable
 
 
 @pytest.mark.parametrize(
-    "text", ['{"a": 1e999}', '{"a": [-1E+400]}', '{"a": %s}' % ("9" * 5000), '{"a": 1e308, "b": 1e309}']
+    "text",
+    [
+        '{"a": 1e999}',
+        '{"a": [-1E+400]}',
+        '{"a": %s}' % ("9" * 5000),
+        '{"a": 1e308, "b": 1e309}',
+        '{"a":%s}' % ("9" * 309),
+        '{"a": [1,-%s]}' % ("1" * 1000),
+        "[\n%s]" % ("2" + "0" * 308),
+        "9" * 310,
+    ],
 )
 def test_a_number_beyond_a_double_is_found(text: str) -> None:
     assert "range" in why_unreadable(text.encode())
@@ -21,7 +31,12 @@ def test_a_number_beyond_a_double_is_found(text: str) -> None:
         '{"a": 1e-999}',
         '{"a": "1e999"}',
         '{"a": "%s"}' % ("9" * 5000),
-        '{"a": %s}' % ("9" * 310),
+        '{"a": %s}' % ("9" * 308),
+        '{"a": %s}' % ("1" + "0" * 308),
+        '{"a": "b, %s"}' % ("9" * 400),
+        '{"a": 0.%s}' % ("9" * 400),
+        '{"a": %se-999}' % ("9" * 400),
+        '{"a": 1e-%s}' % ("9" * 400),
         '{"a": "1e999',
         "",
         "{}",

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Raw
 
 from foundations.errors import InvalidMessage
-from foundations.json_bounds import TOO_DEEP, is_too_deep
+from foundations.json_bounds import OUT_OF_RANGE, TOO_DEEP, has_too_large, is_too_deep
 
 Payload = dict[str, Any]
 
@@ -29,6 +29,8 @@ def read(payload: Raw) -> Payload:
     text = bytes(payload)
     if is_too_deep(text):
         raise _invalid(TOO_DEEP)
+    if has_too_large(text):
+        raise _invalid(OUT_OF_RANGE)
     try:
         found = _decode(text)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
