@@ -18,15 +18,16 @@ from smart_city.post_office.gateway.outbox import Round
 from smart_city.post_office.gateway.socket import Socket
 
 MOST_BYTES = 16 << 20
+MOST_UNSENT = 64 << 20
 
 
 class EchoDoor:
     """Lets everybody in."""
 
-    def __init__(self, max_message_bytes: int = MOST_BYTES) -> None:
+    def __init__(self, max_message_bytes: int, max_unsent_bytes: int) -> None:
         self.round = Round(asyncio.get_running_loop())
         self.max_message_bytes = max_message_bytes
-        self.max_unsent_bytes = 64 << 20
+        self.max_unsent_bytes = max_unsent_bytes
         self.close_seconds = 1.0
         self.pack: Callable[[bytes], bytes] = Packing()
         self.sockets: set[Socket] = set()
@@ -55,9 +56,11 @@ class _Echo:
 
 
 @asynccontextmanager
-async def echoing(port: int = 0, *, max_message_bytes: int = MOST_BYTES) -> AsyncIterator[int]:
+async def echoing(
+    port: int = 0, *, max_message_bytes: int = MOST_BYTES, max_unsent_bytes: int = MOST_UNSENT
+) -> AsyncIterator[int]:
     """An echo on a free port, which it gives; every socket ends on leaving."""
-    door = EchoDoor(max_message_bytes)
+    door = EchoDoor(max_message_bytes, max_unsent_bytes)
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: Socket(door, door.sockets), "127.0.0.1", port)
     try:

@@ -93,6 +93,9 @@ class Outbox:
         self._frames.append(frame)
         self._pending += len(frame)
 
+    send_as_is = send
+    """The same for frames that are alike in every encoding, as control frames are."""
+
     def write(self) -> None:
         """Hands the queued frames to the transport in one piece."""
         frames = self._frames

@@ -196,10 +196,9 @@ class Socket(asyncio.Protocol):
             self.pause_reading()  # until the welcome; what came in one piece is all that waits
 
     def _pong(self, data: bytes) -> None:
-        """Answers a ping, after what was said before it; not once a close was said here."""
+        """Answers a ping, after what was said before it; not once a close was said here. Who never reads is too slow."""
         if self._asked is None and not (self.is_closing or self._has_failed or self.transport.is_closing()):
-            self.outbox.write()
-            self.transport.write(data)
+            self.outbox.send_as_is(data)
 
     def _answer(self, answers: Iterable[bytes] = ()) -> None:
         """Writes what the protocol has to say, in order with what is queued."""

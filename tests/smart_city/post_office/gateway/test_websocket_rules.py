@@ -38,8 +38,8 @@ def fragments(opcode: int, parts: list[bytes]) -> bytes:
 
 
 @asynccontextmanager
-async def echo(max_message_bytes: int = 16 << 20) -> AsyncIterator[Raw]:
-    async with echoing(max_message_bytes=max_message_bytes) as port, dialled(f"http://127.0.0.1:{port}") as raw:
+async def echo(**limits: int) -> AsyncIterator[Raw]:
+    async with echoing(**limits) as port, dialled(f"http://127.0.0.1:{port}") as raw:
         await raw.send(upgrade())
         status, _, _ = await raw.response()
         assert status == 101
@@ -133,6 +133,15 @@ class TestPings:
             for number in range(10):
                 await echoed(raw, PONG, b"%d" % number)
             await left(raw)
+
+    async def test_who_pings_and_takes_no_answer_is_cut_off(self) -> None:
+        """Not among the rules: pongs that wait for a peer count as all else that waits for it."""
+        async with echo(max_unsent_bytes=1 << 16) as raw:
+            raw.stop_reading()
+            with pytest.raises(ConnectionError):
+                async with asyncio.timeout(10):
+                    while True:
+                        await raw.send(frame(PING, b"x" * 125) * 500)
 
 
 class TestReservedBits:
