@@ -6,12 +6,12 @@ type. It knows frames and bytes only; who reads them is `event_stream`'s matter.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import msgspec
 from msgspec import Struct
 
+from smart_city.post_office.gateway.messages import texts_of
 from smart_city.vocabulary import Position
 
 UNNAMED = frozenset({"message", "chat_response"})
@@ -62,7 +62,7 @@ def events_of(frames: bytes) -> Events:
     events = []
     position = None
     passing = False
-    for text in _texts(frames):
+    for text in texts_of(frames):
         head = _head.decode(text)
         if head.offset is not None:
             position = Position(head.offset, head.epoch)
@@ -84,16 +84,3 @@ def event(text: bytes, name: str = "", position: Position | None = None) -> byte
 def retry(milliseconds: int) -> bytes:
     """Tells the client how long to wait before it comes back."""
     return b"retry: %d\n\n" % milliseconds
-
-
-def _texts(frames: bytes) -> Iterator[bytes]:
-    start = 0
-    while start < len(frames):
-        size = frames[start + 1]
-        start += 2
-        if size >= 126:
-            width = 2 if size == 126 else 8
-            size = int.from_bytes(frames[start : start + width])
-            start += width
-        yield frames[start : start + size]
-        start += size

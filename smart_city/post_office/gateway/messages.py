@@ -6,7 +6,7 @@ refused by name. It knows nothing of connections or channels; `docs/protocol.md`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Literal
 
 import msgspec
@@ -208,6 +208,20 @@ def _framing(first: int) -> Callable[[bytes], bytes]:
 
 wire = _framing(0x81)
 wire_binary = _framing(0x82)
+
+
+def texts_of(frames: bytes) -> Iterator[bytes]:
+    """The texts in the frames that `wire` has made, one after the other."""
+    start = 0
+    while start < len(frames):
+        size = frames[start + 1]
+        head = start + 2
+        if size == 126:
+            head, size = start + 4, int.from_bytes(frames[head : start + 4], "big")
+        elif size == 127:
+            head, size = start + 10, int.from_bytes(frames[head : start + 10], "big")
+        start = head + size
+        yield frames[head:start]
 
 
 def positioned(data: bytes, offset: int, epoch: str) -> bytes:

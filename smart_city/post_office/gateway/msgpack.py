@@ -17,7 +17,7 @@ import msgspec
 from foundations.errors import CityError, Internal, InvalidMessage, TooLarge
 from foundations.json_bounds import TOO_DEEP
 from smart_city.post_office.gateway import messages
-from smart_city.post_office.gateway.messages import BadFrame, ClientFrame, wire_binary
+from smart_city.post_office.gateway.messages import BadFrame, ClientFrame, texts_of, wire_binary
 from smart_city.post_office.gateway.server_frames import Error
 
 BYTES: Final = "$bytes"
@@ -142,20 +142,6 @@ class Packing:
         except Exception:  # supervised: one frame must not keep others, for other readers, from being sent
             _log.exception("a frame could not be put into MessagePack")
             return _pack(Error.of(Internal("a frame was lost here; the log of this instance has the details")))
-
-
-def texts_of(frames: bytes) -> Iterator[bytes]:
-    """The texts in whole, unmasked frames, one after the other (RFC 6455, 5.2)."""
-    start = 0
-    while start < len(frames):
-        size = frames[start + 1]
-        head = start + 2
-        if size == 126:
-            head, size = start + 4, int.from_bytes(frames[head : start + 4], "big")
-        elif size == 127:
-            head, size = start + 10, int.from_bytes(frames[head : start + 10], "big")
-        start = head + size
-        yield frames[head:start]
 
 
 def packed(text: bytes) -> bytes:

@@ -196,7 +196,7 @@ class Socket(asyncio.Protocol):
             self.pause_reading()  # until the welcome; what came in one piece is all that waits
 
     def _pong(self, data: bytes) -> None:
-        """Answers a ping, after what was said before it; not once a close was said here. Who never reads is too slow."""
+        """Answers a ping, after what was said before it; not once a close was said here."""
         if self._asked is None and not (self.is_closing or self._has_failed or self.transport.is_closing()):
             self.outbox.send_as_is(data)
 

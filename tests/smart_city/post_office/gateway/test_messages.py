@@ -109,3 +109,9 @@ def test_an_error_frame_says_what_the_error_knows() -> None:
         "type": "error", "code": "rate_limited", "message": "slower", "retryable": True, "retry_after": 0.25,
         "id": "f1", "delivery_id": "guide/m/1",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("size", [0, 100, 126, 200, 65_536, 70_000])
+def test_frames_of_every_length_are_found_one_after_the_other(size: int) -> None:
+    texts = [b"a" * size, b"", b"b" * size, b"c"]
+    assert list(messages.texts_of(b"".join(messages.wire(text) for text in texts))) == texts

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from foundations.errors import CityError
 from smart_city.post_office.envelopes import canonical
 from smart_city.post_office.gateway import messages
-from smart_city.post_office.gateway.messages import BadFrame, wire, wire_binary
-from smart_city.post_office.gateway.msgpack import Packing, decode, packed, texts_of
+from smart_city.post_office.gateway.messages import BadFrame, texts_of, wire, wire_binary
+from smart_city.post_office.gateway.msgpack import Packing, decode, packed
 from smart_city.post_office.gateway.payloads import read
 
 MOST = 1 << 20
@@ -235,12 +235,6 @@ def test_whatever_a_reader_of_msgpack_got_of_json_it_can_send_back(payload: dict
 
 
 # As frames
-
-
-@pytest.mark.parametrize("size", [0, 100, 126, 200, 65_536, 70_000])
-def test_frames_of_every_length_are_found_one_after_the_other(size: int) -> None:
-    texts = [b"a" * size, b"", b"b" * size, b"c"]
-    assert list(texts_of(b"".join(wire(text) for text in texts))) == texts
 
 
 def test_many_frames_become_as_many_binary_ones() -> None:
