@@ -1,6 +1,7 @@
 """uvicorn's HTTP protocol with bounds on a request's head, in time and in size, and upgrades that wait their turn.
 
-It also lets an application look at what a client has not taken yet, and cut it off: the ASGI extension `ROAD`.
+It also lets an application look at what a client has not taken yet, notice one that has vanished, and cut it off: the
+ASGI extension `ROAD`.
 
 uvicorn limits only the pause between two requests, so that a connection which sends nothing, or one byte a
 minute, or a head without an end, would stay for ever. What an upgraded connection may do is the gateway's matter.
@@ -9,13 +10,15 @@ minute, or a head without an end, would stay for ever. What an upgraded connecti
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import ClassVar
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MOST_HEAD_BYTES = 64 * 1024
 ROAD = "smart_city.road"
-"""The way to the client: `unsent()` gives the bytes that wait for it, `cut()` ends the connection at once."""
+"""The way to the client: `unsent()` gives the bytes that wait for it, `patience(seconds)` says how long its machine may
+take nothing, `cut()` ends the connection at once."""
 
 
 class PromptHttpProtocol(HttpToolsProtocol):
@@ -56,7 +59,9 @@ class PromptHttpProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """The first bytes of a request are here."""
         super().on_message_begin()
-        self.scope["extensions"] = {ROAD: {"unsent": self._unsent, "cut": self.transport.abort}}
+        self.scope["extensions"] = {
+            ROAD: {"unsent": self._unsent, "patience": self._bound_patience, "cut": self.transport.abort}
+        }
         self._expect_head()
 
     def on_headers_complete(self) -> None:
@@ -87,6 +92,15 @@ class PromptHttpProtocol(HttpToolsProtocol):
     def _unsent(self) -> int:
         """Bytes that wait here for the client to take what came before."""
         return self.transport.get_write_buffer_size()
+
+    def _bound_patience(self, seconds: float) -> None:
+        """Has the system end the connection once what it was given has waited so long (RFC 5482; Linux has it).
+
+        The system takes some megabytes for a client that has vanished, and would try for a quarter of an hour.
+        """
+        peer = self.transport.get_extra_info("socket")
+        if peer.family in {socket.AF_INET, socket.AF_INET6} and hasattr(socket, "TCP_USER_TIMEOUT"):
+            peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(seconds * 1000))
 
     def _refuse(self, status: bytes) -> None:
         self.transport.write(b"HTTP/1.1 %b\r\ncontent-length: 0\r\nconnection: close\r\n\r\n" % status)

@@ -98,7 +98,9 @@ def bind_channel_events(
             return Response(headers=HEADERS, media_type=MEDIA_TYPE)
         opened.stream.address = request.client.host if request.client else ""
         streams.check(opened.stream, began)
-        return EventResponse(opened.stream, streams.let_go, cut_after=settings.close_seconds)
+        return EventResponse(
+            opened.stream, streams.let_go, cut_after=settings.close_seconds, patience=2 * settings.heartbeat_seconds
+        )
 
     app.router.routes.append(DocumentedRoute(PATH, read, method="GET", described=_described(opening, schema)))
 

@@ -35,17 +35,22 @@ class EventResponse(Response):
 
     media_type = MEDIA_TYPE
 
-    def __init__(self, stream: EventStream, let_go: Callable[[EventStream, str], None], *, cut_after: float) -> None:
+    def __init__(
+        self, stream: EventStream, let_go: Callable[[EventStream, str], None], *, cut_after: float, patience: float
+    ) -> None:
         super().__init__(headers=dict(HEADERS))
         del self.headers["content-length"]
         self._stream = stream
         self._let_go = let_go
         self._cut_after = cut_after
+        self._patience = patience
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         road = scope.get("extensions", {}).get(ROAD, {})
         why = "cancelled"
         try:
+            if "patience" in road:
+                road["patience"](self._patience)
             why = await self._write(receive, send, road.get("unsent", _unknown))
             if why not in {"gone", "ended"} and "cut" in road:
                 road["cut"]()

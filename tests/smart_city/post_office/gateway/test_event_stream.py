@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import Any
 
 import pytest
@@ -129,6 +130,16 @@ async def test_a_reader_that_takes_nothing_is_cut_off(platform: Platform, monkey
         await until(lambda: not city.app.state.gateway.connections, "it is cut off", 20)
         with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
             await events.take(1000, 20)
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="the system cannot notice it")
+async def test_a_reader_that_has_vanished_is_noticed_by_what_the_system_still_holds_for_it(platform: Platform) -> None:
+    """All is handed to the system, which goes on trying: nothing waits here, and heartbeats seem to arrive."""
+    city = await platform.start(heartbeat_seconds=0.2)
+    token = await reader_of(city)
+    async with EventReader.connected(city.url, "guide", token, small=True):
+        await publish(city, size=60_000)
+        await until(lambda: not city.app.state.gateway.connections, "it is noticed", 20)
 
 
 async def test_a_revoked_session_ends_its_streams_within_a_second_on_every_instance(platform: Platform) -> None:
