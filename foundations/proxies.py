@@ -34,14 +34,15 @@ class TrustedProxies:
         """
         client = peer
         hops = [hop.strip() for line in forwarded for hop in line.split(",")]
-        while hops and self._trusts(client):
+        while hops and self.trust(client):
             hop = _address(hops.pop())
             if hop is None:
                 break
             client = str(hop)
         return client
 
-    def _trusts(self, address: str) -> bool:
+    def trust(self, address: str) -> bool:
+        """Whether it is a proxy's."""
         if self._everybody:
             return True
         found = _address(address)

@@ -6,12 +6,14 @@ and knows no service: whoever needs a setting is handed the value.
 
 from __future__ import annotations
 
+import re
 import resource
 import socket
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -25,6 +27,9 @@ CLIENT_VARIABLES = frozenset({"SMART_CITY_URL", "SMART_CITY_TOKEN"})
 TEST_PREFIX = "SMART_CITY_TEST_"
 RESERVED_FILES = 512
 """File descriptors kept free for everything that is not a client's socket."""
+
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@\s,]+")
+_ADDRESS = re.compile(r"https?://[^/?#@\s]+(/[^?#\s]*)?")
 
 Seconds = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
@@ -126,6 +131,20 @@ class Settings(BaseSettings):
     def _split(cls, value: object) -> object:
         return tuple(word.strip() for word in value.split(",") if word.strip()) if isinstance(value, str) else value
 
+    @field_validator("allowed_origins")
+    @classmethod
+    def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if wrong := [word for word in value if not _ORIGIN.fullmatch(word)]:
+            raise ValueError(f"{wrong[0]!r} is not an origin as browsers write it, as in https://app.example")
+        return value
+
+    @field_validator("public_url")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        if value and not _ADDRESS.fullmatch(value):
+            raise ValueError("it has to be an address as in https://city.example")
+        return value
+
     @field_validator("trusted_proxies")
     @classmethod
     def _proxies(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -164,6 +183,12 @@ class Settings(BaseSettings):
             return self.public_url.rstrip("/")
         host = {"0.0.0.0": socket.gethostname(), "::": socket.gethostname()}.get(self.host, self.host)  # noqa: S104  # compared, not bound
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+    @property
+    def public_origin(self) -> str:
+        """The origin of our own pages, as browsers write it."""
+        own = urlsplit(self.public_http_url)
+        return f"{own.scheme}://{own.netloc}"
 
     @property
     def is_loopback(self) -> bool:

@@ -23,12 +23,14 @@ from city_hall.surfaces.channel_events import bind_channel_events
 from city_hall.surfaces.connections import bind_connections
 from city_hall.surfaces.console import console_router
 from city_hall.surfaces.docs import bind_docs
+from city_hall.surfaces.forwarding import Forwarding
 from city_hall.surfaces.health import bind_health, bind_upgrade_notice
 from city_hall.surfaces.http import bind_operations
 from city_hall.surfaces.later import Later, Surface, bind_mcp
 from city_hall.surfaces.metrics import CountingResponses, bind_metrics
 from city_hall.surfaces.openapi import bind_openapi
 from city_hall.surfaces.problems import bind_problems
+from foundations.proxies import TrustedProxies
 from foundations.settings import Settings
 from smart_city.post_office.gateway.gateway import Gateway
 from smart_city.post_office.gateway.socket import Socket
@@ -71,6 +73,8 @@ def create_app(settings: Settings) -> FastAPI:
             expose_headers=SHOWN_HEADERS,
         )  # fmt: skip
     app.add_middleware(CountingResponses, counts=responses)
+    if settings.trusted_proxies:
+        app.add_middleware(Forwarding, proxies=TrustedProxies(settings.trusted_proxies))
     return app
 
 

@@ -12,7 +12,6 @@ import secrets
 import socket
 from datetime import UTC, datetime
 from importlib.metadata import version
-from urllib.parse import urlsplit
 
 from dependency_injector import containers, providers
 
@@ -211,8 +210,7 @@ def _gateway(
     settings: Settings, desk: Desk, hub: Hub, credentials: Credentials, heartbeats: Heartbeats,
     draining: asyncio.Event,
 ) -> Gateway:  # fmt: skip
-    own = urlsplit(settings.public_http_url)
-    origins = (*settings.allowed_origins, f"{own.scheme}://{own.netloc}")
+    origins = (*settings.allowed_origins, settings.public_origin)
     admission = Admission(origins, settings.max_connections, TrustedProxies(settings.trusted_proxies))
     return Gateway(
         desk, hub, admission, credentials, heartbeats, draining=draining, instance_id=settings.instance_id,

@@ -114,11 +114,11 @@ def _drain(app: Starlette) -> None:
 
 
 def _config(app: Starlette, settings: Settings, websocket_protocol: type[asyncio.Protocol] | str) -> uvicorn.Config:
-    """No concurrency limit: uvicorn's refuses health checks but not WebSockets; admission is ours."""
+    """No concurrency limit: uvicorn's refuses health checks but not WebSockets; admission is ours, as is forwarding."""
     return uvicorn.Config(
         app, http=PromptHttpProtocol.within(settings.handshake_seconds), ws=websocket_protocol,
         lifespan="off", log_config=None, server_header=False, backlog=BACKLOG, timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        proxy_headers=bool(settings.trusted_proxies), forwarded_allow_ips=list(settings.trusted_proxies),
+        proxy_headers=False,
         timeout_graceful_shutdown=math.ceil(settings.drain_seconds),
     )  # fmt: skip
 

@@ -30,6 +30,9 @@ def test_variables_become_settings_and_given_values_win(monkeypatch: pytest.Monk
         ("SMART_CITY_OPERATION_RATES", "post_office.get_channel_history", "SMART_CITY_OPERATION_RATES"),
         ("SMART_CITY_OPERATION_RATES", "post_office.get_channel_history=fast", "as in 50/100"),
         ("SMART_CITY_TRUSTED_PROXIES", "10.0.0.1, traefik", "SMART_CITY_TRUSTED_PROXIES.*'traefik'"),
+        ("SMART_CITY_ALLOWED_ORIGINS", "https://a.example, https://b.example/", "'https://b.example/'"),
+        ("SMART_CITY_ALLOWED_ORIGINS", "*", "SMART_CITY_ALLOWED_ORIGINS"),
+        ("SMART_CITY_PUBLIC_URL", "city.example", "as in https://city.example"),
         ("SMART_CITY_SESSION_SHARE", "1.5", "less than or equal to 1"),
     ],
 )
@@ -69,6 +72,10 @@ def test_settings_are_frozen() -> None:
 )
 def test_the_public_address_follows_from_the_bind_address_or_is_said(given: dict[str, str], url: str) -> None:
     assert Settings.read(**given).public_ws_url == url
+
+
+def test_the_origin_of_our_own_pages_is_the_public_address_without_its_path() -> None:
+    assert Settings.read(public_url="https://city.example:8443/mounted/").public_origin == "https://city.example:8443"
 
 
 def test_misspelt_variables_are_told_with_what_was_meant() -> None:

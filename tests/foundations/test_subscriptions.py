@@ -228,19 +228,18 @@ async def until_hearing(valkey: Valkey, channel: str, heard: Heard) -> None:
     await until(lambda: b"after" in heard.data, "heard after the return")
 
 
-async def test_a_deaf_connection_is_replaced_within_three_seconds(tasks: Tasks) -> None:
+async def test_a_deaf_connection_is_replaced_after_three_canaries(tasks: Tasks) -> None:
     """It looks alive, and Valkey answers everybody else: only the canary tells."""
     with ValkeyServer(tcp=True, appendonly="no") as server:
         async with Proxy(server.port) as proxy:
             valkey = await Valkey.connect(f"redis://127.0.0.1:{proxy.port}")
-            bus = Subscriptions(valkey, tasks)
+            bus = Subscriptions(valkey, tasks, canary_seconds=0.3)
             await bus.start()
             heard, again = Heard(), Heard()
             bus.heard_again.append(again.confirm)
             await asyncio.wait_for(bus.listen("a", heard.hear), 5)
             proxy.deafen()
-            await until(lambda: not bus.is_hearing, "noticed", 4.5)  # three, and a slow machine
-            await until(lambda: again.confirmations == 1 and bus.is_hearing, "hearing again")
+            await until(lambda: again.confirmations >= 1 and bus.is_hearing, "hearing again", 15)
             with pytest.raises(Unavailable):
                 await publish(valkey, "a")  # the pool's own connection has gone deaf, too
             await publish(valkey, "a", b"new")

@@ -37,7 +37,7 @@ class Door:
 
     def __init__(self, identify: Identify, settings: Settings) -> None:
         self._identify = identify
-        self._origins = frozenset(settings.allowed_origins) | {settings.public_http_url}
+        self._origins = frozenset(settings.allowed_origins) | {settings.public_origin}
 
     async def caller(self, request: HTTPConnection) -> Identity:
         """Who sends this request.

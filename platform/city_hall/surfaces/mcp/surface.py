@@ -182,7 +182,7 @@ def _security(settings: Settings) -> TransportSecuritySettings:
     """
     if not (settings.is_loopback or settings.public_url):
         return TransportSecuritySettings(enable_dns_rebinding_protection=False)
-    public = settings.public_http_url
+    public = settings.public_origin
     hosts = [public.partition("://")[2], *_LOOPBACK, *(f"{host}:*" for host in _LOOPBACK)]
     origins = [public, *settings.allowed_origins]
     if settings.is_loopback:
