@@ -26,9 +26,10 @@ from smart_city.vocabulary import Identity, Position
 SCHEME = "channel"
 JSON = "application/json"
 NEWEST = f"{SCHEME}://{{channel}}"
-SINCE = f"{SCHEME}://{{channel}}{{?since,limit}}"
+SINCE = f"{SCHEME}://{{channel}}{{?since,before,limit}}"
 _LONGEST_URI = 1024
-_PARAMETERS = {"since", "limit"}
+_NUMBERS = ("before", "limit")
+_PARAMETERS = {"since", *_NUMBERS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +56,23 @@ class Address:
         given: dict[str, Any] = dict(parse_qsl(parts.query, keep_blank_values=True))
         if unknown := given.keys() - _PARAMETERS:
             wrong = [FieldError(name[:100], "is no parameter of a channel") for name in sorted(unknown)]
-            raise InvalidArgument(f"a channel takes since and limit, and not {wrong[0].field}", errors=wrong)
-        if given.get("limit", "").isdecimal():
-            given["limit"] = int(given["limit"])
+            raise InvalidArgument(f"a channel takes since, before and limit, and not {wrong[0].field}", errors=wrong)
+        given |= {name: int(given[name]) for name in _NUMBERS if given.get(name, "").isdecimal()}
         return cls(unquote(parts.netloc), given)
 
 
-def uri_of(channel: str, since: Position | None = None) -> str:
+def uri_of(channel: str, *, since: Position | None = None, before: int | None = None) -> str:
     """A channel's URI, as the templates expand to it."""
-    return f"{SCHEME}://{quote(channel, safe='')}" + (f"?since={since}" if since is not None else "")
+    page = f"?since={since}" if since is not None else f"?before={before}" if before is not None else ""
+    return f"{SCHEME}://{quote(channel, safe='')}{page}"
+
+
+def _linked(channel: str, page: dict[str, Any]) -> dict[str, Any]:
+    """A page of history with the URIs of the ``next`` one and, where there is more to go back to, the ``previous``."""
+    links = {"next": uri_of(channel, since=Position(page["offset"], page["epoch"]))}
+    if page["publications"] and (first := page["publications"][0]["offset"]) > page["oldest"]:
+        links["previous"] = uri_of(channel, before=first)
+    return page | links
 
 
 class ChannelResources:
@@ -114,7 +123,8 @@ class ChannelResources:
                 mcp_types.ResourceTemplate(
                     name="channel_since", uri_template=SINCE, mime_type=JSON, title="A channel, from a position",
                     description="Up to `limit` publications after the position `since` (OFFSET.EPOCH); 0 is the "
-                    "beginning. Each answer has the URI of the `next` one.",
+                    "beginning. Or those right before the offset `before`. Each answer has the URI of the `next` one, "
+                    "and of the `previous` while there is one.",
                 ),
             ]
         )  # fmt: skip
@@ -136,6 +146,6 @@ class ChannelResources:
             )  # fmt: skip
         except CityError as error:
             raise protocol_error(error) from None
-        page["next"] = uri_of(address.channel, Position(page["offset"], page["epoch"]))
-        text = mcp_types.TextResourceContents(uri=params.uri, mime_type=JSON, text=to_json(page).decode())
+        told = to_json(_linked(address.channel, page)).decode()
+        text = mcp_types.TextResourceContents(uri=params.uri, mime_type=JSON, text=told)
         return mcp_types.ReadResourceResult(contents=[text])

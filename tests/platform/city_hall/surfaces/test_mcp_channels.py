@@ -85,6 +85,21 @@ async def test_reading_goes_on_where_the_last_page_says(city: Instance, era: str
 
 
 @both_eras
+async def test_reading_goes_back_over_large_ones_until_the_beginning(city: Instance, era: str) -> None:
+    large = "x" * 900_000
+    await said(city, "guide", *(f"{letter}{large}" for letter in "abcd"))
+    async with opened(city, era=era) as client:
+        page, got = await read(client, "channel://guide"), ""
+        while True:
+            got = "".join(entry["payload"]["message"][0] for entry in page["publications"]) + got
+            if "previous" not in page:
+                break
+            page = await read(client, page["previous"])
+        assert got == "abcd"
+        assert (await refused(client, "channel://guide?before=0"))["errors"][0]["field"] == "before"
+
+
+@both_eras
 async def test_what_may_not_be_read_is_refused_with_the_code_of_the_operation(city: Instance, era: str) -> None:
     async with opened(city, await city.session("alice"), era) as client:
         assert (await refused(client, "channel://user%3Abob"))["code"] == "forbidden"
@@ -100,7 +115,7 @@ async def test_what_may_not_be_read_is_refused_with_the_code_of_the_operation(ci
 async def test_the_templates_lead_to_what_can_be_read(city: Instance, era: str) -> None:
     async with opened(city, era=era) as client:
         templates = [one.uri_template for one in (await client.list_resource_templates()).resource_templates]
-    assert templates == ["channel://{channel}", "channel://{channel}{?since,limit}"]
+    assert templates == ["channel://{channel}", "channel://{channel}{?since,before,limit}"]
 
 
 @both_eras
@@ -120,7 +135,7 @@ async def test_channel_names_are_completed(city: Instance, era: str) -> None:
 
 def test_a_uri_is_what_the_template_expands_to() -> None:
     assert uri_of("guide") == "channel://guide"
-    assert uri_of("pillar:content", Position(41, "k3f9")) == "channel://pillar%3Acontent?since=41.k3f9"
+    assert uri_of("pillar:content", since=Position(41, "k3f9")) == "channel://pillar%3Acontent?since=41.k3f9"
     for channel in ("guide", "pillar:content", "user:al@x|y~z"):
         assert Address.parse(uri_of(channel)).channel == channel
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from foundations.errors import CityError
@@ -180,6 +180,7 @@ def test_whatever_comes_is_a_frame_or_a_refusal(data: bytes) -> None:
     outcome(lambda data: decode(data, most_bytes=MOST), data)
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # it measures how busy the machine is
 @given(st.dictionaries(words, values, max_size=4), st.integers(0, 400), st.integers(0, 255))
 def test_and_so_is_a_frame_with_a_wrong_byte(frame: dict[str, Any], at: int, byte: int) -> None:
     data = bytearray(pack(frame))
