@@ -70,7 +70,7 @@ class Handshake:
 
     async def notice(self, request: Request, body: bytes) -> Response | None:
         """Carries out a cancellation; anything else is for the SDK."""
-        if b"notifications/cancelled" not in body[:LONGEST_NOTICE] or not (session := session_of(request)):
+        if not (session := session_of(request)):
             return None
         message = _message(body)
         if message.get("method") != "notifications/cancelled" or "id" in message:
@@ -78,7 +78,6 @@ class Handshake:
         params = message.get("params")
         cancelled = params.get("requestId") if isinstance(params, dict) else None
         if isinstance(cancelled, str | int):
-            await spend(self._limits, request.user)
             try:
                 await self._sessions.cancel(CallName(session, str(cancelled)))
             except CityError as error:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -27,6 +28,7 @@ BUS = "bus:mcp"
 BEAT_SECONDS = 15.0
 """How often something is written to a stream on which nothing happens, for the proxies on its way."""
 RETRY_SECONDS = 1.0
+Found = TypeVar("Found")
 
 _log = logging.getLogger("smart_city.mcp")
 
@@ -157,14 +159,30 @@ class Sessions:
         """
         stream.listener.wake()
         async for channels in stream.listener.changes(BEAT_SECONDS):
-            try:
-                if stream.is_stale:
-                    await self._read(stream)
-                await self._remember(stream, channels)
-            except CityError as error:
-                _log.warning("the subscriptions of a session are not at hand: %s", error)
-                asyncio.get_running_loop().call_later(RETRY_SECONDS, stream.listener.wake)
+            offsets = await self._tried(stream, self._look(stream, channels)) or {}
             yield [uri for channel in channels for uri in stream.uris.get(channel, ())]
+            await self._tried(stream, self._remember(stream, offsets))
+
+    async def _tried(self, stream: Stream, reading: Coroutine[Any, Any, Found]) -> Found | None:
+        """What was found; nothing while the store is away, and then the stream looks again soon."""
+        try:
+            return await reading
+        except CityError as error:
+            _log.warning("the subscriptions of a session are not at hand: %s", error)
+            asyncio.get_running_loop().call_later(RETRY_SECONDS, stream.listener.wake)
+            return None
+
+    async def _look(self, stream: Stream, channels: Sequence[str]) -> Mapping[str, int]:
+        """Where the channels are that will be told of now, by their URIs."""
+        if stream.is_stale:
+            stream.is_stale = False  # before it is read: news that come meanwhile make it stale again
+            try:
+                await self._read(stream)
+            except CityError:
+                stream.is_stale = True
+                raise
+        newest = await self._listening.newest(channels)
+        return {uri: newest[channel].offset for channel in channels for uri in stream.uris.get(channel, ())}
 
     async def _read(self, stream: Stream) -> None:
         """Follows what the session has subscribed to; what changed while nobody followed it is told now."""
@@ -176,7 +194,6 @@ class Sessions:
                 uris.setdefault(channel, []).append(uri)
         await stream.listener.follow(uris)
         stream.uris = uris
-        stream.is_stale = False
         newest = await self._listening.newest(list(uris))
         for channel, named in uris.items():
             if any(told[uri] != newest[channel].offset for uri in named):
@@ -189,13 +206,11 @@ class Sessions:
             return False
         return True
 
-    async def _remember(self, stream: Stream, channels: Sequence[str]) -> None:
-        """Keeps where the channels are that will be told of now; without any, only that the session is in use.
+    async def _remember(self, stream: Stream, told: Mapping[str, int]) -> None:
+        """Keeps up to where changes were told, once they were; without any, only that the session is in use.
 
         The news that a session has ended may have been missed: then its stream ends here.
         """
-        newest = await self._listening.newest(channels)
-        told = {uri: newest[channel].offset for channel in channels for uri in stream.uris.get(channel, ())}
         try:
             await self._store.use(stream.session, told)
         except NotFound:

@@ -70,6 +70,7 @@ class McpSurface:
         self, catalogue: Catalogue, identify: Identify, invocation: Invocation, settings: Settings, version: str,
         reach: Reach | None = None,
     ) -> None:  # fmt: skip
+        self._catalogue = catalogue
         self._door = Door(identify, settings)
         self._limit = BodyLimit.of(settings)
         self._security = _security(settings)
@@ -113,7 +114,7 @@ class McpSurface:
     async def _post(self, request: Request, body: bytes, send: Send) -> None:
         """One message. The body was read here, within the bounds of all surfaces, and is handed on whole."""
         if self._reach is not None:
-            await admit(self._reach.limits, request.user, body)
+            await admit(self._reach.limits, request.user, body, self._catalogue.tool)
         if self._handshake is not None and request.headers.get(VERSION_HEADER) not in MODERN_PROTOCOL_VERSIONS:
             await self._handshake.admit(request)
             if (answer := await self._handshake.notice(request, body)) is not None:

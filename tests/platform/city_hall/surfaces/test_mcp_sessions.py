@@ -7,9 +7,11 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import unquote
 
 import httpx2
 import pytest
+from mcp_types.version import LATEST_MODERN_VERSION
 
 from foundations.valkey.client import Valkey
 from tests.contract.shapes import problem
@@ -123,6 +125,19 @@ async def test_a_stream_begins_with_what_changed_while_there_was_none(two: tuple
     await say(one, "pillar:content")
     async with session.stream(other) as stream:
         await stream.hears(CONTENT)
+
+
+CHANNELS = (GUIDE, CONTENT, "channel://pillar%3Ainsights", "channel://pillar%3Aoperations")
+
+
+async def test_subscriptions_that_come_at_once_are_all_told(two: tuple[Instance, Instance]) -> None:
+    one, other = two
+    session = await Session.begun(one, await one.session("alice"))
+    async with session.stream(other) as stream:
+        await asyncio.gather(*(session.subscribe(at, uri) for uri, at in zip(CHANNELS, two * 2, strict=True)))
+        for uri in CHANNELS:
+            await say(one, unquote(uri.removeprefix("channel://")))
+        await until(lambda: set(stream.told) == set(CHANNELS), "each is told")
 
 
 async def test_a_newer_stream_ends_the_older_one_wherever_that_is(two: tuple[Instance, Instance]) -> None:
@@ -332,6 +347,25 @@ async def test_greetings_and_lists_are_held_to_the_limit_too(platform: Platform,
     headers = ACCEPT | {"Authorization": f"Bearer {await city.session('alice')}"}
     body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {}}
     statuses = [(await city.http.post("/mcp", json=body, headers=headers)).status_code for _ in range(20)]
+    assert statuses[-1] == 429
+
+
+NOTHING = [
+    {"method": "notifications/cancelled", "params": {"requestId": 1}},
+    {"method": "tools/call", "params": {"name": "no_such_tool"}},
+    {"method": "resources/read", "params": {"uri": "file:///x"}},
+]
+
+
+@pytest.mark.parametrize("body", NOTHING, ids=lambda body: str(body["method"]))
+@pytest.mark.parametrize("version", ["2025-06-18", LATEST_MODERN_VERSION])
+async def test_what_comes_to_nothing_is_held_to_the_limit_too(
+    platform: Platform, body: dict[str, Any], version: str
+) -> None:
+    city = await platform.start(calls_per_second=1, calls_burst=5)
+    headers = ACCEPT | {"Authorization": f"Bearer {await city.session('alice')}", "MCP-Protocol-Version": version}
+    whole = {"jsonrpc": "2.0", **body} | ({} if "notifications" in body["method"] else {"id": 1})
+    statuses = [(await city.http.post("/mcp", json=whole, headers=headers)).status_code for _ in range(20)]
     assert statuses[-1] == 429
 
 
