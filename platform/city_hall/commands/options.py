@@ -29,7 +29,8 @@ TokenOption = Annotated[
     str,
     typer.Option(
         "--token", envvar="SMART_CITY_TOKEN", show_default="the operator's, from the data dir",
-        help="A service's token, or the operator's.", rich_help_panel=PANEL,
+        help="A service's token, or the operator's. In the variable no list of processes shows it.",
+        rich_help_panel=PANEL,
     ),
 ]  # fmt: skip
 DataDirOption = Annotated[

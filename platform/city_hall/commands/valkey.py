@@ -182,6 +182,8 @@ def _converse(connection: Any, command: Sequence[str], *, is_json: bool) -> None
     except KeyboardInterrupt:
         if name not in TELLING:
             raise
+    except BrokenPipeError:  # who read along has left; a broken connection is redis-py's ConnectionError
+        raise
     except redis.exceptions.ResponseError as error:
         raise _Failed(f"Valkey says: {error}", REFUSED, "refused") from None
     except redis.exceptions.TimeoutError:

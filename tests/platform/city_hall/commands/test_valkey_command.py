@@ -115,6 +115,11 @@ def test_what_goes_on_telling_is_printed_as_it_comes_until_ctrl_c(command: str, 
             process.wait()
 
 
+def test_who_has_read_enough_hears_no_complaint(typed: Shell) -> None:
+    done = typed("smart-city valkey MONITOR | head -n 1", status=1)
+    assert done.stderr == ""
+
+
 def test_what_waits_is_waited_for(tmp_path: Path) -> None:
     with ValkeyServer() as server, redis.Redis.from_url(server.url) as client:
         process = subprocess.Popen(
