@@ -6,7 +6,7 @@ import pytest
 from playwright.async_api import Browser, expect
 
 from tests.support.browser import looking
-from tests.support.console import asked, signed_in
+from tests.support.console import asked, say, signed_in
 from tests.support.scripted_gateway import ScriptedGateway, scripted_gateway
 
 pytestmark = [pytest.mark.needs("chromium"), pytest.mark.asyncio(loop_scope="module")]
@@ -48,6 +48,28 @@ async def test_an_ended_session_leads_back_to_the_door_and_in_again(browser: Bro
         await page.get_by_role("button", name="Sign in").click()
         await (await gateway.peer()).settle()
         await expect(page.locator(".question .said")).to_have_text("Do you remember me?")
+
+
+async def test_what_one_person_wrote_is_not_sent_by_the_next_nor_shown(
+    browser: Browser, gateway: ScriptedGateway
+) -> None:
+    async with signed_in(browser, gateway) as (page, peer):
+        await page.evaluate(
+            """fetch("/console/session", {
+                method: "POST", headers: {"content-type": "application/json"}, body: '{"user_id": "bob"}',
+            })"""
+        )
+        await peer.close(1012, "draining")
+        bobs = await gateway.peer()
+        await say(page, "Yours alone")
+        await expect(page.locator(".question")).to_contain_text("Waiting")
+        assert bobs.user_id == "bob"
+        await bobs.welcome("c-2")
+        await bobs.gone.wait()
+        assert [frame for frame in bobs.unread() if "payload" in frame] == []
+        await (await gateway.peer()).settle("c-3")
+        await expect(page.locator(".who")).to_have_text("bob")
+        await expect(page.locator(".question")).to_have_count(0)
 
 
 async def test_a_session_that_is_about_to_end_can_be_kept(browser: Browser, gateway: ScriptedGateway) -> None:

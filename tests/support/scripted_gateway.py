@@ -72,6 +72,10 @@ class Peer:
                 if frame.get("type", "message") == kind:
                     return frame
 
+    def unread(self) -> list[Frame]:
+        """The frames that have come and that nobody asked for."""
+        return [self._frames.get_nowait() for _ in range(self._frames.qsize())]
+
     async def welcome(self, connection_id: str, *, resumed: bool = False, **more: Any) -> None:
         """The first frame; a fresh connection's own logs begin at 0."""
         self.connection_id = connection_id

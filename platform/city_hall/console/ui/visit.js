@@ -48,11 +48,18 @@ export function visit({ channels }, { userId, leave, announcer }) {
   };
   /** @param {State} state */
   const follow = (state) => {
-    if (state.phase === "connected") userId = state.welcome.user_id;
-    if (state.phase === "connected" && kept && kept.userId !== userId) startAfresh(keepsake, ended);
+    if (state.phase === "connected") arrived(state.welcome.user_id);
     if (state.phase !== "ended" || state.verdict.code !== SESSION_OVER) return;
     keep();
     end(state.verdict.sentence);
+  };
+  /** @param {string} who */
+  const arrived = (who) => {
+    const expected = userId || kept?.userId || who;
+    userId = who;
+    if (who === expected) return;
+    ended.abort();
+    startAfresh(keepsake, city);
   };
 
   city.on("state", follow);
@@ -62,13 +69,14 @@ export function visit({ channels }, { userId, leave, announcer }) {
 }
 
 /**
- * Another tab has signed in as somebody else: what this one kept is not theirs to see.
+ * Another tab has signed in as somebody else: what stands here is not theirs to see, nor what waits here theirs to
+ * send.
  *
  * @param {Keepsake} keepsake
- * @param {AbortController} ended
+ * @param {City} city
  */
-function startAfresh(keepsake, ended) {
-  ended.abort();
+function startAfresh(keepsake, city) {
+  city.close();
   keepsake.clear();
   location.reload();
 }
