@@ -143,6 +143,19 @@ test("who comes with a refreshed token finds the same connection", async () => {
   assert.deepEqual([world.sockets.length, two.city.userId], [1, "alice"]);
 });
 
+test("a refreshed token that was refused, another person's say, leads whoever has it elsewhere", async () => {
+  const { world, open } = house();
+  const one = await open();
+  join(world.socket);
+  const refreshed = one.city.refresh("ses_bob");
+  world.socket.says({ type: "error", id: world.socket.last("refresh").id, code: "forbidden", message: "bob's" });
+  await assert.rejects(refreshed);
+  await open({ token: "ses_bob" });
+  assert.deepEqual(world.sockets.map(({ token }) => token), ["ses_a", "ses_bob"]);
+  await open();
+  assert.equal(world.sockets.length, 2);
+});
+
 const broken = {
   "throws when it is made": () => {
     throw new Error("SecurityError");

@@ -23,8 +23,8 @@ import { Engine } from "./engine.js";
  * @typedef {Pick<MessagePort, "postMessage" | "onmessage">} Port
  * @typedef {{
  *   port: Port, url: string, token: string, encoding: Encoding, heardAt: number, engine: Engine | null,
- *   serve: (request: Request) => void,
- * }} Guest  `engine`: null when none knows of it
+ *   serve: (request: Request) => void, refreshes: Map<string, string>,
+ * }} Guest  `engine`: null when none knows of it; `refreshes`: tokens on their way, by the ids of their frames
  */
 
 export const PING_MS = 15_000;
@@ -59,7 +59,7 @@ export class Hall {
   /** A tab comes in. @param {Port} port */
   receive(port) {
     /** @type {Guest} */
-    const guest = { port, url: "", token: "", encoding: "json", heardAt: 0, engine: null, serve: () => {} };
+    const guest = { port, url: "", token: "", encoding: "json", heardAt: 0, engine: null, serve: () => {}, refreshes: new Map() };
     port.onmessage = ({ data }) => this.#hear(guest, data);
   }
 
@@ -103,7 +103,7 @@ export class Hall {
       tell(guest, { kind: "stranger" });
       return;
     }
-    if (request.ask === "refresh") this.#rename(guest, request.token);
+    if (request.ask === "refresh") guest.refreshes.set(request.id, request.token);
     guest.serve(request);
     if (request.ask === "bye") this.#lose(guest);
     this.#tidy();
@@ -116,16 +116,25 @@ export class Hall {
     this.#engines.set(name, engine);
     if (guest.engine === engine) return;
     guest.engine = engine;
-    guest.serve = engine.attach((news) => tell(guest, { kind: "news", news }));
+    guest.serve = engine.attach((news) => this.#pass(guest, news));
     if (this.#guests.size === 0) this.#clock.after(PING_MS, () => this.#look());
     this.#guests.add(guest);
   }
 
-  /** Who comes with the new token finds the same engine. */
-  #rename(/** @type {Guest} */ guest, /** @type {string} */ token) {
-    const engine = this.#engines.get(nameOf(guest));
-    guest.token = token;
-    if (engine) this.#engines.set(nameOf(guest), engine);
+  /**
+   * Who comes with a new token finds the same engine, once the platform has taken it: a refused one may be another
+   * person's.
+   *
+   * @param {Guest} guest
+   * @param {News} news
+   */
+  #pass(guest, news) {
+    const token = news.news === "progress" ? guest.refreshes.get(news.id) : undefined;
+    if (token !== undefined && news.news === "progress") {
+      guest.refreshes.delete(news.id);
+      if (!news.refusal && guest.engine) this.#engines.set(nameOf(Object.assign(guest, { token })), guest.engine);
+    }
+    tell(guest, { kind: "news", news });
   }
 
   /** Looks who is still there. */
