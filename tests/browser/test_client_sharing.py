@@ -72,6 +72,8 @@ async def test_two_tabs_share_one_connection_and_each_hears(city: Instance) -> N
         for page in (one, two):
             await true_in(page, "heard.length === 1")
             assert await page.evaluate("heard") == [["guide", "to all"]]
+        await two.evaluate("city.close()")
+        await true_in(one, "navigator.locks.query().then(({ held, pending }) => held.length + pending.length === 4)")
 
 
 async def test_an_answer_is_the_asking_tabs_alone(city: Instance) -> None:

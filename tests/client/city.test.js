@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 
 import { City, CityError } from "../../platform/city_hall/console/client/index.js";
 import { MOST_UNREAD } from "../../platform/city_hall/console/client/listening.js";
@@ -93,6 +95,25 @@ test("an answer that fails rejects with the agent's code, one of which nothing i
   await settled();
   world.clock.pass(5_000);
   await assert.rejects(async () => forgotten, code("no_answer"));
+});
+
+test("a question that was given up is forgotten", async () => {
+  setFlagsFromString("--expose-gc");
+  const collectGarbage = runInNewContext("gc");
+  const { world, city } = await connectedCity();
+  const unanswered = async () => {
+    const asking = city.ask("guide", "hello", { seconds: 5 });
+    acknowledge(world);
+    await settled();
+    world.clock.pass(5_000);
+    await assert.rejects(async () => asking, code("no_answer"));
+    return new WeakRef(asking);
+  };
+  const asking = await unanswered();
+  await settled();
+  collectGarbage();
+  assert.equal(asking.deref(), undefined);
+  city.close();
 });
 
 test("a refused question rejects, and so does one that is called off", async () => {

@@ -20,14 +20,16 @@ export async function hold(signal) {
       resolve(name);
       return new Promise((free) => signal?.addEventListener("abort", free));
     };
-    locks.request(name, held).catch(() => resolve(""));
+    locks.request(name, signal ? { signal } : {}, held).catch(() => resolve(""));
   });
 }
 
 /**
  * @param {string} name of another's lock, or ""
  * @param {() => void} then
+ * @param {AbortSignal} [signal] ends the waiting
  */
-export function whenFree(name, then) {
-  if (name) globalThis.navigator?.locks?.request(name, then).catch(() => {}); // refused where storage is; pings tell
+export function whenFree(name, then, signal) {
+  const how = signal ? { signal } : {};
+  if (name) globalThis.navigator?.locks?.request(name, how, then).catch(() => {}); // refused where storage is; pings tell
 }

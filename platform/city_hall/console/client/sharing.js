@@ -95,7 +95,7 @@ class Way {
     if (heard.kind === "news") this.#tell(heard.news);
     else if (heard.kind === "ping") this.#say({ kind: "here" });
     else if (heard.kind === "stranger") this.#tell({ news: "stranger" });
-    else if (heard.kind === "ready") whenFree(heard.lock, () => this.#goAlone());
+    else if (heard.kind === "ready") whenFree(heard.lock, () => this.#goAlone(), this.#ended.signal);
   }
 
   /** The worker may be gone, or this tab has slept; a living one answers at once. */

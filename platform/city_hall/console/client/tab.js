@@ -132,7 +132,9 @@ export class Tab {
    */
   expect(messageId, asking) {
     const known = this.#answers.to(messageId);
+    const forget = () => this.#askings.delete(messageId);
     this.#askings.set(messageId, asking);
+    asking.then(forget, forget);
     asking.queued();
     if (known) this.#tellAsking(known);
   }
@@ -228,7 +230,6 @@ export class Tab {
   /** @param {Answer} answer */
   #tellAsking(answer) {
     this.#askings.get(answer.question)?.heard(answer);
-    if (answer.state === "done" || answer.state === "failed") this.#askings.delete(answer.question);
   }
 
   /** @param {ProgressNews} news */
