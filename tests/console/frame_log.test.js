@@ -47,6 +47,7 @@ test("tokens are never shown, wherever they stand", () => {
     { type: "message", payload: { message: `my token is ${secret}, keep it` } },
     { type: "message", payload: { deep: [{ password: "hunter2" }] } },
   ];
+  frames.push(...["svc", "tkt", "op"].map((kind) => ({ type: "message", payload: { message: `${kind}_K3abcDEF-9` } })));
   for (const frame of frames) {
     const { text } = logged(frame);
     assert.equal(text.includes("abcDEF"), false, text);

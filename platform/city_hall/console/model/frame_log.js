@@ -16,7 +16,7 @@ export const MOST_TEXT = 64 * 1024;
 export const MOST_TEXT_TOGETHER = 4 * 1024 * 1024;
 
 const SECRET_NAME = /token|authorization|password|secret/i;
-const SECRET_VALUE = /\b(?:ses|svc|tkt)_[A-Za-z0-9._~-]+/g;
+const SECRET_VALUE = /(?<![A-Za-z0-9])(?:ses|svc|tkt|op)_[A-Za-z0-9._~-]{8,}/g;
 const HIDDEN = "•••";
 
 export class FrameLog {
