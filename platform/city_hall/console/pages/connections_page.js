@@ -43,7 +43,7 @@ export function connectionsPage(place) {
     if (!user.checkValidity()) return;
     history.replaceState(null, "", addressOf("connections", "", { user: user.value.trim(), channel: channel.value }));
     watch.now();
-  });
+  }, place.signal);
   user.addEventListener("input", changed);
   channel.addEventListener("change", changed);
   const body = live(place, watch, h("div", {}, silent, table.element), ({ total, connections, silent_instances }) => {

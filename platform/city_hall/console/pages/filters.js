@@ -15,9 +15,15 @@ export function userFilter(value, placeholder) {
   });
 }
 
-/** Once somebody has stopped typing. @param {() => void} then */
-export function settled(then) {
+/**
+ * Once somebody has stopped typing; never after the page was left, whose address is another one's then.
+ *
+ * @param {() => void} then
+ * @param {AbortSignal} signal
+ */
+export function settled(then, signal) {
   let timer = 0;
+  signal.addEventListener("abort", () => clearTimeout(timer));
   return () => {
     clearTimeout(timer);
     timer = setTimeout(then, TYPING_MS);

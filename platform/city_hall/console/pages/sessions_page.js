@@ -45,7 +45,7 @@ export function sessionsPage(place) {
     if (!user.checkValidity()) return;
     history.replaceState(null, "", addressOf("sessions", "", { user: user.value.trim() }));
     renew();
-  }));
+  }, place.signal));
   const revokeAll = () => revoke(place, user.value.trim(), { user_id: user.value.trim() }, renew);
   const body = live(place, watch, table.element, ({ total, sessions }) => {
     const name = user.value.trim();
