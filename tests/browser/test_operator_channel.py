@@ -73,6 +73,37 @@ async def test_what_is_published_now_comes_on_top_and_pausing_holds_it_back(brow
         await expect(said(page)).to_have_text(["four", "three", "two", "one"])
 
 
+LONG = """async () => {
+  const { Publications } = await import("/console/pages/publications.js");
+  const asked = [];
+  const entry = (offset) => ({
+    offset, epoch: "e", sender: { kind: "service", id: "s" }, payload: { message: "m" }, intent: "",
+    messageId: `m-${offset}`, timestamp: "2026-11-20T09:30:00.000Z",
+  });
+  const log = new Publications(async (offset) => (asked.push(offset), null));
+  document.querySelector(".page-body").replaceChildren(log.element);
+  log.begin({ publications: [entry(5)], oldest: 1 });
+  log.gap("Some are missing.");
+  log.element.querySelector(".more button").click();
+  const drawn = () => new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve)));
+  for (let offset = 6; offset <= 2100; offset += 1) {
+    log.add(entry(offset));
+    if (offset % 700 === 0) await drawn();
+  }
+  return { asked, rows: log.element.querySelectorAll("li").length };
+}"""
+
+
+async def test_a_log_that_grows_long_is_cut_at_its_old_end_and_does_not_say_that_it_begins_there(
+    browser: Browser, town: Instance
+) -> None:
+    async with operating(browser, town.url, "channels/guide") as page:
+        await headed(page, "guide")
+        assert await page.evaluate(LONG) == {"asked": [5], "rows": 2000}
+        await expect(page.locator(".more button")).to_be_hidden()
+        await expect(page.locator(".more .end")).to_be_hidden()
+
+
 async def test_a_publication_opens_to_all_that_it_says(browser: Browser, town: Instance) -> None:
     channel = "pillar:business_outcomes"
     payload = {"message": "<b>48</b>", "pages": 48, "where": {"shelf": [1, 2]}}

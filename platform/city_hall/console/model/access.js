@@ -4,6 +4,7 @@
  */
 
 import { OperationError, Signal, delayBefore } from "../client/index.js";
+import { sentenceOf } from "./words.js";
 
 /** @import { Clock } from "../client/index.js" */
 /** @import { CallOptions } from "../client/index.js" */
@@ -146,7 +147,7 @@ export class Access {
   #failed(error, token, attempt) {
     if (!(error instanceof OperationError) || !error.retryable) {
       const isUnknown = error instanceof OperationError && error.code === "unauthenticated";
-      return this.#close(isUnknown ? "The platform does not know this token." : String(error));
+      return this.#close(isUnknown ? "The platform does not know this token." : sentenceOf(error));
     }
     const wait = Math.max(delayBefore(attempt, this.#world.random), error.retryAfter * 1000);
     this.#callOff = this.#world.clock.after(wait, () => this.#check(token, attempt + 1));

@@ -81,8 +81,8 @@ function log(place, channel) {
     try {
       return pageOf(await read(offset));
     } catch (error) {
-      place.toast(sentenceOf(error), "bad");
-      throw error;
+      if (!place.signal.aborted) place.toast(sentenceOf(error), "bad");
+      return null;
     }
   });
   const watch = new Watch(() => read(), { every: 0, clock: place.clock });

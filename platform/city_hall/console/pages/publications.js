@@ -32,7 +32,8 @@ export class Publications {
   element;
 
   /**
-   * @param {(offset: number) => Promise<Page>} readBefore a page that ends before the offset
+   * @param {(offset: number) => Promise<Page | null>} readBefore a page that ends before the offset; null when it
+   *   cannot be had
    */
   constructor(readBefore) {
     this.#readBefore = readBefore;
@@ -63,7 +64,14 @@ export class Publications {
     this.#empty.hidden = true;
     for (const row of rows) row.classList.add("fresh");
     this.#list.prepend(...rows);
+    this.#cut();
+  }
+
+  /** What is cut off at the old end is not gone back to: it would be cut off again. */
+  #cut() {
+    if (this.#list.children.length <= MOST_ROWS) return;
     while (this.#list.children.length > MOST_ROWS) this.#list.lastElementChild?.remove();
+    this.#older.hidden = this.#end.hidden = true;
   }
 
   /** Something is missing between what stands here and what comes. @param {string} sentence */
@@ -73,13 +81,11 @@ export class Publications {
   }
 
   async #goBack() {
-    const last = this.#list.querySelector("li:last-child");
+    const oldest = [...this.#list.querySelectorAll("[data-offset]")].at(-1)?.getAttribute("data-offset");
     this.#older.disabled = true;
-    try {
-      this.#append(await this.#readBefore(Number(last?.getAttribute("data-offset"))));
-    } finally {
-      this.#older.disabled = false;
-    }
+    const page = await this.#readBefore(Number(oldest));
+    this.#older.disabled = false;
+    if (page) this.#append(page);
   }
 
   /** @param {Page} page older than all that stand here */

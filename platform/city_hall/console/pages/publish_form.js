@@ -45,7 +45,9 @@ export function publishForm(place, channel) {
       button.disabled = false;
     }
   };
-  text.addEventListener("input", () => (key = newKey()));
+  const another = () => (key = newKey());
+  text.addEventListener("input", another);
+  kind.addEventListener("change", another);
   const form = h("form", { class: "publish", onsubmit },
     field("What all subscribers shall hear", text),
     h("div", { class: "row" }, h("label", {}, "As ", kind), button), trouble);

@@ -81,7 +81,7 @@ function ofOne(place, name) {
   const charts = h("div", { class: "charts" }, counts.element, refusals.element, latency.element);
   const facts = h("dl", { class: "figures" });
   const draw = (/** @type {Figures} */ figures) => {
-    const found = figures[kind][name];
+    const found = Object.hasOwn(figures[kind], name) ? figures[kind][name] : undefined;
     none.hidden = found !== undefined;
     charts.hidden = facts.hidden = found === undefined;
     if (!found) return;
