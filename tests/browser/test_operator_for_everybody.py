@@ -84,13 +84,12 @@ async def test_all_text_of_every_page_can_be_read(
 
 
 @pytest.mark.parametrize("size", [PHONE, (768, 1024), (1440, 900)], ids=str)
-async def test_nothing_sticks_out_sideways_on_any_page(
-    browser: Browser, lived_in: Instance, size: tuple[int, int]
-) -> None:
+async def test_nothing_sticks_out_on_any_page(browser: Browser, lived_in: Instance, size: tuple[int, int]) -> None:
     async with operating(browser, lived_in.url, "channels", size=size) as page:
         for name in PAGES:
             await opened(page, name)
             assert await page.evaluate("document.documentElement.scrollWidth") <= size[0], name
+            assert await page.evaluate("document.documentElement.scrollHeight") <= size[1], name
             assert await page.evaluate(STICKS_OUT) == [], name
 
 

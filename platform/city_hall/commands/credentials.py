@@ -139,7 +139,7 @@ def list_tokens(
     found = remote.call("traffic_cop.list_service_tokens", {} if realm is None else {"realm": realm})
     rows = Rows("token", "realm", "until (UTC)", "may", title=f"Living tokens: {len(found['tokens'])}")
     for one in found["tokens"]:
-        until = _moment(one["expires_at"]) if "expires_at" in one else "revoked"
+        until = _moment(one["expires_at"]) if "expires_at" in one else "it is revoked"
         rows.add_row(one["token_id"], one["realm"], until, "\n".join(one["scopes"]))
     show(found, is_json=remote.is_json, as_people_read_it=rows)
 

@@ -52,7 +52,7 @@ function figures(place, channel) {
   return live(place, watch, content, (told) => {
     who.textContent = grouped(told.subscribers);
     newest.textContent = told.offset ? `${told.offset}.${told.epoch}` : "–";
-    waiting.textContent = `${grouped(told.depth)}, ${told.consumers === 1 ? "1 agent" : `${told.consumers} agents`}`;
+    waiting.textContent = `${grouped(told.depth)} · ${told.consumers === 1 ? "1 agent" : `${told.consumers} agents`}`;
   });
 }
 
