@@ -23,14 +23,13 @@ from starlette.types import Message, Send
 
 from city_hall.surfaces.mcp.calls import SESSION_HEADER, CallName, session_of
 from city_hall.surfaces.mcp.credit import spend
+from city_hall.surfaces.mcp.patience import SEND_SECONDS
 from city_hall.surfaces.mcp.refusals import protocol_error
 from city_hall.surfaces.mcp.session_store import SessionName, unknown
 from city_hall.surfaces.mcp.sessions import Sessions, Stream
 from foundations.errors import CityError, InvalidArgument, NotFound
 from foundations.invocation import Limits
 
-SEND_SECONDS = 30.0
-"""A stream whose client takes nothing for so long is given up."""
 LONGEST_NOTICE = 16 * 1024
 """Longer bodies are neither a handshake nor a cancellation, and are not read twice."""
 _STREAM_HEADERS = [

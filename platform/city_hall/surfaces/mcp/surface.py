@@ -31,6 +31,7 @@ from city_hall.surfaces.mcp.channels import ChannelResources
 from city_hall.surfaces.mcp.credit import admit
 from city_hall.surfaces.mcp.handshake import Handshake
 from city_hall.surfaces.mcp.listening import ListenStreams
+from city_hall.surfaces.mcp.patience import Patience
 from city_hall.surfaces.mcp.prompts import Prompts, text_of
 from city_hall.surfaces.mcp.sessions import Sessions
 from city_hall.surfaces.mcp.tools import Tools
@@ -128,7 +129,8 @@ class McpSurface:
             message, whole = whole, None
             return message or await request.receive()
 
-        await self._requests.handle_request(request.scope, receive, send)
+        patience = Patience(receive, send)
+        await self._requests.handle_request(request.scope, patience.receive, patience.send)
 
     async def _of_session(self, handshake: Handshake, request: Request, send: Send) -> None:
         refusal = await TransportSecurityMiddleware(self._security).validate_request(request)

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
+from functools import partial
 from typing import Any
 
 import mcp_types
 import pytest
 from mcp import Client, MCPError
 from mcp.client.streamable_http import streamable_http_client
+from mcp_types import CLIENT_CAPABILITIES_META_KEY, PROTOCOL_VERSION_META_KEY
+from mcp_types.version import LATEST_MODERN_VERSION
 
+from city_hall.surfaces.mcp import patience
 from tests.contract.tools import opened
 from tests.support.metrics import samples, series
 from tests.support.parity import MODES, plain_client
@@ -190,6 +196,38 @@ async def test_a_stream_ends_with_what_let_it_in(city: Instance, end: str) -> No
         assert end in heard.ended[0]
 
 
+async def test_a_stream_whose_client_takes_nothing_is_given_up(city: Instance, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "SEND_SECONDS", 0.3)
+    many = [f"{GUIDE}?since={'0' * 500}&limit={number}" for number in range(city.settings.max_subscriptions)]
+    meta = {PROTOCOL_VERSION_META_KEY: LATEST_MODERN_VERSION, CLIENT_CAPABILITIES_META_KEY: {}}
+    params = {"notifications": {"resourceSubscriptions": many}, "_meta": meta}
+    method = "subscriptions/listen"
+    body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).encode()
+    with closing(socket.socket()) as deaf:
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        deaf.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(deaf, ("127.0.0.1", city.settings.port))
+        headers = {
+            **city.operator, "Host": f"127.0.0.1:{city.settings.port}", "Content-Type": "application/json",
+            "Accept": "application/json, text/event-stream", "Content-Length": str(len(body)),
+            "MCP-Protocol-Version": LATEST_MODERN_VERSION, "Mcp-Method": method,
+        }  # fmt: skip
+        head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        await asyncio.get_running_loop().sock_sendall(deaf, f"POST /mcp HTTP/1.1\r\n{head}\r\n".encode() + body)
+        await eventually(partial(listeners_are, city, 1), "it listens")
+
+        async def is_given_up() -> bool:
+            await say(city, "guide")
+            return await listeners_are(city, 0)
+
+        await eventually(is_given_up, "it is given up", seconds=20)
+
+
+async def listeners_are(city: Instance, count: int) -> bool:
+    page = (await city.http.get("/metrics", headers=city.operator)).text
+    return samples(page)[series("listeners_active")] == count
+
+
 async def test_so_many_streams_and_channels_and_no_more(platform: Platform) -> None:
     city = await platform.start(max_listeners=3, max_connections_per_user=2, max_subscriptions=1)
     alice, bob = await city.session("alice"), await city.session("bob")
@@ -202,8 +240,7 @@ async def test_so_many_streams_and_channels_and_no_more(platform: Platform) -> N
     async with listening(city, "auto", GUIDE, token=alice), listening(city, "auto", GUIDE, token=alice):
         assert "alice has 2" in await refused(alice, GUIDE)
         async with listening(city, "auto", GUIDE, token=bob):
-            page = (await city.http.get("/metrics", headers=city.operator)).text
-            assert samples(page)[series("listeners_active")] == 3
+            assert await listeners_are(city, 3)
             assert "this instance has 3" in await refused(bob, GUIDE)
 
         async with opened(city, bob) as client:
