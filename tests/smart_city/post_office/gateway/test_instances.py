@@ -114,9 +114,9 @@ async def test_connections_are_counted_over_all_instances(platform: Platform) ->
     alice, bob = unique("alice"), unique("bob")
     token = await one.session(alice)
     async with (
-        one.connected(token) as first,
+        one.connected(token, max_queue=None) as first,  # nobody reads what is published, and a full queue hides a close
         two.connected(token) as second,
-        two.connected(await one.session(bob)) as third,
+        two.connected(await one.session(bob), max_queue=None) as third,
     ):
         await first.subscribe("guide")
         await third.subscribe("guide", "pillar:content")
