@@ -140,6 +140,7 @@ class EventStream:
                 data = await self._next()
                 self._is_writing = True
                 await write(data)
+                self.unsent_bytes -= len(data)
                 self._is_writing = False
                 self._taken.set()
                 if not self._queued:
@@ -158,7 +159,7 @@ class EventStream:
     async def _next(self) -> bytes:
         await self._wanted.wait()
         self._wanted.clear()
-        queued, self._queued, self.unsent_bytes = self._queued, [], 0
+        queued, self._queued = self._queued, []
         return b"".join(queued)
 
     def _go_on(self) -> None:

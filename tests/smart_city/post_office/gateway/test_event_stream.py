@@ -119,6 +119,20 @@ async def test_a_slow_reader_lags_and_gets_all_from_the_log(platform: Platform) 
     assert seen == list(range(1, 401))
 
 
+async def test_bytes_that_are_being_written_wait_for_the_reader_too(city: Instance) -> None:
+    batch = [{"channel": "guide", "message": {"pad": "x" * 30_000}} for _ in range(50)]
+    for _ in range(8):
+        await city.done("post_office.publish_batch", {"items": batch})
+    async with EventReader.connected(city.url, "guide", await reader_of(city), since="0", small=True):
+
+        async def is_stuck() -> bool:
+            told = [await city.done("post_office.list_connections") for _ in range(5)]
+            unsent = {listed["connections"][0]["unsent_bytes"] for listed in told}
+            return len(unsent) == 1 and unsent != {0}
+
+        await eventually(is_stuck, "the replay has come to a stop, and what was not taken is told")
+
+
 async def test_a_reader_that_takes_nothing_is_cut_off(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("city_hall.surfaces.event_response.TAKES_NOTHING_SECONDS", 0.3)
     city = await platform.start(max_unsent_bytes=64 * 1024)
