@@ -162,9 +162,8 @@ class TrafficCop:
         A service names the session by a token of it; a session means itself. Without `ttl_seconds` the new
         token lives as long as the first one was given; a session cannot give itself more than that.
 
-        Errors: `unauthenticated` (the session has ended), `forbidden` (somebody else's session, or more
-        time than a session may give itself), `invalid_argument` (a service that names no token),
-        `overloaded` (the session has 256 tokens).
+        Errors: `unauthenticated` (the session has ended), `forbidden` (somebody else's session, more time than a
+        session may give itself, a service that names no token), `overloaded` (the session has 256 tokens).
         """
         session = await self._to_refresh(caller, session_token)
         if caller.is_user and (ttl_seconds or 0) > session.lifetime:
@@ -295,7 +294,7 @@ class TrafficCop:
         """The session that a call to refresh means.
 
         Raises:
-            InvalidArgument, Forbidden, Unauthenticated: as `refresh_session`.
+            Forbidden, Unauthenticated: as `refresh_session`.
         """
         if session_token is not None:
             session = await self._opened_by(session_token)
