@@ -16,7 +16,7 @@ from tests.support.serving import Serving
 from tests.support.shells import shell_environment
 from tests.support.valkey import ValkeyServer
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/troubleshooting.md").read_text()
 CASES = dict(
     zip(

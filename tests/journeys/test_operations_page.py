@@ -12,7 +12,7 @@ import pytest
 from tests.support.serving import Serving
 from tests.support.shells import shell_environment
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/operations.md").read_text()
 
 
