@@ -5,18 +5,16 @@
 
 import { Answers } from "./answers.js";
 import { CatchingUp } from "./catching_up.js";
-import { deferred } from "./deferred.js";
 import { CityError, OWN_CODES } from "./errors.js";
 import { Events } from "./events.js";
 import { isPrivate } from "./feeds.js";
 import { newKey } from "./frames.js";
-import { Letters } from "./letters.js";
 import { Standing } from "./standing.js";
+import { Unsettled } from "./unsettled.js";
 
 /** @import { Answer } from "./answers.js" */
 /** @import { Asking } from "./asking.js" */
 /** @import { Passing, State } from "./connection.js" */
-/** @import { Deferred } from "./deferred.js" */
 /** @import { News, Past, Request } from "./engine.js" */
 /** @import { Refusal } from "./errors.js" */
 /** @import { Recovery } from "./feed.js" */
@@ -51,12 +49,8 @@ export class Tab {
   #hasGreeted = false;
   #isWatching = false;
   #isClosed = false;
-  #letters = new Letters();
+  #unsettled = new Unsettled();
   #catchingUp = new CatchingUp();
-  /** By the question's message_id. @type {Map<string, Asking>} */
-  #askings = new Map();
-  /** Tokens on their way, by the ids of their frames. @type {Map<string, Deferred<void>>} */
-  #refreshes = new Map();
 
   /**
    * @param {Through} through
@@ -80,7 +74,7 @@ export class Tab {
     if (this.#isClosed) return;
     this.#hasGreeted = true;
     this.#request({
-      ask: "hello", token: this.#token, channels: this.#standing.places, letters: this.#letters.letters,
+      ask: "hello", token: this.#token, channels: this.#standing.places, letters: this.#unsettled.letters.letters,
       past: { connectionId: this.#connectionId, positions: this.#standing.ownPositions },
       isWatching: this.#isWatching,
     });
@@ -104,10 +98,10 @@ export class Tab {
   async post(letter, signal) {
     if (this.#isClosed) throw new CityError("This client was closed.", { code: OWN_CODES.ended });
     signal?.throwIfAborted();
-    const acknowledged = this.#letters.add(letter);
+    const acknowledged = this.#unsettled.letters.add(letter);
     const { id } = letter.frame;
     const callOff = () => {
-      this.#letters.fail(id, signal?.reason);
+      this.#unsettled.letters.fail(id, signal?.reason);
       this.ask({ ask: "forget", id });
     };
     signal?.addEventListener("abort", callOff);
@@ -132,11 +126,8 @@ export class Tab {
    */
   expect(messageId, asking) {
     const known = this.#answers.to(messageId);
-    const forget = () => this.#askings.delete(messageId);
-    this.#askings.set(messageId, asking);
-    asking.then(forget, forget);
-    asking.queued();
-    if (known) this.#tellAsking(known);
+    this.#unsettled.expect(messageId, asking);
+    if (known) this.#unsettled.heard(known);
   }
 
   /**
@@ -163,18 +154,16 @@ export class Tab {
     this.#isClosed = true;
     this.state = { phase: "off" };
     this.#standing.endReaders(null);
-    this.#giveUp(new CityError(sentence, { code: OWN_CODES.ended }));
+    this.#unsettled.giveUp(new CityError(sentence, { code: OWN_CODES.ended }));
     this.events.emit("state", this.state);
   }
 
   /** @param {string} token */
   #bring(token) {
     const id = newKey();
-    /** @type {Deferred<void>} */
-    const taken = deferred();
-    this.#refreshes.set(id, taken);
+    const taken = this.#unsettled.refreshing(id);
     this.ask({ ask: "refresh", token, id });
-    return taken.promise;
+    return taken;
   }
 
   /** @param {News} news */
@@ -206,7 +195,7 @@ export class Tab {
       const sentence = state.phase === "ended" ? state.verdict.sentence : "The connection was ended.";
       const error = new CityError(sentence, { code: OWN_CODES.ended });
       this.#standing.endReaders(error);
-      this.#giveUp(error);
+      this.#unsettled.giveUp(error);
     }
     this.events.emit("state", state);
   }
@@ -222,33 +211,17 @@ export class Tab {
     const { log, offset, epoch = "" } = frame;
     const answer = this.#answers.apply(frame);
     if (offset !== undefined) this.#standing.moveTo(log, { offset, epoch });
-    if (answer) this.#tellAsking(answer);
+    if (answer) this.#unsettled.heard(answer);
     if (answer) this.events.emit("answer", answer);
     this.#catchingUp.reached(log, offset);
   }
 
-  /** @param {Answer} answer */
-  #tellAsking(answer) {
-    this.#askings.get(answer.question)?.heard(answer);
-  }
-
   /** @param {ProgressNews} news */
   #progressed(news) {
-    const frame = this.#letters.follow(news);
+    const frame = this.#unsettled.letters.follow(news);
     const { news: _news, id, ...progress } = news;
-    if (!frame) this.#refreshed(id, news.refusal);
+    if (!frame) this.#unsettled.refreshed(id, news.refusal);
     else this.events.emit("progress", { ...progress, key: frame.key, channel: frame.channel, payload: frame.payload });
-  }
-
-  /**
-   * @param {string} id
-   * @param {Refusal | null} refusal
-   */
-  #refreshed(id, refusal) {
-    const taken = this.#refreshes.get(id);
-    if (refusal) taken?.reject(CityError.of(refusal));
-    else taken?.resolve();
-    this.#refreshes.delete(id);
   }
 
   /** @param {News & { news: "joined" }} news */
@@ -289,14 +262,5 @@ export class Tab {
       this.leave(together);
     }
     this.events.emit("unsubscribed", { channel, refusal, retrying });
-  }
-
-  /** Whoever waits for something is told that it will not come. @param {CityError} error */
-  #giveUp(error) {
-    for (const asking of this.#askings.values()) asking.fail(error);
-    for (const taken of this.#refreshes.values()) taken.reject(error);
-    this.#letters.failAll(error);
-    this.#askings.clear();
-    this.#refreshes.clear();
   }
 }
