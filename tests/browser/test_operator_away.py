@@ -43,60 +43,56 @@ async def stands(page: Page) -> None:
     await expect(row(page, "guide")).to_be_visible(timeout=PATIENCE_MS)
 
 
-async def test_a_page_says_that_the_platform_is_gone_keeps_what_it_knew_and_comes_back(
+async def test_pages_say_that_the_platform_is_gone_and_go_on_where_they_stopped(
     browser: Browser, tmp_path: Path
 ) -> None:
     data_dir = tmp_path / "city"
     async with (
         city(data_dir) as first,
-        operating(browser, first.url, "queues", first.token, forgiven=REFUSED) as page,
+        operating(browser, first.url, "queues", first.token, forgiven=REFUSED) as known,
+        operating(browser, first.url, "queues", first.token, forgiven=REFUSED) as other,
+        operating(browser, first.url, "channels/guide", first.token, forgiven=REFUSED) as followed,
     ):
-        await stands(page)
+        await stands(known)
+        await stands(other)
+        await follows(followed)
+        await published(followed, "before")
+        await expect(followed.locator(".log .said")).to_have_text(["before"])
         await kill(first)
-        strip = page.locator(".away")
-        await expect(strip).to_contain_text("The platform does not answer", timeout=PATIENCE_MS)
-        await expect(strip).to_contain_text("This is how things stood at")
-        await expect(row(page, "guide")).to_be_visible()
-        await expect(page.locator(".unseen[role=log]")).to_contain_text("The platform does not answer")
-        assert await poor_contrast(page) == []
+        await keeps_what_it_knew(known)
+        await other.get_by_role("link", name="Channels").click()
+        await says_that_it_waits(other)
+        await expect(followed.locator(".tail")).not_to_contain_text("Live", timeout=PATIENCE_MS)
         async with city(data_dir, port_of(first)):
-            await expect(strip).to_be_hidden(timeout=PATIENCE_MS)
-            await expect(page.locator(".unseen[role=log]")).to_contain_text("The platform is back")
-            await stands(page)
+            await expect(known.locator(".away")).to_be_hidden(timeout=PATIENCE_MS)
+            await expect(known.locator(".unseen[role=log]")).to_contain_text("The platform is back")
+            await stands(known)
+            await stands(other)
+            await follows(followed)
+            await published(followed, "after")
+            await expect(followed.locator(".log .said")).to_have_text(["after", "before"])
 
 
-async def test_a_page_that_never_saw_anything_waits_and_then_shows_it(browser: Browser, tmp_path: Path) -> None:
-    data_dir = tmp_path / "city"
-    async with (
-        city(data_dir) as first,
-        operating(browser, first.url, "queues", first.token, forgiven=REFUSED) as page,
-    ):
-        await stands(page)
-        await kill(first)
-        await page.get_by_role("link", name="Channels").click()
-        note = page.locator(".note", has_text="The platform does not answer")
-        await expect(note).to_be_visible(timeout=PATIENCE_MS)
-        await expect(note.get_by_role("button", name="Try now")).to_be_visible()
-        assert await poor_contrast(page) == []
-        async with city(data_dir, port_of(first)):
-            await stands(page)
+async def keeps_what_it_knew(page: Page) -> None:
+    """It says since when that is old, to those who listen to it too."""
+    strip = page.locator(".away")
+    await expect(strip).to_contain_text("The platform does not answer", timeout=PATIENCE_MS)
+    await expect(strip).to_contain_text("This is how things stood at")
+    await expect(row(page, "guide")).to_be_visible()
+    await expect(page.locator(".unseen[role=log]")).to_contain_text("The platform does not answer")
+    assert await poor_contrast(page) == []
 
 
-async def test_a_log_that_is_followed_goes_on_where_it_stopped(browser: Browser, tmp_path: Path) -> None:
-    data_dir = tmp_path / "city"
-    async with (
-        city(data_dir) as first,
-        operating(browser, first.url, "channels/guide", first.token, forgiven=REFUSED) as page,
-    ):
-        await expect(page.locator(".tail")).to_contain_text("Live", timeout=PATIENCE_MS)
-        await published(page, "before")
-        await expect(page.locator(".log .said")).to_have_text(["before"])
-        await kill(first)
-        await expect(page.locator(".tail")).not_to_contain_text("Live", timeout=PATIENCE_MS)
-        async with city(data_dir, port_of(first)):
-            await expect(page.locator(".tail")).to_contain_text("Live", timeout=PATIENCE_MS)
-            await published(page, "after")
-            await expect(page.locator(".log .said")).to_have_text(["after", "before"])
+async def says_that_it_waits(page: Page) -> None:
+    """A page that never saw anything."""
+    note = page.locator(".note", has_text="The platform does not answer")
+    await expect(note).to_be_visible(timeout=PATIENCE_MS)
+    await expect(note.get_by_role("button", name="Try now")).to_be_visible()
+    assert await poor_contrast(page) == []
+
+
+async def follows(page: Page) -> None:
+    await expect(page.locator(".tail")).to_contain_text("Live", timeout=PATIENCE_MS)
 
 
 async def published(page: Page, text: str) -> None:
