@@ -177,7 +177,7 @@ class TestHistory:
         said = await publish(town, channel, *({"n": n} for n in range(10)))
         arguments = {"channel": channel, "since": text_of(said[3]), "limit": 4}
         page = await town.done("post_office.get_channel_history", arguments)
-        has_only(page, {"publications", "offset", "epoch", "recovered"}, {"channel", "reason"})
+        has_only(page, {"publications", "offset", "epoch", "recovered"}, {"channel", "reason", "oldest"})
         assert page["recovered"] is True
         assert [entry["payload"]["n"] for entry in page["publications"]] == [4, 5, 6, 7]
         for entry, told in zip(page["publications"], said[4:8], strict=True):
