@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, expect
+from playwright.async_api import Browser, Response, expect
 
 from tests.support.operating import headed, operating, row
 from tests.support.platform import Instance, Platform
@@ -78,3 +79,20 @@ async def test_a_chart_is_read_step_by_step_with_the_arrow_keys(browser: Browser
 async def test_where_nothing_passed_it_says_so(browser: Browser, town: Instance) -> None:
     async with operating(browser, town.url, "traffic/nurse.nothing") as page:
         await expect(page.get_by_text("Nothing passed here in this time.")).to_be_visible()
+
+
+@pytest.mark.parametrize("hours", [-3, 3])
+async def test_an_hour_is_the_platforms_whatever_the_clock_of_a_machine_shows(
+    browser: Browser, town: Instance, hours: int
+) -> None:
+    async with operating(browser, town.url, "queues") as page:
+        await headed(page, "Queues")
+        await page.clock.install(time=datetime.now(UTC) + timedelta(hours=hours))
+        async with page.expect_response(_has_since) as answered:
+            await page.get_by_role("link", name="Traffic").click()
+        figures = await (await answered.value).json()
+        assert 60 <= len(figures["minutes"]) <= 62
+
+
+def _has_since(response: Response) -> bool:
+    return "get_traffic_analytics" in response.url and "since" in (response.request.post_data or "")
