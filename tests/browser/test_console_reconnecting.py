@@ -117,7 +117,7 @@ async def test_another_persons_session_does_not_see_what_this_tab_kept(
         request = "fetch('/console/session', {method: 'POST', body: JSON.stringify({user_id: 'bob'})})"
         await page.evaluate(request)
         await page.reload()
-        await (await gateway.peer()).settle("c-2")
+        await (await gateway.peer()).welcome("c-2")
         bob = await gateway.peer()
         assert (bob.user_id, bob.resume) == ("bob", "")
         await bob.settle("c-3")
