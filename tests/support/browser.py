@@ -65,7 +65,8 @@ async def looking(
         yield page
     finally:
         await context.close()
-    assert [told for told in complaints if not (forgiven and forgiven in told)] == []
+    unforgiven = [told for told in complaints if not (forgiven and forgiven in told)]
+    assert not unforgiven, unforgiven
 
 
 def _complaints(context: BrowserContext, host: str) -> list[str]:
