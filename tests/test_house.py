@@ -161,6 +161,7 @@ def test_make_lists_its_verbs() -> None:
         "help",
         "run",
         "test",
+        "contract",
         "journeys",
         "check",
         "client",
