@@ -58,7 +58,7 @@ def test_every_tool_code_and_field_that_a_text_names_exists(name: str) -> None:
     refusal = {"code", "message", "retryable", "retry_after", "errors"}
     codes = {"forbidden", "not_found", "stale_delivery", "invalid_argument", "conflict"}
     payload = {"payload", "sender", "context", "conversation_id"}
-    assert words - tools - fields - refusal - codes - payload <= {"since", "next", "guide"} | {
+    assert words - tools - fields - refusal - codes - payload <= {"since", "next", "previous", "guide"} | {
         told.name for told in PROMPTS
     }
 
