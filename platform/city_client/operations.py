@@ -18,6 +18,17 @@ from city_client.errors import FieldProblem, Refused, Unreachable
 from city_client.frames import Payload
 
 
+def http_client(address: Address, **options: Any) -> httpx.AsyncClient:
+    """A client of the platform at ``address``, with its token; ``options`` are httpx's."""
+    return httpx.AsyncClient(
+        base_url=address.http,
+        headers={"Authorization": f"Bearer {address.token}"} if address.token else {},
+        trust_env=not address.is_on_this_machine,  # the variables of a proxy are for others
+        verify=address.is_secure,  # loading the certificates takes 80 ms, and plain HTTP needs none
+        **options,
+    )
+
+
 class Operations:
     """The platform's operations, as an async context manager.
 
@@ -29,15 +40,8 @@ class Operations:
 
     def __init__(self, url: str, token: str = "", *, seconds: float = 15.0) -> None:
         address = Address.parse(url, token)
-        headers = {"Authorization": f"Bearer {address.token}"} if address.token else {}
         self._url = address.http
-        self._http = httpx.AsyncClient(
-            base_url=address.http,
-            headers=headers,
-            timeout=seconds,
-            trust_env=not address.is_on_this_machine,  # the variables of a proxy are for others
-            verify=address.is_secure,  # loading the certificates takes 80 ms, and plain HTTP needs none
-        )
+        self._http = http_client(address, timeout=seconds)
 
     async def __aenter__(self) -> Operations:
         return self

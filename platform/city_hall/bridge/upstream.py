@@ -20,7 +20,7 @@ from mcp_types.version import LATEST_MODERN_VERSION
 
 from city_client import Refused, Unreachable
 from city_client.addresses import Address
-from city_client.operations import refusal
+from city_client.operations import http_client, refusal
 
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 60.0
@@ -38,12 +38,8 @@ class Upstream:
     def __init__(self, url: str, token: str) -> None:
         address = Address.parse(url, token)
         self.url = address.http
-        self._http = httpx.AsyncClient(
-            headers={"Authorization": f"Bearer {address.token}"} if address.token else {},
-            timeout=httpx.Timeout(CONNECT_SECONDS, read=READ_SECONDS),
-            event_hooks={"response": [_refuse]},
-            trust_env=not address.is_on_this_machine,  # the variables of a proxy are for others
-            verify=address.is_secure,  # loading the certificates takes 80 ms, and plain HTTP needs none
+        self._http = http_client(
+            address, timeout=httpx.Timeout(CONNECT_SECONDS, read=READ_SECONDS), event_hooks={"response": [_refuse]}
         )
 
     async def __aenter__(self) -> Upstream:
