@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar, cast
 from urllib.parse import parse_qs, urlsplit
 
 import hiredis
@@ -25,6 +25,8 @@ from foundations.valkey.scripts import Script
 from foundations.valkey.wire import Argument
 
 __all__ = ["Argument", "Valkey", "WrongStore"]
+
+Item = TypeVar("Item")
 
 POOLED_CONNECTIONS = 16
 OLDEST_VALKEY = (9, 0)
@@ -86,6 +88,14 @@ class Valkey:
     def key(self, name: str) -> str:
         """The name as it stands in the store."""
         return self.prefix + name
+
+    def slot_of(self, key: str) -> int:
+        """The slot of a key, as far as calls must not mix slots: on a single server all keys lie in one, 0."""
+        return 0
+
+    def by_slot(self, items: Iterable[Item], key: Callable[[Item], str]) -> list[list[Item]]:
+        """Groups items whose keys may be touched by one call, in order; no items make no group."""
+        return [group] if (group := list(items)) else []
 
     async def run(self, script: Script, keys: Sequence[str], args: Sequence[Argument]) -> Any:
         """Runs a script, teaching it to the server first when that does not know it (yet, or any more).
