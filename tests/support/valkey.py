@@ -62,6 +62,11 @@ class ValkeyServer:
         self.stop()
 
     @property
+    def is_running(self) -> bool:
+        """Whether it was started and not killed; one that hangs runs."""
+        return self._process is not None
+
+    @property
     def pid(self) -> int:
         assert self._process is not None, "the server is not running"
         return self._process.pid

@@ -18,7 +18,7 @@ async def until(condition: Callable[[], bool], what: str, seconds: float = 5.0) 
         await asyncio.sleep(0.002)
 
 
-async def eventually(check: Callable[[], Awaitable[Value]], what: str, seconds: float = 5.0) -> Value:
+async def eventually(check: Callable[[], Awaitable[Value | None]], what: str, seconds: float = 5.0) -> Value:
     """Asks until the answer is something true, and gives it; fails like `until`."""
     deadline = time.monotonic() + seconds
     while not (found := await check()):
