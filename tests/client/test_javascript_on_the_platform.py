@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from city_inspector.faulting_proxy import FaultingProxy
 from tests.support.echo_agent import answering, echo
 from tests.support.node import NODE
 from tests.support.platform import Instance, unique
-from tests.support.proxy import Proxy
 
 PROGRAM = Path(__file__).with_name("program.js")
 
@@ -32,7 +32,7 @@ async def told(program: asyncio.subprocess.Process) -> str:
 @pytest.mark.parametrize("encoding", ["json", "msgpack"])
 async def test_it_asks_listens_and_calls_and_misses_nothing_when_cut_off(city: Instance, encoding: str) -> None:
     token = await city.session(unique("alice"), channels={"guide": ["subscribe", "send"]})
-    async with answering(city, echo()), Proxy(city.settings.port) as proxy:
+    async with answering(city, echo()), FaultingProxy(city.settings.port) as proxy:
         program = await asyncio.create_subprocess_exec(
             NODE, str(PROGRAM), f"http://127.0.0.1:{proxy.port}", token, encoding, stdout=asyncio.subprocess.PIPE
         )

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from city_inspector.faulting_proxy import FaultingProxy
 from foundations.errors import Unavailable
 from foundations.supervision import Tasks
 from foundations.valkey import Subscriptions, Valkey, subscriptions
-from tests.support.proxy import Certificate, Proxy
+from tests.support.certificates import Certificate
 from tests.support.valkey import ValkeyServer, free_port
 from tests.support.waiting import until
 
@@ -231,7 +232,7 @@ async def until_hearing(valkey: Valkey, channel: str, heard: Heard) -> None:
 async def test_a_deaf_connection_is_replaced_after_three_canaries(tasks: Tasks) -> None:
     """It looks alive, and Valkey answers everybody else: only the canary tells."""
     with ValkeyServer(tcp=True, appendonly="no") as server:
-        async with Proxy(server.port) as proxy:
+        async with FaultingProxy(server.port) as proxy:
             valkey = await Valkey.connect(f"redis://127.0.0.1:{proxy.port}")
             bus = Subscriptions(valkey, tasks, canary_seconds=0.3)
             await bus.start()
@@ -305,7 +306,7 @@ async def test_a_bus_has_the_clients_password(tasks: Tasks) -> None:
 async def test_client_and_bus_speak_tls_and_check_the_certificate(tasks: Tasks, tmp_path: Path) -> None:
     certificate = Certificate.for_loopback(tmp_path)
     with ValkeyServer(tcp=True, appendonly="no") as server:
-        async with Proxy(server.port, tls=certificate.context()) as proxy:
+        async with FaultingProxy(server.port, tls=certificate.context()) as proxy:
             trusting = f"rediss://127.0.0.1:{proxy.port}?ssl_ca_certs={certificate.file}"
             valkey = await Valkey.connect(trusting)
             bus = Subscriptions(valkey, tasks)

@@ -18,9 +18,9 @@ from city_client import (
     Refused,
 )
 from city_client.events import Connected, Event, Subscribed
+from city_inspector.faulting_proxy import FaultingProxy
 from tests.support.echo_agent import answering, echo
 from tests.support.platform import Instance, Platform, unique
-from tests.support.proxy import Proxy
 from tests.support.waiting import until
 
 
@@ -88,7 +88,7 @@ async def test_an_attempt_that_fails_is_retried_and_the_asker_sees_it(city: Inst
 async def test_publications_are_read_over_a_cut_connection_without_a_gap(city: Instance) -> None:
     events: list[Event] = []
     token = await service(city, "news", "post_office.publish", "post_office.history")
-    async with Proxy(city.settings.port) as proxy:
+    async with FaultingProxy(city.settings.port) as proxy:
         url = f"http://127.0.0.1:{proxy.port}"
         async with (
             CityClient(url, token=token, on_event=events.append) as reader,
@@ -125,7 +125,7 @@ async def test_an_answer_arrives_although_the_connection_was_cut_while_it_was_gi
 
     async with (
         answering(city, agent),
-        Proxy(city.settings.port) as proxy,
+        FaultingProxy(city.settings.port) as proxy,
         CityClient(f"http://127.0.0.1:{proxy.port}", token=await city.session(unique("erin"))) as client,
     ):
         asked = client.ask("guide", "go", seconds=15)
@@ -210,7 +210,7 @@ async def test_a_refreshed_session_goes_on(city: Instance) -> None:
 
 async def test_what_is_sent_over_cut_connections_is_published_once_and_read_once(city: Instance) -> None:
     token = await service(city, "news", "post_office.publish", "post_office.history")
-    async with Proxy(city.settings.port) as proxy:
+    async with FaultingProxy(city.settings.port) as proxy:
         url = f"http://127.0.0.1:{proxy.port}"
         async with CityClient(url, token=token) as writer, CityClient(url, token=token) as reader:
             subscription = await reader.subscribe("guide")

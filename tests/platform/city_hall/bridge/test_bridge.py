@@ -13,12 +13,12 @@ from mcp import Client, MCPError
 
 from city_hall.bridge.upstream import Upstream
 from city_hall.surfaces.mcp.prompts import PROMPTS
+from city_inspector.faulting_proxy import FaultingProxy
 from tests.contract.tools import opened, tool
 from tests.support.bridged import RawBridge, bridged
 from tests.support.http_server import listener
 from tests.support.parity import MODES
 from tests.support.platform import OPERATOR_TOKEN, Instance
-from tests.support.proxy import Proxy
 from tests.support.waiting import eventually, until
 
 both_eras = pytest.mark.parametrize("era", MODES)
@@ -155,7 +155,7 @@ async def test_a_lost_connection_costs_what_was_under_way_and_nothing_else(city:
         heard.append(message)
 
     async with (
-        Proxy(city.settings.port) as proxy,
+        FaultingProxy(city.settings.port) as proxy,
         bridged(f"http://127.0.0.1:{proxy.port}", era="legacy", message_handler=hear) as client,
     ):
         await client.subscribe_resource(GUIDE)
