@@ -110,8 +110,12 @@ class WireClient:
         except ConnectionClosed as closed:
             return closed.rcvd.code if closed.rcvd else 1006
 
-    async def nothing_but_pong(self) -> None:
-        """Shows that nothing waits: what is sent in order would arrive before the answer to a ping."""
+    async def left(self) -> list[Frame]:
+        """What has come and was not shown yet: what is sent in order arrives before the answer to a ping."""
         pong = await self.ask(type="ping")
         assert pong["type"] == "pong"
-        assert not self._early, list(self._early)
+        return list(self._early)
+
+    async def nothing_but_pong(self) -> None:
+        """Shows that nothing waits."""
+        assert not (left := await self.left()), left
