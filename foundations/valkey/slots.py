@@ -25,6 +25,17 @@ def slot_of(key: str | bytes) -> int:
     return crc_hqx(data, 0) % SLOTS
 
 
+def never(stem: str) -> str:
+    """A key that never exists, in the slot of ``stem``, which ends with its hash tag or has one.
+
+    While a slot moves to another node key by key, a script may find there half of the keys that it reaches, and
+    fails in its midst on the first that is missing. A call that names two keys of which one exists nowhere is
+    refused as a whole by both nodes until the slot has moved. So a script that reaches keys which it does not name,
+    or that may remove one and go on, names this one.
+    """
+    return f"{stem}:never"
+
+
 def by_slot(items: Iterable[Item], slot: Callable[[Item], int]) -> list[list[Item]]:
     """Groups items by their slots: groups in the order of their first items, items in the order given."""
     groups: dict[int, list[Item]] = {}

@@ -17,6 +17,7 @@ import msgspec
 from foundations.errors import Overloaded, Unauthenticated
 from foundations.rates import Rate
 from foundations.valkey import Script, Valkey
+from foundations.valkey.slots import never
 from smart_city.traffic_cop.tokens import Token, digest, new_token
 from smart_city.vocabulary import Identity
 
@@ -104,7 +105,8 @@ class ServiceTokens:
 
     async def revoke(self, token_id: str) -> bool:
         """Ends a token. Returns whether there was one."""
-        return bool(await self._valkey.run(self._revoke, [self._index], [token_id, self._stem]))
+        keys = [self._index, never(self._index)]
+        return bool(await self._valkey.run(self._revoke, keys, [token_id, self._stem]))
 
     async def standing(self, token_ids: Iterable[str]) -> set[str]:
         """Those of the tokens that have not ended."""

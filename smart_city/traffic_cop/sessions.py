@@ -24,6 +24,7 @@ import msgspec
 from foundations.errors import FieldError, InvalidArgument, Overloaded, Unauthenticated
 from foundations.rates import Rate
 from foundations.valkey import Script, Valkey
+from foundations.valkey.slots import never
 from smart_city.traffic_cop.tokens import (
     SHARDS,
     Kind,
@@ -171,7 +172,7 @@ class Sessions:
         shard = shard_of_user(user_id)
         total, found = await self._valkey.run(
             self._list_sessions,
-            [self._key("user-sessions", shard, user_id)],
+            [self._key("user-sessions", shard, user_id), self._never(shard)],
             [self._key("session", shard, ""), limit],
         )
         return Listed(total, [_session.decode(one) for one in found if one is not None])
@@ -185,7 +186,8 @@ class Sessions:
 
     async def _longest(self, shard: str, limit: int) -> tuple[int, list[tuple[float, str]]]:
         """How many sessions a shard has, and the end and id of those that live longest."""
-        total, told = await self._valkey.run(self._longest_sessions, [self._key("sessions", shard, "all")], [limit])
+        keys = [self._key("sessions", shard, "all"), self._never(shard)]
+        total, told = await self._valkey.run(self._longest_sessions, keys, [limit])
         return total, [(float(end), name.decode()) for name, end in zip(told[::2], told[1::2], strict=True)]
 
     async def revoke(self, session_id: str) -> int:
@@ -250,7 +252,7 @@ class Sessions:
         shard = shard_of_user(user_id)
         taken, ended = await self._valkey.run(
             self._revoke_sessions,
-            [self._key("user-sessions", shard, user_id), self._key("sessions", shard, "all")],
+            [self._key("user-sessions", shard, user_id), self._key("sessions", shard, "all"), self._never(shard)],
             [
                 *(self._key(stem, shard, "") for stem in ("session", "session-tokens", "token")),
                 _REVOKED_AT_ONCE, session_id,
@@ -260,6 +262,9 @@ class Sessions:
 
     def _key(self, stem: str, shard: str, name: str) -> str:
         return self._valkey.key(f"{stem}:{{{shard}}}:{name}")
+
+    def _never(self, shard: str) -> str:
+        return never(self._valkey.key(f"sessions:{{{shard}}}"))
 
 
 _session = msgspec.json.Decoder(Session)

@@ -17,6 +17,7 @@ from foundations.errors import CityError, TooLarge
 from foundations.supervision import Tasks
 from foundations.valkey.client import Valkey
 from foundations.valkey.scripts import Script
+from smart_city.post_office.log.bus import bus_channel
 from smart_city.post_office.rounds import Rounds, resolve
 
 FORGOTTEN_MS = 900 * 1000
@@ -47,6 +48,7 @@ class Ended(NamedTuple):
     end: End
 
 
+_Answer = list[Any] | CityError
 _encode = msgspec.json.Encoder().encode
 _end = msgspec.json.Decoder(End)
 
@@ -69,7 +71,7 @@ class OpenAnswers:
         self._valkey = valkey
         self._most_bytes = most_bytes
         self._script = Script.read("smart_city.post_office.answers", "stream")
-        self._rounds: Rounds[_Item, list[Any]] = Rounds("open answers", tasks, self._send, _tell)
+        self._rounds: Rounds[_Item, _Answer] = Rounds("open answers", tasks, self._send, _tell)
 
     async def open(self, log: str, message_id: str, head: bytes, text: bytes, *, is_hidden: bool) -> bool:
         """Begins an answer, unless it was decided that it breaks off; returns whether it did.
@@ -120,14 +122,33 @@ class OpenAnswers:
             raise TooLarge(f"the whole answer may have {self._most_bytes} bytes")
         return found
 
-    async def _send(self, items: Sequence[_Item]) -> Sequence[list[Any]]:
-        keys = [self._valkey.key(f"log:{{{item.log}}}") for item in items]
+    async def _send(self, items: Sequence[_Item]) -> Sequence[_Answer]:
+        """Sends all slots together; what one of them cannot take is no matter of the others."""
+        slots = self._valkey.by_slot(enumerate(items), lambda numbered: bus_channel(numbered[1].log))
+        answers = await asyncio.gather(*(self._answers([item for _, item in those]) for those in slots))
+        told = {
+            number: answer
+            for those, theirs in zip(slots, answers, strict=True)
+            for (number, _), answer in zip(those, theirs, strict=True)
+        }
+        return [told[number] for number in range(len(items))]
+
+    async def _answers(self, items: Sequence[_Item]) -> Sequence[_Answer]:
+        """What a call for logs of one slot answers, or for each why there is no answer."""
+        keys = [key for item in items for key in self._keys(item)]
         args: list[str | int | bytes] = [FORGOTTEN_MS, self._most_bytes]
         for item in items:
             args += (item.verb, item.message_id, item.number, item.head, item.text, item.end)
-        answers: Sequence[list[Any]] = await self._valkey.run(self._script, keys, args)
+        try:
+            answers: Sequence[list[Any]] = await self._valkey.run(self._script, keys, args)
+        except CityError as error:
+            return [error] * len(items)
         return answers
 
+    def _keys(self, item: _Item) -> tuple[str, ...]:
+        log = self._valkey.key(bus_channel(item.log))
+        return log, f"{log}:streams", f"{log}:drafts"
 
-def _tell(item: _Item, answer: list[Any] | CityError) -> None:
+
+def _tell(item: _Item, answer: _Answer) -> None:
     resolve(item.told, answer)

@@ -19,6 +19,7 @@ from foundations.errors import CityError
 from foundations.supervision import Tasks
 from foundations.valkey.client import Valkey
 from foundations.valkey.scripts import Script
+from foundations.valkey.slots import never
 from foundations.valkey.subscriptions import Subscriptions
 
 _log = logging.getLogger(__name__)
@@ -73,6 +74,7 @@ class Fleet:
             valkey.key("{instances}:leases"),
             valkey.key("{instances}:figures"),
             valkey.key("{instances}:estates"),
+            never(valkey.key("{instances}")),
         ]
         self._quiet_until = 0.0
         self._last_beat = 0.0

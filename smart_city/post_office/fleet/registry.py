@@ -117,22 +117,26 @@ class Registry:
     async def _arrive(self) -> None:
         waiting, self._waiting = self._waiting, []
         for chunk in _chunks(waiting):
-            try:
-                outcomes = await self._write([connection for connection, _ in chunk])
-            except Exception as error:  # whoever waits is told, whatever it is
-                for _, future in chunk:
-                    if not future.done():
-                        future.set_exception(_told(error))
-                continue
-            for (_, future), stands in zip(chunk, outcomes, strict=True):
+            slots = self._valkey.by_slot(chunk, lambda each: user_key(each[0].user_id))
+            await asyncio.gather(*(self._arrive_in_slot(those) for those in slots))
+
+    async def _arrive_in_slot(self, waiting: Sequence[tuple[Registered, asyncio.Future[bool]]]) -> None:
+        try:
+            outcomes = await self._write([connection for connection, _ in waiting])
+        except Exception as error:  # whoever waits is told, whatever it is
+            for _, future in waiting:
                 if not future.done():
-                    future.set_result(stands)
+                    future.set_exception(_told(error))
+            return
+        for (_, future), stands in zip(waiting, outcomes, strict=True):
+            if not future.done():
+                future.set_result(stands)
 
     async def _write(self, connections: Sequence[Registered]) -> list[bool]:
-        """Writes connections whole, and that they own their logs.
+        """Writes connections whose users lie in one slot, each whole, and that they own their logs.
 
-        Both are sent in one turn, so that the end of a connection, which is sent later, also arrives later. One
-        that has ended meanwhile is not written at all.
+        Both are sent in one turn, so that the end of a connection, which is sent later, also arrives later: each
+        slot gets its calls in the order sent. One that has ended meanwhile is not written at all.
         """
         living = [c for c in connections if c.connection_id not in self._ended]
         if not living:
@@ -149,16 +153,22 @@ class Registry:
     async def _claim(self, connections: Sequence[Registered]) -> None:
         if not connections:
             return
+        slots = self._valkey.by_slot(connections, self._owner_key)
+        held = [text for c in connections for text in (c.connection_id, c.user_id)]
         await asyncio.gather(
-            self._valkey.run(
-                self._own,
-                [self._valkey.key(owner_key(c.connection_id)) for c in connections],
-                [self._owner, self._instance_id, *(c.user_id for c in connections)],
+            *(
+                self._valkey.run(
+                    self._own,
+                    [self._owner_key(c) for c in those],
+                    [self._owner, self._instance_id, *(c.user_id for c in those)],
+                )
+                for those in slots
             ),
-            self._valkey.command(
-                "HSET", self._held, *(text for c in connections for text in (c.connection_id, c.user_id))
-            ),
+            self._valkey.command("HSET", self._held, *held),
         )
+
+    def _owner_key(self, connection: Registered) -> str:
+        return self._valkey.key(owner_key(connection.connection_id))
 
     async def _depart(self) -> None:
         """Removes what has closed; what the store does not take now is tried again with the next renewal."""
@@ -251,21 +261,25 @@ class Registry:
         now = asyncio.get_running_loop().time()
         is_owning = now - self._owned_at > self._owner / 3000
         for chunk in _chunks(list(self._connections.values())):
-            args: list[str | int] = [self._lease, *(c.connection_id for c in chunk)]
-            alive = await self._valkey.run(self._renew, [user_key(c.user_id) for c in chunk], args)
-            again = [
-                c for c, lives in zip(chunk, alive, strict=True)
-                if c.connection_id in self._connections and (not lives or c.connection_id in self._stale)
-            ]  # fmt: skip
-            if again:
-                self._stale.difference_update(c.connection_id for c in again)
-                await self._write(again)
+            slots = self._valkey.by_slot(chunk, lambda c: user_key(c.user_id))
+            await asyncio.gather(*(self._renew_in_slot(those) for those in slots))
             if is_owning:
                 await self._claim([c for c in chunk if c.connection_id in self._connections])
         if is_owning:
             self._owned_at = now
         if self._channels:
             await self.listed(list(self._channels))
+
+    async def _renew_in_slot(self, connections: Sequence[Registered]) -> None:
+        args: list[str | int] = [self._lease, *(c.connection_id for c in connections)]
+        alive = await self._valkey.run(self._renew, [user_key(c.user_id) for c in connections], args)
+        again = [
+            c for c, lives in zip(connections, alive, strict=True)
+            if c.connection_id in self._connections and (not lives or c.connection_id in self._stale)
+        ]  # fmt: skip
+        if again:
+            self._stale.difference_update(c.connection_id for c in again)
+            await self._write(again)
 
     # Reading
 

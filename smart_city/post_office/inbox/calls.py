@@ -1,7 +1,8 @@
 """The Lua scripts of the inboxes, each behind what they share, and the way to run one.
 
 All keys of an inbox begin with the name of its bus channel and so lie in one slot; `scripts/inbox.lua` says
-what they are.
+what they are. A script reaches keys that it cannot name beforehand, so it names one that never exists: while the
+slot moves key by key, no script sees half an inbox.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any
 
 from foundations.valkey.client import Argument, Valkey
 from foundations.valkey.scripts import Script
+from foundations.valkey.slots import never
 
 PACKAGE = "smart_city.post_office.inbox"
 SCRIPTS = ("enqueue", "take", "settle", "reclaim", "conclude", "status", "consumers")
@@ -27,7 +29,8 @@ class InboxScripts:
 
     async def run(self, name: str, channel: str, *args: Argument) -> Any:
         """Runs one script on the inbox of an agent channel."""
-        return await self._valkey.run(self._scripts[name], [self._valkey.key(bus_channel(channel))], args)
+        inbox = self._valkey.key(bus_channel(channel))
+        return await self._valkey.run(self._scripts[name], [inbox, never(inbox)], args)
 
 
 def bus_channel(channel: str) -> str:

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import base64
 import secrets
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -34,6 +33,7 @@ class Post(NamedTuple):
 class AppendCall(NamedTuple):
     """One call of the append script. Sent again under its sequence it is carried out no second time."""
 
+    slot: int
     posts: Mapping[str, list[Post]]
     keys: list[str]
     what: list[bytes | str | int]
@@ -97,9 +97,9 @@ read_answer = msgspec.json.Decoder(Answer).decode
 
 
 def append_call(
-    posts: Mapping[str, list[Post]], *, writer: str, sequence: int, prefix: str, limits: LogLimits
+    posts: Mapping[str, list[Post]], *, slot: int, writer: str, sequence: int, prefix: str, limits: LogLimits
 ) -> AppendCall:
-    """The call that appends these posts to their channels' logs."""
+    """The call that appends these posts to their channels' logs, all of one slot."""
     keys: list[str] = []
     what: list[bytes | str | int] = [writer, sequence, round(limits.idempotency * 1000)]
     for channel, mine in posts.items():
@@ -112,7 +112,7 @@ def append_call(
         else:
             for post in mine:
                 what += _marked(post)
-    return AppendCall(posts, keys, what)
+    return AppendCall(slot, posts, keys, what)
 
 
 def _marked(post: Post) -> tuple[bytes | str, ...]:
@@ -132,8 +132,3 @@ def log_script(name: Literal["append", "read", "newest"]) -> Script:
 def new_epoch() -> str:
     """A name for an epoch, should one begin: eight letters and digits, 40 random bits. Good for one sending."""
     return base64.b32encode(secrets.token_bytes(5)).decode().lower()
-
-
-def rounds_by_slot(channels: Iterable[str]) -> list[deque[str]]:
-    """Groups channels whose logs one script call may touch: on a single server, all of them."""
-    return [deque(channels)]

@@ -10,12 +10,11 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Literal
 
 from foundations.supervision import Tasks
 from foundations.valkey import Valkey
-from smart_city.post_office.log.calls import Outcome, Then, log_script, new_epoch, rounds_by_slot
+from smart_city.post_office.log.calls import Outcome, Then, log_script, new_epoch
 from smart_city.post_office.log.patience import Patience
 from smart_city.post_office.log.values import (
     Appended,
@@ -144,14 +143,19 @@ class ChannelLog:
         Raises:
             Unavailable: Valkey does not answer.
         """
-        found: dict[str, Position] = {}
-        for group in rounds_by_slot(channels):
-            keys = [self._key(channel, "meta") for channel in group]
-            idle = [round(self._limits.of(channel).idle * 1000) for channel in group]
-            answer = await self._patience.until_answered(partial(self._valkey.run, self._newest, keys, idle))
-            for channel, offset, epoch in zip(group, answer[::2], answer[1::2], strict=True):
-                found[channel] = Position(offset, epoch.decode())
-        return found
+        groups = self._valkey.by_slot(channels, lambda channel: self._key(channel, "meta"))
+        found = await asyncio.gather(*(self._newest_of(group) for group in groups))
+        return {channel: position for positions in found for channel, position in positions}
+
+    async def _newest_of(self, channels: Sequence[str]) -> list[tuple[str, Position]]:
+        """The newest positions of logs of one slot."""
+        keys = [self._key(channel, "meta") for channel in channels]
+        idle = [round(self._limits.of(channel).idle * 1000) for channel in channels]
+        answer = await self._patience.until_answered(lambda: self._valkey.run(self._newest, keys, idle))
+        return [
+            (channel, Position(offset, epoch.decode()))
+            for channel, offset, epoch in zip(channels, answer[::2], answer[1::2], strict=True)
+        ]
 
     async def has_key(self, channel: str, key: str) -> bool:
         """Whether something was logged under this idempotency key lately.

@@ -10,7 +10,7 @@ import asyncio
 import itertools
 import logging
 import secrets
-from collections import deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -27,7 +27,6 @@ from smart_city.post_office.log.calls import (
     append_call,
     log_script,
     read_answer,
-    rounds_by_slot,
 )
 from smart_city.post_office.log.patience import Patience
 from smart_city.post_office.log.values import Appended, Entry, LogLimits, Stretch
@@ -38,7 +37,7 @@ ENTRIES_A_CALL = 512
 BYTES_A_CALL = 1024 * 1024
 """A script holds up everybody else's commands: 512 small entries take a millisecond."""
 CALLS_AT_ONCE = 8
-"""So that this side prepares and settles calls while Valkey works on others."""
+"""Of one slot, so that this side prepares and settles calls while Valkey works on others."""
 
 
 @dataclass(slots=True)
@@ -72,7 +71,8 @@ class LogWriter:
     """All appends of one instance. Per channel they are logged in the order in which they came.
 
     Posts are ``ready``, or ``behind`` while a call of their channel is in flight: there is one at a time, so
-    that a call whose answer is lost can be sent again before anything newer.
+    that a call whose answer is lost can be sent again before anything newer. Those that are ready lie by slot: a
+    call carries logs of one slot, the slots of a turn are sent together, and no slot waits for another's node.
     """
 
     def __init__(
@@ -91,11 +91,13 @@ class LogWriter:
         self._script = log_script("append")
         self._incarnation = secrets.token_hex(6)
         self._sequences = itertools.count(1)
-        self._ready: dict[str, list[Post]] = {}
+        self._ready: defaultdict[int, dict[str, list[Post]]] = defaultdict(dict)
         self._behind: dict[str, list[Post]] = {}
         self._in_flight: set[int] = set()
+        self._calls: Counter[int] = Counter()
+        """How many of each slot are in flight."""
         self._waiting = _Waiting()
-        self._is_woken = False
+        self._woken: set[int] = set()
 
     def append(self, channel: str, entry: Entry, then: Then, *, owner: str = "") -> None:
         """Sends an entry with this turn's others; ``then`` is called once, and at once if too much waits."""
@@ -111,8 +113,9 @@ class LogWriter:
         if behind is not None:
             behind.append(post)
             return
-        self._ready.setdefault(channel, []).append(post)
-        self._wake()
+        slot = self._valkey.slot_of(channel)  # its keys' as well: it is their hash tag
+        self._ready[slot].setdefault(channel, []).append(post)
+        self._wake(slot)
 
     async def flush(self, timeout: float) -> int:  # noqa: ASYNC109  # nothing is raised
         """Waits until every sender is told, at most ``timeout`` seconds; returns how many are not."""
@@ -123,38 +126,47 @@ class LogWriter:
 
     # Rounds
 
-    def _wake(self) -> None:
-        if not self._is_woken and len(self._in_flight) < CALLS_AT_ONCE:
-            self._is_woken = True
+    def _wake(self, slot: int) -> None:
+        if slot in self._woken or self._calls[slot] >= CALLS_AT_ONCE:
+            return
+        if not self._woken:
             asyncio.get_running_loop().call_soon(self._send_ready)
+        self._woken.add(slot)
 
     def _send_ready(self) -> None:
-        self._is_woken = False
-        for channels in rounds_by_slot(self._ready):
-            while channels and len(self._in_flight) < CALLS_AT_ONCE:
-                self._send(self._cut(channels))
+        woken, self._woken = self._woken, set()
+        for slot in woken:
+            ready = self._ready[slot]
+            channels = deque(ready)
+            while channels and self._calls[slot] < CALLS_AT_ONCE:
+                self._send(slot, self._cut(ready, channels))
+            if not ready:
+                del self._ready[slot]
 
-    def _cut(self, channels: deque[str]) -> dict[str, list[Post]]:
+    def _cut(self, ready: dict[str, list[Post]], channels: deque[str]) -> dict[str, list[Post]]:
         """Takes the first posts of the first channels, as many as one call carries; one it always does."""
         taken: dict[str, list[Post]] = {}
         room, space = ENTRIES_A_CALL, BYTES_A_CALL
         while channels and room > 0:
-            posts = self._ready[channels[0]]
+            posts = ready[channels[0]]
             count, size = _fitting(posts, room, space)
             if count == 0:
                 if taken:
                     break
                 count, size = 1, space  # larger than a call: alone in its own
             channel = channels.popleft()
-            del self._ready[channel]
+            del ready[channel]
             taken[channel], self._behind[channel] = posts[:count], posts[count:]
             room, space = room - count, space - size
         return taken
 
-    def _send(self, posts: dict[str, list[Post]]) -> None:
+    def _send(self, slot: int, posts: dict[str, list[Post]]) -> None:
         sequence, prefix = next(self._sequences), self._valkey.prefix
-        call = append_call(posts, writer=self._incarnation, sequence=sequence, prefix=prefix, limits=self._limits)
+        call = append_call(
+            posts, slot=slot, writer=self._incarnation, sequence=sequence, prefix=prefix, limits=self._limits
+        )
         self._in_flight.add(sequence)
+        self._calls[slot] += 1
         try:
             task = self._tasks.spawn("append", self._deliver(sequence, call))
         except RuntimeError:  # the tasks' owner has closed them: nothing is sent any more
@@ -203,9 +215,9 @@ class LogWriter:
             _tell_all(posts, error)
 
     def _give_up(self, call: AppendCall, error: Unavailable) -> None:
-        """Valkey was away for all our patience: who waits behind this call, or to be sent, is told too."""
-        waiting = [*self._ready.values(), *(self._behind[channel] for channel in call.posts)]
-        self._ready = {}
+        """This slot was away for all our patience: who waits behind this call, or to be sent there, is told too."""
+        ready = self._ready.pop(call.slot, {})
+        waiting = [*ready.values(), *(self._behind[channel] for channel in call.posts)]
         self._behind.update((channel, []) for channel in call.posts)
         self._refuse(call, error)
         for posts in waiting:
@@ -215,12 +227,15 @@ class LogWriter:
     def _land(self, sequence: int, call: AppendCall) -> None:
         """Ends a call of which all senders have been told, and wakes what waited behind it."""
         self._in_flight.discard(sequence)
+        self._calls[call.slot] -= 1
+        if not self._calls[call.slot]:
+            del self._calls[call.slot]
         for channel, posts in call.posts.items():
             self._waiting.remove(posts)
             if behind := self._behind.pop(channel):
-                self._ready[channel] = behind
-        if self._ready:
-            self._wake()
+                self._ready[call.slot][channel] = behind
+        if call.slot in self._ready:
+            self._wake(call.slot)
 
     def _ended(self, sequence: int, call: AppendCall, is_cancelled: bool) -> None:
         """Tells those whom a cancelled call, or a defect (logged by now), has left without an answer."""

@@ -1,6 +1,6 @@
 -- Reads a user's living sessions, those that live longest first.
 --
--- KEYS    the user's sessions (id by end)
+-- KEYS    the user's sessions (id by end), one that never exists
 -- ARGV    what the names of sessions begin with (in this slot), how many to read at most (below 1000)
 -- Returns how many there are, and the first ones' JSON (null where one has just ended)
 local clock = redis.call('TIME')

@@ -1,6 +1,6 @@
 -- Tells which sessions of a shard live longest; what they are stands elsewhere.
 --
--- KEYS    the sessions of the shard (id by end)
+-- KEYS    the sessions of the shard (id by end), one that never exists
 -- ARGV    how many to name at most
 -- Returns how many there are, and id, end in ms, id, end, ... of the first ones
 local clock = redis.call('TIME')

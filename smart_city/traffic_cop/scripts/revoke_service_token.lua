@@ -1,6 +1,6 @@
 -- Ends a service token.
 --
--- KEYS    the index (id to JSON)
+-- KEYS    the index (id to JSON), one that never exists
 -- ARGV    token id, what the names of tokens begin with (in this slot)
 -- Returns 1, or 0 when there is none of this id
 local json = redis.call('HGET', KEYS[1], ARGV[1])

@@ -1,6 +1,7 @@
 -- Ends sessions of one user with all their tokens: the one named, or those that end first.
 --
--- KEYS    the user's sessions (id by end), the sessions of the whole shard (id by end)
+-- KEYS    the user's sessions (id by end), the sessions of the whole shard (id by end),
+--         one that never exists
 -- ARGV    what the names of sessions, of their token indexes and of tokens begin with (all in this slot),
 --         how many to end at most, and the id of the one to end (empty: any)
 -- Returns how many were taken out of the index, and how many of those still stood

@@ -147,7 +147,7 @@ class TestFailover:
         await replicated(primary)
         await replica.command("REPLICAOF", "NO", "ONE")
         posts = {"guide": [Post(an_entry(), lambda _: None, needs_owner=False)]}
-        call = append_call(posts, writer="w", sequence=1, prefix="", limits=ROOMY)
+        call = append_call(posts, slot=0, writer="w", sequence=1, prefix="", limits=ROOMY)
         script = log_script("append")
         lost, kept = [
             read_answer((await valkey.run(script, call.keys, call.arguments()))[0]) for valkey in (primary, replica)

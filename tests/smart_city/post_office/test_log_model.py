@@ -215,7 +215,7 @@ class LogMachine(RuleBasedStateMachine):
             needs_owner = is_guarded and channel.startswith("connection:")
             by_channel.setdefault(channel, []).append(Post(entry, lambda _: None, needs_owner))
         sequence = next(self.sequences)
-        call = append_call(by_channel, writer=writer, sequence=sequence, prefix="", limits=LIMITS)
+        call = append_call(by_channel, slot=0, writer=writer, sequence=sequence, prefix="", limits=LIMITS)
         self.sent.append(Sent(writer, sequence, call))
         for (channel, mine), answer in zip(by_channel.items(), self.run(call), strict=True):
             self.expect_appended(channel, writer, sequence, mine, answer)

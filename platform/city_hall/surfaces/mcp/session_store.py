@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from foundations.errors import NotFound, Overloaded
 from foundations.valkey import Script, Valkey
+from foundations.valkey.slots import never
 
 _PACKAGE = "city_hall.surfaces.mcp"
 KEPT_SECONDS = 86_400
@@ -61,7 +62,8 @@ class SessionStore:
             Unavailable, Overloaded: the store is away, or full.
         """
         what = (session.name, self._most, KEPT_SECONDS * 1000)
-        names = await self._valkey.run(self._begin, [self._sessions(session)], what)
+        keys = [self._sessions(session), never(self._sessions(session))]
+        names = await self._valkey.run(self._begin, keys, what)
         ended = [SessionName(session.caller, name.decode()) for name in names]
         for one in ended:
             await self._forget(one)

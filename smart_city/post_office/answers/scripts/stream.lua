@@ -1,6 +1,7 @@
 -- Answers in parts that are open, each kept as the frame that tells a joiner the text so far. One call, many logs.
 --
--- KEYS  for each item `log:{CHANNEL}`: the bus channel of a log, and how its keys begin:
+-- KEYS  THREE for each item: `log:{CHANNEL}`, which is the bus channel of a log and never a key (that it is named
+--       keeps a slot that moves key by key from being served by halves), and beginning with it
 --         :streams  hash  message id -> frame; what joiners are sent
 --         :drafts   hash  the same for answers that are shown to nobody, or no more; ID/end -> how one shall end,
 --                         or '-' when it was decided that it breaks off
@@ -94,9 +95,9 @@ function verbs.fail(log, id)
 end
 
 local answers = {}
-for i, log in ipairs(KEYS) do
+for i = 1, #KEYS / 3 do
   local at = 3 + (i - 1) * 6
   local verb, id, part, head, text, ending = unpack(ARGV, at, at + 5)
-  answers[i] = verbs[verb](log, id, part, head, text, ending)
+  answers[i] = verbs[verb](KEYS[3 * i - 2], id, part, head, text, ending)
 end
 return answers

@@ -2,7 +2,7 @@
 -- One heartbeat of an instance: renews its membership, tells its figures, and learns who lives and who lapsed.
 --
 -- KEYS  {instances}:leases (zset: member -> end of its lease in ms), {instances}:figures (hash: member -> JSON),
---       {instances}:estates (zset: dead member -> when somebody else may take over from it)
+--       {instances}:estates (zset: dead member -> when somebody else may take over from it), one that never exists
 -- ARGV  member, its figures as JSON, lease in ms, whether to claim dead members (1 or 0)
 -- Returns the members claimed here, and the figures of all that live as member, JSON, member, JSON, ...
 -- A dead member is claimed by one of the living at a time, until its estate is settled: a claimer may die, too.

@@ -1,5 +1,6 @@
 -- What the scripts of an inbox share; it stands before each of them. KEYS[1] is `inbox:{CHANNEL}`: every key below
--- begins with it, and wake-ups are published on the bus channel of that name. The clock is the server's, in ms.
+-- begins with it, and wake-ups are published on the bus channel of that name. KEYS[2] never exists: while the slot
+-- moves key by key, it keeps a script from being served by halves. The clock is the server's, in ms.
 --
 --   :message:ID    hash   v, lane, user, route, body, size, hops, serial, before, at, since, tries;
 --                         while somebody has it: holder, take; while it is being ended: ending, why; and stream,

@@ -1,6 +1,6 @@
 -- Begins a session; of more than a caller may have, those end that were not used for longest.
 --
--- KEYS    the caller's sessions (name by last use)
+-- KEYS    the caller's sessions (name by last use), one that never exists
 -- ARGV    name, how many there may be, milliseconds that one is kept unused
 -- Returns the names of those that ended for it
 local sessions, name, most, kept = KEYS[1], ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
