@@ -10,6 +10,7 @@ pytest_plugins = (
     "tests.support.leaks",
     "tests.support.loops",
     "tests.support.valkey",
+    "tests.support.slots",
     "tests.support.valkey_cluster",
     "tests.support.platform",
     "tests.support.shells",

@@ -97,7 +97,8 @@ class LogWriter:
         self._calls: Counter[int] = Counter()
         """How many of each slot are in flight."""
         self._waiting = _Waiting()
-        self._woken: set[int] = set()
+        self._woken: dict[int, None] = {}
+        """Slots that are to be sent to in this turn, in the order in which they got something."""
 
     def append(self, channel: str, entry: Entry, then: Then, *, owner: str = "") -> None:
         """Sends an entry with this turn's others; ``then`` is called once, and at once if too much waits."""
@@ -131,10 +132,10 @@ class LogWriter:
             return
         if not self._woken:
             asyncio.get_running_loop().call_soon(self._send_ready)
-        self._woken.add(slot)
+        self._woken[slot] = None
 
     def _send_ready(self) -> None:
-        woken, self._woken = self._woken, set()
+        woken, self._woken = self._woken, {}
         for slot in woken:
             ready = self._ready[slot]
             channels = deque(ready)

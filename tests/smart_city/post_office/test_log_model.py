@@ -433,6 +433,7 @@ def server() -> Iterator[ValkeyServer]:
         yield server
 
 
+@pytest.mark.on_one_server
 def test_the_log_keeps_its_promises_whatever_happens(server: ValkeyServer) -> None:
     machine = type("LogMachine", (LogMachine,), {"server": server})
     # Making a failing story shorter would take minutes on a server that restarts; the long one is told at once.

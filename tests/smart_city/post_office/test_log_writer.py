@@ -14,6 +14,7 @@ from foundations.errors import CityError, Internal, Overloaded, Unavailable
 from foundations.supervision import Tasks
 from foundations.valkey import Script, Valkey
 from foundations.valkey.client import Argument
+from foundations.valkey.slots import slot_of
 from smart_city.post_office.log import Appended, ChannelLog, Entry, Patience, Stretch
 from smart_city.vocabulary import Position
 from tests.support.logs import ROOMY, ALog, an_entry, some_limits
@@ -104,6 +105,7 @@ async def stored(log: ChannelLog, channel: str) -> list[bytes]:
     return list(page.entries)
 
 
+@pytest.mark.on_one_server
 @pytest.mark.on_both_loops
 class TestRounds:
     async def test_what_one_turn_of_the_loop_brings_travels_in_one_call(
@@ -166,6 +168,54 @@ class TestRounds:
         log.append("guide", first, lambda _: post(log, "guide", [second], told))
         await log.flush(5)
         assert told.offsets == [2]
+
+
+class TwoNodes(Valkey):
+    """A client of two servers that share the slots, as the nodes of a cluster do."""
+
+    def __init__(self, first: Valkey, second: Valkey) -> None:
+        super().__init__(first.client, url=first.url, prefix=first.prefix, timeout=first.timeout)
+        self._second = second
+
+    async def run(self, script: Script, keys: Sequence[str], args: Sequence[Argument]) -> Any:
+        if is_second(keys[0]):
+            return await self._second.run(script, keys, args)
+        return await super().run(script, keys, args)
+
+
+def is_second(key: str) -> bool:
+    return slot_of(key) % 2 == 1
+
+
+class TestSlots:
+    """As on a cluster: a call touches one slot."""
+
+    async def test_logs_of_other_slots_travel_beside_one_another(self, watched: WatchedValkey, tasks: Tasks) -> None:
+        log, told = ALog(watched, tasks), Told()
+        for channel in ("guide", "user:a", "user:b"):
+            post(log, channel, some(10), told)
+        assert await log.flush(5) == 0
+        assert watched.calls == [(1, 10)] * 3
+        assert told.offsets == [*range(1, 11)] * 3
+
+    async def test_a_node_that_hangs_keeps_no_other_waiting(
+        self, valkey: Valkey, server: ValkeyServer, own: WatchedValkey, tasks: Tasks
+    ) -> None:
+        nodes = TwoNodes(valkey, own)
+        log, away, there = ALog(nodes, tasks, patience=Patience(seconds=1)), Told(), Told()
+        names = [f"user:{number}" for number in range(100)]
+        hung, living = [name for name in names if is_second(name)], [name for name in names if not is_second(name)]
+        server.hang()
+        for name in hung:
+            post(log, name, some(2), away)
+        await until(lambda: own.attempts >= len(hung), "all is on the way to the node that hangs")
+        for name in living:
+            post(log, name, some(2), there)
+        await until(lambda: len(there.offsets) == 2 * len(living), "the others are told")
+        assert not away.outcomes
+        server.resume()
+        assert await log.flush(5) == 0
+        await nodes.close()
 
 
 class TestTelling:
