@@ -81,6 +81,7 @@ class Settings(BaseSettings):
     body_seconds: Seconds = 30
     frame_seconds: Seconds = 10
     close_seconds: Seconds = 5
+    stall_seconds: Seconds = 10
 
     # Liveness
     heartbeat_seconds: Seconds = 25

@@ -57,20 +57,23 @@ class Tally:
 class Counters:
     """Everything that one instance counts. One object, made by the composition root, incremented in place.
 
-    What is ``…_active`` also falls, and nothing else. The latency of a channel is the time of a frame from its arrival
-    here to its acknowledgement.
+    What is ``…_active`` or ``…_lagging`` also falls, and nothing else. The latency of a channel is the time of a frame
+    from its arrival here to its acknowledgement.
     """
 
     __slots__ = (
-        "answers", "appended", "channels", "closes", "connections_active", "connections_total", "dead_letters",
-        "deliveries", "errors", "event_streams_active", "event_streams_total", "handshake_refusals",
-        "handshakes", "listeners_active",
+        "answers", "appended", "channels", "closes", "connections_active", "connections_lagging", "connections_total",
+        "dead_letters", "deliveries", "errors", "event_streams_active", "event_streams_total", "handshake_refusals",
+        "handshakes", "lags", "listeners_active",
         "messages_received", "messages_sent", "operations", "responses",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.connections_active = 0
+        self.connections_lagging = 0
         self.connections_total = 0
+        self.lags = 0
+        """How often a connection fell behind."""
         self.event_streams_active = 0
         self.event_streams_total = 0
         self.listeners_active = 0

@@ -18,6 +18,7 @@ from foundations.telemetry.counters import BUCKETS, Counters, Histogram
 
 _TOTALS: tuple[tuple[str, str, str], ...] = (
     ("websocket_connections", "connections_total", "WebSocket connections since the start."),
+    ("websocket_lags", "lags", "How often a WebSocket connection did not keep up, and was fed from the logs."),
     ("event_streams", "event_streams_total", "Event streams since the start."),
     ("websocket_messages_sent", "messages_sent", "Frames sent to WebSocket clients."),
     ("websocket_messages_received", "messages_received", "Frames received from WebSocket clients."),
@@ -64,6 +65,9 @@ class Exposition(Collector):
         counters = self._counters
         yield GaugeMetricFamily(
             "websocket_connections_active", "WebSocket connections now.", value=counters.connections_active
+        )
+        yield GaugeMetricFamily(
+            "websocket_connections_lagging", "Connections that do not keep up now.", value=counters.connections_lagging
         )
         yield GaugeMetricFamily("event_streams_active", "Event streams now.", value=counters.event_streams_active)
         yield GaugeMetricFamily(

@@ -203,8 +203,8 @@ def narrow(url: str) -> socket.socket:
     return end
 
 
-async def test_a_reader_that_cannot_keep_up_is_closed_and_recovers_everything(platform: Platform) -> None:
-    """Past the unsent limit a socket closes with 4009; nothing inside retention is lost."""
+async def test_a_reader_that_cannot_keep_up_is_fed_at_its_own_pace_and_misses_nothing(platform: Platform) -> None:
+    """Past half of the unsent limit a connection lags; nobody else waits, and nothing inside retention is lost."""
     city = await platform.start(max_unsent_bytes=1 << 17)
     token, bystander_token = await city.session(unique("slow")), await city.session(unique("bystander"))
     said: list[Frame] = []
@@ -218,9 +218,24 @@ async def test_a_reader_that_cannot_keep_up_is_closed_and_recovers_everything(pl
                 assert seen["offset"] == said[-1]["offset"], "others do not wait for it"
             reader = Reader("guide")
             reader.position = position(start)
-            assert await read_until_closed(slow, reader) == 4009
-        assert reader.position["offset"] < said[-1]["offset"]
-        await reader.visit(city, token, said[-1]["offset"], len(said))
+            for _ in said:
+                reader.take(await slow.of("message", 10))
+            await slow.nothing_but_pong()
+    assert [frame["message_id"] for frame in reader.got] == [told["message_id"] for told in said]
+
+
+async def test_a_reader_that_takes_nothing_while_it_lags_is_closed_and_recovers_everything(platform: Platform) -> None:
+    city = await platform.start(max_unsent_bytes=1 << 17, stall_seconds=0.5, close_seconds=30)
+    token = await city.session(unique("slow"))
+    async with city.connected(token, sock=narrow(city.url), max_queue=1) as slow:
+        start = (await slow.subscribe("guide"))["guide"]
+        said = [await publish(city, "guide", {"m": "x" * 200_000}) for _ in range(40)]
+        await asyncio.sleep(2)  # so long the socket takes nothing
+        reader = Reader("guide")
+        reader.position = position(start)
+        assert await read_until_closed(slow, reader) == 4009
+    assert reader.position["offset"] < said[-1]["offset"]
+    await reader.visit(city, token, said[-1]["offset"], len(said))
     assert [frame["message_id"] for frame in reader.got] == [told["message_id"] for told in said]
 
 

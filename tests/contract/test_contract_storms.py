@@ -302,7 +302,7 @@ async def insist(agent: WireClient, **part: Any) -> str:
 
 
 async def test_an_agent_that_never_reads_is_closed_and_its_deliveries_go_to_another(platform: Platform) -> None:
-    city = await platform.start(max_unsent_bytes=1 << 17, close_seconds=0.5)
+    city = await platform.start(max_unsent_bytes=1 << 17, close_seconds=0.5, stall_seconds=0.5)
     token = await city.service(unique("agents"), "post_office.consume")
     async with AsyncExitStack() as stack:
         wanted = set()
@@ -327,7 +327,7 @@ async def test_an_agent_that_never_reads_is_closed_and_its_deliveries_go_to_anot
 
 
 async def test_an_asker_that_never_reads_loses_its_socket_and_not_its_answer(platform: Platform) -> None:
-    city = await platform.start(max_unsent_bytes=1 << 17, close_seconds=0.5)
+    city = await platform.start(max_unsent_bytes=1 << 17, close_seconds=0.5, stall_seconds=0.5)
     user = unique("alice")
     token = await city.session(user)
     async with city.connected(token) as other, agent_on(city, "guide", max=64) as agent:

@@ -29,6 +29,7 @@ class EchoDoor:
         self.max_message_bytes = max_message_bytes
         self.max_unsent_bytes = max_unsent_bytes
         self.close_seconds = 1.0
+        self.stall_seconds = 1.0
         self.pack: Callable[[bytes], bytes] = Packing()
         self.sockets: set[Socket] = set()
 
@@ -50,6 +51,9 @@ class _Echo:
 
     def heard(self) -> None:
         """It lives."""
+
+    def lagging(self, is_lagging: bool) -> None:
+        """It listens to nothing."""
 
     def closed(self, code: int, reason: str) -> None:
         """It is gone."""

@@ -106,6 +106,15 @@ class Listener:
     def send(self, frame: bytes) -> None:
         self.frames += frames_in(frame)
 
+    @property
+    def has_room(self) -> bool:
+        return self.road.is_set()
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        await self.road.wait()
+        yield
+
     async def replay(self, frames: bytes) -> None:
         await self.road.wait()
         self.replayed += 1
@@ -159,6 +168,9 @@ class Place:
     @property
     def is_live(self) -> bool:
         return self.subscription in self.feed.live
+
+    def falls_back(self) -> None:
+        self._instance.joining.fall_back(self.feed, self.subscription)
 
     def leave(self) -> None:
         self._instance.joining.end(self.feed, self.subscription)

@@ -97,7 +97,8 @@ def connections(
     for one in found["connections"]:
         rows.add_row(
             one["connection_id"], one["user_id"], one["instance_id"], one["connected_at"][5:16].replace("T", " "),
-            str(one["unsent_bytes"]), "\n".join([*one["consumes"], *one["channels"]]),
+            str(one["unsent_bytes"]) + (", lags" if one.get("is_lagging") else ""),
+            "\n".join([*one["consumes"], *one["channels"]]),
         )  # fmt: skip
     show(found, is_json=remote.is_json, as_people_read_it=rows)
 

@@ -99,7 +99,11 @@ def bind_channel_events(
         opened.stream.address = request.client.host if request.client else ""
         streams.check(opened.stream, began)
         return EventResponse(
-            opened.stream, streams.let_go, cut_after=settings.close_seconds, patience=2 * settings.heartbeat_seconds
+            opened.stream,
+            streams.let_go,
+            cut_after=settings.close_seconds,
+            patience=2 * settings.heartbeat_seconds,
+            stall_seconds=settings.stall_seconds,
         )
 
     app.router.routes.append(DocumentedRoute(PATH, read, method="GET", described=_described(opening, schema)))

@@ -23,7 +23,6 @@ HEADERS: Mapping[str, str] = {"Cache-Control": "no-store", "X-Accel-Buffering": 
 """Nobody on the way is to keep events, or to hold them back until there are more."""
 PIECE_BYTES = 16 * 1024
 """So much is handed over at a time: with the server's own buffer all that waits outside of the stream's limit."""
-TAKES_NOTHING_SECONDS = 10.0
 
 
 class TakesNothing(Exception):
@@ -36,7 +35,13 @@ class EventResponse(Response):
     media_type = MEDIA_TYPE
 
     def __init__(
-        self, stream: EventStream, let_go: Callable[[EventStream, str], None], *, cut_after: float, patience: float
+        self,
+        stream: EventStream,
+        let_go: Callable[[EventStream, str], None],
+        *,
+        cut_after: float,
+        patience: float,
+        stall_seconds: float,
     ) -> None:
         super().__init__(headers=dict(HEADERS))
         del self.headers["content-length"]
@@ -44,6 +49,7 @@ class EventResponse(Response):
         self._let_go = let_go
         self._cut_after = cut_after
         self._patience = patience
+        self._stall_seconds = stall_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         road = scope.get("extensions", {}).get(ROAD, {})
@@ -79,10 +85,26 @@ class EventResponse(Response):
     async def _run(self, send: Send, unsent: Callable[[], int]) -> None:
         async def write(data: bytes) -> None:
             for start in range(0, len(data), PIECE_BYTES):
-                await _taken(send, data[start : start + PIECE_BYTES], unsent)
+                await self._taken(send, data[start : start + PIECE_BYTES], unsent)
 
         await self._stream.run(write)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _taken(self, send: Send, piece: bytes, unsent: Callable[[], int]) -> None:
+        """Sends a piece once there is room for it, which is waited for as long as the client takes something."""
+        message: dict[str, Any] = {"type": "http.response.body", "body": piece, "more_body": True}
+        if not unsent():  # there is room, and a timer costs as much as all the rest of a small write
+            await send(message)
+            return
+        while True:
+            before = unsent()
+            try:
+                async with asyncio.timeout(self._stall_seconds):
+                    await send(message)  # waits for room first, so that a piece given up was not sent
+                    return
+            except TimeoutError:
+                if unsent() >= before:
+                    raise TakesNothing from None
 
 
 def _unknown() -> int:
@@ -98,23 +120,6 @@ def _outcome(writing: asyncio.Future[None]) -> str:
         _log.error("an event stream failed", exc_info=error)
         return "failed"
     return "takes nothing"
-
-
-async def _taken(send: Send, piece: bytes, unsent: Callable[[], int]) -> None:
-    """Sends a piece once there is room for it, waiting as long as the client takes something of what came before."""
-    message: dict[str, Any] = {"type": "http.response.body", "body": piece, "more_body": True}
-    if not unsent():  # there is room, and a timer costs as much as all the rest of a small write
-        await send(message)
-        return
-    while True:
-        before = unsent()
-        try:
-            async with asyncio.timeout(TAKES_NOTHING_SECONDS):
-                await send(message)  # waits for room first, so that a piece given up was not sent
-                return
-        except TimeoutError:
-            if unsent() >= before:
-                raise TakesNothing from None
 
 
 async def _gone(receive: Receive) -> None:

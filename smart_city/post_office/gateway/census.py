@@ -26,5 +26,5 @@ def described(guest: Guest, instance_id: str) -> dict[str, Any]:
         "connected_at": guest.connected_at, "last_heartbeat": guest.last_heartbeat,
         "channels": channels[:MOST_CHANNELS], "channel_count": len(channels),
         "consumes": guest.consumes[:MOST_CHANNELS],
-        "unsent_bytes": guest.unsent_bytes, "address": guest.address,
+        "unsent_bytes": guest.unsent_bytes, "is_lagging": guest.is_lagging, "address": guest.address,
     }  # fmt: skip

@@ -26,7 +26,7 @@ CLOSE_CODES: Mapping[int, str] = {
     CloseCode.SERVICE_RESTART: "this instance is draining: reconnect now",
     CloseCode.TRY_AGAIN_LATER: "at capacity, or the store is away; the reason begins with retry_after=SECONDS",
     SILENT: "two heartbeats without an answer",
-    TOO_SLOW: "too many bytes wait for this reader; come back and recover",
+    TOO_SLOW: "this reader was behind and took nothing for ten seconds; come back and recover",
     TOO_MANY: "this user has as many connections as one may have",
     OVER: "the session is missing, unknown, expired or revoked",
     FOREIGN: "the origin is not allowed",

@@ -93,6 +93,11 @@ class Connection:
         return self.socket.outbox.unsent
 
     @property
+    def is_lagging(self) -> bool:
+        """Whether something waits until the client has taken what was sent."""
+        return self.socket.outbox.is_awaited
+
+    @property
     def address(self) -> str:
         """Where the other end is."""
         return self.socket.address
@@ -110,6 +115,16 @@ class Connection:
     def heard(self) -> None:
         """The peer lives."""
         self.unanswered_heartbeats = 0
+
+    def lagging(self, is_lagging: bool) -> None:
+        """One that lags is fed from the logs, and given no more work; nobody waits for it."""
+        counters = self._desk.counters
+        counters.connections_lagging += 1 if is_lagging else -1
+        if is_lagging:
+            counters.lags += 1
+            self.subscriptions.fall_back()
+        else:
+            self.consuming.has_room()
 
     def closed(self, code: int, reason: str) -> None:
         """The socket is gone: whatever hangs on it ends, once what it said before is carried out."""

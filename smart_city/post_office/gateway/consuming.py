@@ -57,7 +57,9 @@ class Consumer:
 
     @property
     def room(self) -> int:
-        """How many more it takes now."""
+        """How many more it takes now; one that does not even take what it was sent, none."""
+        if not self._outbox.takes_work:
+            return 0
         if len(self._held) >= self.most:
             now = monotonic()
             self._held = {delivery_id: end for delivery_id, end in self._held.items() if end > now}
@@ -112,6 +114,11 @@ class Consuming:
         """Takes nothing more."""
         for consumer in self._consumers.values():
             consumer.most = 0
+
+    def has_room(self) -> None:
+        """The socket takes work again."""
+        for channel in self._consumers:
+            self._dispatcher.has_room(channel)
 
     def end(self, *, counts: bool = True) -> None:
         """The socket is gone: what it held is handed back; that is no try when the instance drains."""

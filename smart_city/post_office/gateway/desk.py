@@ -93,6 +93,11 @@ class Guest(Registered, Admitted, Protocol):
         ...
 
     @property
+    def is_lagging(self) -> bool:
+        """Whether it does not keep up, and is fed from the log."""
+        ...
+
+    @property
     def address(self) -> str:
         """Where the other end is; empty when it is not known."""
         ...

@@ -19,6 +19,7 @@ class Door(Protocol):
     round: Round
     max_message_bytes: int
     max_unsent_bytes: int
+    stall_seconds: float
     close_seconds: float
     pack: Callable[[bytes], bytes]
     """Makes the frames of a client of MessagePack from those of all others."""
@@ -28,7 +29,7 @@ class Door(Protocol):
         ...
 
     def too_slow(self, socket: Socket) -> None:
-        """The socket's unsent bytes have passed the limit."""
+        """The socket is behind, and takes nothing."""
         ...
 
 
@@ -41,6 +42,10 @@ class Listener(Protocol):
 
     def heard(self) -> None:
         """Something arrived: the peer lives."""
+        ...
+
+    def lagging(self, is_lagging: bool) -> None:
+        """The peer does not take what is sent as it comes; or it has caught up."""
         ...
 
     def closed(self, code: int, reason: str) -> None:

@@ -7,7 +7,8 @@ up, from the log at its own pace when it does not. How bytes reach the reader is
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from contextlib import asynccontextmanager
 from random import randrange
 
 from websockets.frames import CloseCode
@@ -19,8 +20,8 @@ from smart_city.post_office.gateway.events import Rendering
 from smart_city.post_office.gateway.feed import Feed, Subscription
 from smart_city.post_office.gateway.joining import Joined, Joining
 from smart_city.post_office.gateway.messages import encode
+from smart_city.post_office.gateway.pages import Passage
 from smart_city.post_office.gateway.server_frames import Close, Opened
-from smart_city.post_office.log import Page
 from smart_city.vocabulary import Identity, Position
 
 SPREAD_MS = 1000
@@ -102,12 +103,26 @@ class EventStream:
                 return
         self._queue(found)
 
+    @property
+    def has_room(self) -> bool:
+        """Whether it keeps up."""
+        return not self.is_lagging
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """It has one log only, and that is to be read once the reader has taken what came before."""
+        await self._room()
+        yield
+
     async def replay(self, frames: bytes) -> None:
         """Queues old frames when the reader has taken what came before."""
+        await self._room()
+        self._queue(self._rendering(frames))
+
+    async def _room(self) -> None:
         while self._queued or self._is_writing:
             self._taken.clear()
             await self._taken.wait()
-        self._queue(self._rendering(frames))
 
     def _queue(self, found: events.Events) -> None:
         if found.position is not None:
@@ -121,9 +136,9 @@ class EventStream:
 
     # From its first event to its last
 
-    def begin(self, feed: Feed, page: Page | None, since: Position | None) -> None:
+    def begin(self, feed: Feed, passage: Passage | None, since: Position | None) -> None:
         """Takes its place in a feed that is prepared: the first event tells where, and what follows begins there."""
-        joined = self._joining.decide(feed, page, self, since)
+        joined = self._joining.decide(feed, passage, self, since)
         self._place = (feed, joined.subscription)
         self.position = joined.subscription.position
         self._put(events.retry(events.RETRY_MS) + self._ack(joined))

@@ -47,14 +47,14 @@ class EventStreams:
             limit=self._gateway.max_unsent_bytes, heartbeat_seconds=self._heartbeat_seconds,
             on_heard=desk.registry.heard,
         )  # fmt: skip
-        feed, page = await desk.joining.prepare(channel, since)
+        feed, passage = await desk.joining.prepare(channel, since)
         try:
             await self._register(stream)
         except BaseException:
             desk.joining.give_back(feed)
             raise
         self._enter(stream)
-        stream.begin(feed, page, since)
+        stream.begin(feed, passage, since)
         if self._gateway.state != "ready":
             stream.close(*DRAINING)
         return stream

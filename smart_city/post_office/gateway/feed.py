@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -24,6 +24,15 @@ class Subscriber(Protocol):
 
     def send(self, frame: bytes) -> None:
         """Queues frames for the write at the end of this turn."""
+        ...
+
+    @property
+    def has_room(self) -> bool:
+        """Whether it may be sent what is new as it comes; one without room is fed from the log."""
+        ...
+
+    def turn(self) -> AbstractAsyncContextManager[None]:
+        """Begins once the client has taken what came before, and one of its other logs has had its own turn."""
         ...
 
     async def replay(self, frames: bytes) -> None:

@@ -53,10 +53,11 @@ class Gateway:
         self, desk: Desk, hub: Hub, admission: Admission, credentials: Credentials, heartbeats: Heartbeats, *,
         draining: asyncio.Event,
         instance_id: str,
-        max_unsent_bytes: int, handshake_seconds: float, close_seconds: float,
+        max_unsent_bytes: int, stall_seconds: float, handshake_seconds: float, close_seconds: float,
     ) -> None:  # fmt: skip
         self.max_message_bytes = desk.max_message_bytes
         self.max_unsent_bytes = max_unsent_bytes
+        self.stall_seconds = stall_seconds
         self.close_seconds = close_seconds
         self.pack: Callable[[bytes], bytes] = Packing()
         self.state: State = "starting"
@@ -278,8 +279,8 @@ class Gateway:
         )  # fmt: skip
 
     def too_slow(self, socket: Socket) -> None:
-        """A reader that does not keep up is closed; what it misses is in the logs."""
-        socket.close(TOO_SLOW, f"more than {self.max_unsent_bytes} bytes wait for you; come back and recover")
+        """A reader that is behind and takes nothing at all is closed; what it misses is in the logs."""
+        socket.close(TOO_SLOW, f"you took nothing for {self.stall_seconds:g} seconds; come back and recover")
 
     def disconnect(self, code: int, *, connection_id: str = "", user_id: str = "") -> int:
         """Closes one connection, or all of a user here; returns how many there were."""

@@ -17,7 +17,7 @@ FRAMES_A_TURN = 256
 class Intake:
     """The unread bytes of one transport. ``feed`` takes a slice, and says how many frames were in it."""
 
-    __slots__ = ("_feed", "_frames_in_turn", "_is_held", "_is_paused", "_reading", "_transport", "_unread")
+    __slots__ = ("_feed", "_frames_in_turn", "_is_full", "_is_held", "_is_paused", "_reading", "_transport", "_unread")
 
     def __init__(self, transport: asyncio.Transport, feed: Callable[[bytes], int]) -> None:
         self._transport = transport
@@ -26,12 +26,13 @@ class Intake:
         self._reading: asyncio.Handle | None = None
         self._frames_in_turn = 0
         self._is_paused = False
+        self._is_full = False
         self._is_held = False
 
     def take(self, data: bytes) -> None:
         """Something arrived."""
         self._unread += data
-        if not self._is_paused and self._reading is None:
+        if not self._is_stopped and self._reading is None:
             self._read()
 
     def pause(self) -> None:
@@ -43,8 +44,23 @@ class Intake:
         """Hands on again, beginning with what is here already."""
         if self._is_paused:
             self._is_paused = False
-            if self._reading is None:
-                self._reading = asyncio.get_running_loop().call_soon(self._read)
+            self._go_on()
+
+    def full(self, is_full: bool) -> None:
+        """Whether the peer has to take something before it is heard again, whoever else resumes."""
+        self._is_full = is_full
+        if is_full:
+            self._hold(True)
+        else:
+            self._go_on()
+
+    @property
+    def _is_stopped(self) -> bool:
+        return self._is_paused or self._is_full
+
+    def _go_on(self) -> None:
+        if not self._is_stopped and self._reading is None:
+            self._reading = asyncio.get_running_loop().call_soon(self._read)
 
     def stop(self) -> None:
         """The transport is gone."""
@@ -54,7 +70,7 @@ class Intake:
 
     def _read(self) -> None:
         self._reading = None
-        while self._unread and not self._is_paused:
+        while self._unread and not self._is_stopped:
             if self._frames_in_turn >= FRAMES_A_TURN:
                 self._frames_in_turn = 0
                 self._hold(True)
@@ -64,7 +80,7 @@ class Intake:
             del self._unread[:SLICE_BYTES]
             self._frames_in_turn += self._feed(piece)
         self._frames_in_turn = 0
-        self._hold(self._is_paused)
+        self._hold(self._is_stopped)
 
     def _hold(self, is_held: bool) -> None:
         """Stops or starts the transport's reading, unless it is so already."""

@@ -13,21 +13,17 @@ from dataclasses import dataclass
 from foundations.errors import CityError
 from foundations.supervision import Tasks
 from foundations.telemetry import Counters
-from smart_city.post_office.gateway.feed import Feed, Snapshots, Subscriber, Subscription, by_epoch
+from smart_city.post_office.gateway.feed import Feed, Snapshots, Subscriber, Subscription
 from smart_city.post_office.gateway.hub import RETRY_SECONDS, Hub, reset_frame
-from smart_city.post_office.gateway.messages import positioned, wire
+from smart_city.post_office.gateway.messages import wire
+from smart_city.post_office.gateway.pages import Pages, Passage
+from smart_city.post_office.gateway.recent import Recent
 from smart_city.post_office.gateway.server_frames import Outcome
-from smart_city.post_office.log import ChannelLog, Page
+from smart_city.post_office.log import ChannelLog
 from smart_city.post_office.log.bus import Delta
 from smart_city.vocabulary import Position
 
 _log = logging.getLogger(__name__)
-
-PAGE_BYTES = 64 * 1024
-"""Old publications are read and written in pieces of about this size, each when the client has taken the one before:
-that is all that a slow client keeps here."""
-READS_AT_ONCE = 32
-"""So many come back at a time: what is said now shares its way to the store with what was missed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +31,7 @@ class Joined:
     """The outcome of a subscription: where it starts, and what the ack says of the way there."""
 
     subscription: Subscription
-    page: Page | None = None
+    passage: Passage | None = None
     recovered: bool | None = None
     missed: int = 0
     reason: str = ""
@@ -59,9 +55,9 @@ class Joining:
         self._log = log
         self._tasks = tasks
         self._counters = counters
-        self._turns = asyncio.Semaphore(READS_AT_ONCE)
+        self._pages = Pages(log, tasks)
 
-    async def prepare(self, channel: str, since: Position | None) -> tuple[Feed, Page | None]:
+    async def prepare(self, channel: str, since: Position | None) -> tuple[Feed, Passage | None]:
         """The waiting half: the feed is opened, and the log read unless the feed is at that very position.
 
         Raises:
@@ -71,36 +67,42 @@ class Joining:
         if since is None or since == feed.position:
             return feed, None
         try:
-            return feed, await self._read(channel, since)
+            return feed, await self._pages.read(channel, since)
         except BaseException:
             self._hub.close(feed)
             raise
 
-    def decide(self, feed: Feed, page: Page | None, subscriber: Subscriber, since: Position | None) -> Joined:
+    def decide(self, feed: Feed, passage: Passage | None, subscriber: Subscriber, since: Position | None) -> Joined:
         """Where the subscription starts. Write the ack and call `begin`, with no waiting in between."""
         if since is None:
             return Joined(subscription=Subscription(subscriber, feed.channel, feed.position))
-        if page is None:
+        if passage is None:
             return Joined(subscription=Subscription(subscriber, feed.channel, since), recovered=True)
+        page = passage.page
         if page.reason:
             lost = Subscription(subscriber, feed.channel, page.newest)
             return Joined(subscription=lost, recovered=False, reason=page.reason)
         start = Position(since.offset, since.epoch or page.epoch_of(since.offset))
         return Joined(
             subscription=Subscription(subscriber, feed.channel, start),
-            page=page,
+            passage=passage,
             recovered=True,
             missed=page.newest.offset - since.offset,
         )
 
     def begin(self, feed: Feed, joined: Joined) -> None:
-        """Starts sending: at once when nothing was missed, else from the log."""
+        """Starts sending: at once when nothing was missed and there is room, else from the log."""
         subscription = joined.subscription
-        if subscription.position == feed.position:
+        if subscription.position == feed.position and subscription.subscriber.has_room:
             self._go_live(feed, subscription)
         else:
-            work = self._catch_up(feed, subscription, joined.page)
+            work = self._catch_up(feed, subscription, joined.passage)
             subscription.work = self._tasks.spawn(f"catch up on {feed.channel}", work)
+
+    def fall_back(self, feed: Feed, subscription: Subscription) -> None:
+        """A subscriber does not keep up with what is new: what follows it gets from the log, at its own pace."""
+        if subscription in feed.live:  # else it is fed already, and its next turn waits for room
+            self.rejoin(feed, subscription, feed.position)
 
     def rejoin(self, feed: Feed, subscription: Subscription, position: Position) -> None:
         """Feeds a subscriber that has let frames pass: from the log again, after the last position that it took."""
@@ -123,40 +125,44 @@ class Joining:
 
     # Catching up
 
-    async def _catch_up(self, feed: Feed, subscription: Subscription, page: Page | None) -> None:
+    async def _catch_up(self, feed: Feed, subscription: Subscription, passage: Passage | None) -> None:
         """Feeds one subscription until it is where its feed is: from the log, at last from what the feed just sent."""
+        subscriber = subscription.subscriber
+        async with subscriber.turn():
+            pass  # until there is room nothing is read, and the feed need not remember what it sends
         with feed.remembered() as recent:
-            while subscription.position != (until := feed.position):
-                frames = recent.after(subscription.position)
-                if frames:
-                    await subscription.subscriber.replay(b"".join(frames))
-                    subscription.position = until
-                    self._counters.messages_sent += len(frames)
-                else:
-                    await self._replay(feed, subscription, page or await self._read_on(subscription))
-                    page = None
+            while subscription.position != feed.position:
+                async with subscriber.turn():
+                    await self._feed(feed, subscription, recent, passage)
+                passage = None
         self._go_live(feed, subscription)
 
-    async def _read(self, channel: str, since: Position) -> Page:
-        async with self._turns:
-            return await self._log.read(channel, since, max_bytes=PAGE_BYTES)
+    async def _feed(self, feed: Feed, subscription: Subscription, recent: Recent, passage: Passage | None) -> None:
+        until = feed.position
+        frames = recent.after(subscription.position)
+        if frames:
+            await subscription.subscriber.replay(b"".join(frames))
+            subscription.position = until
+            self._counters.messages_sent += len(frames)
+        else:
+            await self._replay(feed, subscription, passage or await self._read_on(subscription))
 
-    async def _read_on(self, subscription: Subscription) -> Page:
+    async def _read_on(self, subscription: Subscription) -> Passage:
         while True:
             try:
-                return await self._read(subscription.channel, subscription.position)
+                return await self._pages.read(subscription.channel, subscription.position)
             except CityError as error:
                 _log.warning("a subscriber of %s cannot catch up yet: %s", subscription.channel, error)
                 await asyncio.sleep(RETRY_SECONDS)
 
-    async def _replay(self, feed: Feed, subscription: Subscription, page: Page) -> None:
+    async def _replay(self, feed: Feed, subscription: Subscription, passage: Passage) -> None:
+        page = passage.page
         if page.reason:
             subscription.subscriber.send(reset_frame(subscription.channel, page.newest, page.reason))
-        for first, epoch, entries in by_epoch(page):
-            frames = b"".join([positioned(entry, offset, epoch) for offset, entry in enumerate(entries, first)])
-            await subscription.subscriber.replay(frames)
-            subscription.position = Position(first + len(entries) - 1, epoch)
-            self._counters.messages_sent += len(entries)
+        for piece in passage.pieces:
+            await subscription.subscriber.replay(piece.frames)
+            subscription.position = piece.until
+            self._counters.messages_sent += piece.count
         if not page.entries:
             subscription.position = page.newest
             if feed.position != page.newest:

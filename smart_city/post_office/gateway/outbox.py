@@ -1,16 +1,23 @@
 """One connection's unsent bytes, and the round that writes for all of them.
 
-What is sent during one turn of the event loop leaves in one write per connection (benchmark: fan-out, burst). Only
-a replay waits for the client; a reader that is too slow for live frames is reported once.
+What is sent during one turn of the event loop leaves in one write per connection (benchmark: fan-out, burst). Old
+publications wait until the client has taken what came before; a client that falls behind is reported, not cut off.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Protocol
+
+from smart_city.post_office.gateway.pace import Pace
 
 _log = logging.getLogger(__name__)
+
+HIGH_WATER = 64 * 1024
+"""Above so many bytes in the transport's buffer replays wait, below a quarter of it they go on."""
 
 
 class Round:
@@ -37,6 +44,22 @@ class Round:
                 _log.exception("a connection could not be written to")
 
 
+class Reader(Protocol):
+    """Whose outbox it is: a socket."""
+
+    def lagging(self, is_lagging: bool) -> None:
+        """Half of the limit waits to be taken; or, later, it has been taken."""
+        ...
+
+    def full(self, is_full: bool) -> None:
+        """The whole limit waits: nothing that needs an answer is to be taken from the client until it has made room."""
+        ...
+
+    def stalled(self) -> None:
+        """The client is waited for, and takes nothing."""
+        ...
+
+
 class Outbox:
     """The frames that one connection has not been given yet, and how far it is behind.
 
@@ -45,37 +68,41 @@ class Outbox:
 
     __slots__ = (
         "_drained",
+        "_feeding",
         "_first_end",
         "_frames",
+        "_is_full",
+        "_is_lagging",
         "_is_shut",
         "_limit",
-        "_on_too_slow",
+        "_pace",
         "_pending",
+        "_reader",
         "_round",
-        "_too_slow",
+        "_stall_seconds",
         "_transport",
         "_written",
     )  # fmt: skip
 
     def __init__(
-        self,
-        transport: asyncio.Transport,
-        round_: Round,
-        *,
-        limit: int,
-        on_too_slow: Callable[[], None],
+        self, transport: asyncio.Transport, round_: Round, reader: Reader, *, limit: int, stall_seconds: float
     ) -> None:
+        transport.set_write_buffer_limits(min(HIGH_WATER, limit // 2))  # who lags is always above it
         self._transport = transport
         self._round = round_
+        self._reader = reader
         self._limit = limit
-        self._on_too_slow = on_too_slow
-        self._too_slow = False
+        self._stall_seconds = stall_seconds
+        self._is_lagging = False
+        self._is_full = False
         self._is_shut = False
         self._frames: list[bytes] = []
         self._pending = 0
         self._written = 0
         self._first_end = 0
         self._drained: asyncio.Event | None = None
+        self._feeding = asyncio.Lock()
+        self._pace: Pace | None = None
 
     @property
     def unsent(self) -> int:
@@ -83,6 +110,21 @@ class Outbox:
         buffered = self._transport.get_write_buffer_size()
         first_left = max(0, self._first_end - (self._written - buffered))
         return max(0, buffered - first_left) + self._pending
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the client has taken so much that what is new may be sent as it comes."""
+        return self._drained is None
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether something waits until the client has taken what was sent; if it takes nothing, that is reported."""
+        return self._pace is not None
+
+    @property
+    def takes_work(self) -> bool:
+        """Whether it makes sense to send something that another could do sooner."""
+        return not (self._is_lagging or self._is_shut)
 
     def send(self, frame: bytes) -> None:
         """Queues whole frames for the write at the end of this turn."""
@@ -106,19 +148,49 @@ class Outbox:
         self._written += self._pending
         self._transport.write(frames[0] if len(frames) == 1 else b"".join(frames))
         self._frames, self._pending = [], 0
-        if not self._too_slow and self.unsent > self._limit:
-            self._too_slow = True
-            self._on_too_slow()
+        if self._transport.get_write_buffer_size() > self._limit // 2:
+            self._weigh()
+
+    def _weigh(self) -> None:
+        """Reports a client that has fallen behind, once until it has caught up."""
+        unsent = self.unsent
+        if unsent > self._limit // 2 and not self._is_lagging:
+            self._is_lagging = True
+            self._watch()
+            self._reader.lagging(True)
+        if unsent > self._limit and not self._is_full:
+            self._is_full = True
+            self._reader.full(True)
+
+    def _watch(self) -> None:
+        if self._pace is None and not self._is_shut:
+            self._pace = Pace(self._taken, self._reader.stalled, seconds=self._stall_seconds)
+
+    def _taken(self) -> int:
+        return self._written - self._transport.get_write_buffer_size()
+
+    # Old publications, at the client's pace
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """The turn of one of its logs to be read and replayed: one after the other, once the client has room."""
+        async with self._feeding:
+            await self._room()
+            yield
 
     async def replay(self, frames: bytes) -> None:
         """Writes old frames when the client has taken what came before; they never count as unsent."""
-        while self._drained is not None:
-            await self._drained.wait()
+        await self._room()
         self.write()
         if not self._is_shut:
             self._written += len(frames)
             self._first_end = self._written
             self._transport.write(frames)
+
+    async def _room(self) -> None:
+        while self._drained is not None:
+            self._watch()
+            await self._drained.wait()
 
     def shut(self) -> None:
         """Nothing more is sent: the closing handshake has begun, or the connection is gone."""
@@ -136,6 +208,15 @@ class Outbox:
         if self._drained is not None:
             self._drained.set()
             self._drained = None
+        if self._pace is not None:
+            self._pace.stop()
+            self._pace = None
+        if self._is_full:
+            self._is_full = False
+            self._reader.full(False)
+        if self._is_lagging:
+            self._is_lagging = False
+            self._reader.lagging(False)
 
 
 class TranslatingOutbox(Outbox):
@@ -144,15 +225,10 @@ class TranslatingOutbox(Outbox):
     __slots__ = ("_translate",)
 
     def __init__(
-        self,
-        translate: Callable[[bytes], bytes],
-        transport: asyncio.Transport,
-        round_: Round,
-        *,
-        limit: int,
-        on_too_slow: Callable[[], None],
-    ) -> None:
-        super().__init__(transport, round_, limit=limit, on_too_slow=on_too_slow)
+        self, translate: Callable[[bytes], bytes], transport: asyncio.Transport, round_: Round, reader: Reader, *,
+        limit: int, stall_seconds: float,
+    ) -> None:  # fmt: skip
+        super().__init__(transport, round_, reader, limit=limit, stall_seconds=stall_seconds)
         self._translate = translate
 
     def send(self, frame: bytes) -> None:

@@ -103,6 +103,18 @@ class Socket(asyncio.Protocol):
         """The instance drains."""
         self.close(CloseCode.SERVICE_RESTART, "this instance is draining; reconnect now")
 
+    # The outbox's side
+
+    def lagging(self, is_lagging: bool) -> None:
+        if self._listener is not None:
+            self._listener.lagging(is_lagging)
+
+    def full(self, is_full: bool) -> None:
+        self._intake.full(is_full)
+
+    def stalled(self) -> None:
+        self._door.too_slow(self)
+
     # The city's side
 
     @property
@@ -165,8 +177,8 @@ class Socket(asyncio.Protocol):
 
     def _new_outbox(self, kind: Callable[..., Outbox]) -> Outbox:
         return kind(
-            self.transport, self._door.round, limit=self._door.max_unsent_bytes,
-            on_too_slow=lambda: self._door.too_slow(self),
+            self.transport, self._door.round, self, limit=self._door.max_unsent_bytes,
+            stall_seconds=self._door.stall_seconds,
         )  # fmt: skip
 
     def _frame(self, frame: Frame) -> None:

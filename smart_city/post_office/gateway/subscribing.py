@@ -16,11 +16,11 @@ from smart_city.post_office.fleet.registry import Registered, Registry
 from smart_city.post_office.gateway.feed import Feed, Subscriber, Subscription
 from smart_city.post_office.gateway.joining import Joined, Joining
 from smart_city.post_office.gateway.messages import encode, wire
+from smart_city.post_office.gateway.pages import Passage
 from smart_city.post_office.gateway.server_frames import Outcome, Subscribed
-from smart_city.post_office.log import Page
 from smart_city.vocabulary import Position
 
-Prepared = tuple[Feed, Page | None]
+Prepared = tuple[Feed, Passage | None]
 
 
 class Subscribing:
@@ -48,8 +48,8 @@ class Subscribing:
     def take(self, prepared: Mapping[str, Prepared], wanted: Mapping[str, Position | None]) -> dict[str, Joined]:
         """Decides where each subscription starts and replaces an older one; `begin` follows the ack."""
         taken = {}
-        for channel, (feed, page) in prepared.items():
-            joined = self._joining.decide(feed, page, self._subscriber, wanted[channel])
+        for channel, (feed, passage) in prepared.items():
+            joined = self._joining.decide(feed, passage, self._subscriber, wanted[channel])
             if channel in self._held:
                 self._joining.end(*self._held[channel])
             self._held[channel] = (feed, joined.subscription)
@@ -137,6 +137,11 @@ class Subscribing:
         if public:
             self._registry.count_out(public)
         return ended
+
+    def fall_back(self) -> None:
+        """The connection lags: each subscription is fed from its log, from where it is."""
+        for feed, subscription in self._held.values():
+            self._joining.fall_back(feed, subscription)
 
     def end(self) -> None:
         """Ends all subscriptions: the connection is gone."""

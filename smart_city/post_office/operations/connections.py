@@ -73,6 +73,7 @@ class ConnectionListed(Result):
     channel_count: int
     consumes: list[str] = Field(description="agent channels whose inboxes it takes from")
     unsent_bytes: int = Field(description="bytes that wait for it on its instance")
+    is_lagging: bool = Field(default=False, description="whether it does not keep up, and is fed from the logs")
     address: str | None = Field(default=None, description="of the client; a proxy's if that is not trusted")
 
 

@@ -15,7 +15,7 @@ import { nothing, sheet } from "./place.js";
 /**
  * @typedef {{
  *   connection_id: string, user_id: string, instance_id: string, connected_at: string, last_heartbeat: string,
- *   channels: string[], channel_count: number, consumes: string[], unsent_bytes: number, address?: string,
+ *   channels: string[], channel_count: number, consumes: string[], unsent_bytes: number, is_lagging?: boolean, address?: string,
  * }} Connection
  * @typedef {{ total: number, connections: Connection[], silent_instances: string[] }} Listed
  */
@@ -77,8 +77,8 @@ function connectionTable(place, renew) {
       { title: "Last heartbeat", kind: "line", text: ({ last_heartbeat }) => ago(last_heartbeat) },
       { title: "Channels", text: channelsInWords },
       {
-        title: "Unsent", kind: "number", text: ({ unsent_bytes }) => size(unsent_bytes),
-        tone: ({ unsent_bytes }) => (unsent_bytes > MANY_BYTES ? "trying" : ""),
+        title: "Unsent", kind: "number", text: ({ unsent_bytes, is_lagging }) => `${size(unsent_bytes)}${is_lagging ? ", lags" : ""}`,
+        tone: ({ unsent_bytes, is_lagging }) => (is_lagging || unsent_bytes > MANY_BYTES ? "trying" : ""),
       },
       { title: "Disconnect", kind: "actions", node: (now) => disconnectButton(place, now, renew) },
     ],

@@ -133,9 +133,8 @@ async def test_bytes_that_are_being_written_wait_for_the_reader_too(city: Instan
         await eventually(is_stuck, "the replay has come to a stop, and what was not taken is told")
 
 
-async def test_a_reader_that_takes_nothing_is_cut_off(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("city_hall.surfaces.event_response.TAKES_NOTHING_SECONDS", 0.3)
-    city = await platform.start(max_unsent_bytes=64 * 1024)
+async def test_a_reader_that_takes_nothing_is_cut_off(platform: Platform) -> None:
+    city = await platform.start(max_unsent_bytes=64 * 1024, stall_seconds=0.3)
     token = await reader_of(city)
     async with EventReader.connected(city.url, "guide", token, small=True) as events:
         batch = [{"channel": "guide", "message": {"pad": "x" * 30_000}} for _ in range(100)]

@@ -316,7 +316,7 @@ async def test_a_sender_above_its_limit_is_told_when_to_come_back(platform: Plat
 
 
 async def test_a_reader_that_never_reads_is_closed_with_4009(platform: Platform) -> None:
-    city = await platform.start(max_unsent_bytes=64 * 1024, close_seconds=0.5)
+    city = await platform.start(max_unsent_bytes=64 * 1024, close_seconds=0.5, stall_seconds=0.5)
     token = await city.session(unique("alice"))
     async with WireClient.connected(city.ws_url, token, max_queue=1) as alice:
         await alice.subscribe("guide")

@@ -274,6 +274,7 @@ class World:
             visit.listener.road.set()
         elif visit is not None:
             visit.listener.road.clear()
+            visit.instance.joining.fall_back(visit.feed, visit.joined.subscription)
 
     # Accidents
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator
 
 import pytest
 
 from foundations.errors import Unavailable
 from foundations.valkey.client import Valkey
-from smart_city.post_office.gateway.joining import READS_AT_ONCE
+from smart_city.post_office.gateway.pages import READS_AT_ONCE
 from smart_city.post_office.gateway.recent import RECENT_BYTES
 from smart_city.vocabulary import Position
 from tests.support.hubs import Instance, Listener, Place, instances
@@ -324,14 +325,113 @@ async def test_one_who_catches_up_slower_than_frames_are_remembered_reads_on(pai
 
 
 async def test_a_crowd_that_comes_back_leaves_the_store_room_for_what_is_said_now(one: Instance) -> None:
-    await asyncio.gather(*(one.publish("guide", size=10_000) for _ in range(20)))
+    crowd = range(4 * READS_AT_ONCE)
+    await asyncio.gather(*(one.publish("guide", size=1_000) for _ in (*crowd, 0)))
     one.log.most_at_once = 0
-    coming = [asyncio.create_task(one.join("guide", Position(0))) for _ in range(4 * READS_AT_ONCE)]
+    coming = [asyncio.create_task(one.join("guide", Position(number))) for number in crowd]
     await until(lambda: one.log.reading == READS_AT_ONCE, "they are on their way")
     said = await one.publish("guide")
-    for place in await asyncio.gather(*coming):
-        await got(place, list(range(1, said.offset + 1)))
+    for number, place in enumerate(await asyncio.gather(*coming)):
+        await got(place, list(range(number + 1, said.offset + 1)))
     assert one.log.most_at_once == READS_AT_ONCE
+
+
+async def test_a_crowd_that_comes_back_to_one_place_shares_one_reading(one: Instance) -> None:
+    await asyncio.gather(*(one.publish("guide", size=10_000) for _ in range(20)))
+    holder = await one.join("guide")
+    before = one.log.reads
+    coming = [asyncio.create_task(one.join("guide", Position(0))) for _ in range(100)]
+    for place in await asyncio.gather(*coming):
+        await got(place, list(range(1, 21)))
+        assert (place.joined.recovered, place.joined.missed) == (True, 20)
+    assert one.log.reads - before < 20
+    holder.leave()
+
+
+async def test_who_comes_in_while_a_page_is_read_does_not_believe_its_refusal(one: Instance) -> None:
+    """Somebody asked for a place where nothing was yet; when it is there, it is no place of the future."""
+    await one.publish("guide")
+    holder = await one.join("guide")
+    guess = asyncio.create_task(one.join("guide", Position(2)))
+    await asyncio.sleep(0)
+    there = await one.publish("guide")
+    place = await one.join("guide", Position(there.offset))
+    assert place.joined.recovered
+    assert (await guess).joined.reason in {"future", ""}
+    holder.leave()
+
+
+# Lagging
+
+
+def lags(place: Place) -> None:
+    """From now on it takes nothing, until its road is open again."""
+    place.listener.road.clear()
+    place.falls_back()
+
+
+async def test_who_lags_is_sent_nothing_and_then_all_of_it_while_others_do_not_wait(one: Instance) -> None:
+    slow, quick = await one.join("guide"), await one.join("guide")
+    await one.publish("guide", 2)
+    await got(quick, [1, 2])
+    lags(slow)
+    await one.publish("guide", 50)
+    await got(quick, list(range(1, 53)))
+    assert slow.listener.offsets == [1, 2]
+    slow.listener.road.set()
+    await got(slow, list(range(1, 53)))
+    await live(slow)
+    await one.publish("guide")
+    await got(slow, list(range(1, 54)))
+
+
+async def test_each_log_of_one_who_lags_has_its_own_position(one: Instance) -> None:
+    listener = Listener()
+    places = [await one.join(channel, listener=listener) for channel in ("guide", "pillar:content")]
+    await one.publish("guide", 3)
+    await until(lambda: listener.offsets == [1, 2, 3], "they are heard")
+    for place in places:
+        lags(place)
+    await asyncio.gather(one.publish("guide", 2), one.publish("pillar:content", 4))
+    listener.road.set()
+    await until(lambda: len(listener.offsets) == 9, "all is there")
+    assert sorted(listener.offsets[3:]) == [1, 2, 3, 4, 4, 5]
+
+
+async def test_who_subscribes_while_it_lags_is_fed_from_where_its_ack_says(one: Instance) -> None:
+    listener = Listener()
+    listener.road.clear()
+    place = await one.join("guide", listener=listener)
+    assert not place.is_live
+    await one.publish("guide", 3)
+    listener.road.set()
+    await got(place, [1, 2, 3])
+    await live(place)
+
+
+async def test_a_log_trimmed_while_a_subscriber_lags_resets_it(valkey: Valkey) -> None:
+    async with instances(valkey, limits=some_limits(count=4)) as (one,):
+        slow = await one.join("guide")
+        await one.publish("guide", 2)
+        await got(slow, [1, 2])
+        lags(slow)
+        newest = await one.publish("guide", 9)
+        slow.listener.road.set()
+        await until(lambda: bool(slow.listener.resets), "the reset")
+        reset = slow.listener.resets[0]
+        assert (reset["offset"], reset["epoch"], reset["reason"]) == (*newest, "trimmed")
+        last = await one.publish("guide")
+        await until(lambda: slow.listener.offsets == [1, 2, last.offset], "what follows")
+
+
+async def test_one_who_lags_twice_before_it_has_caught_up_misses_nothing(one: Instance) -> None:
+    slow = await one.join("guide")
+    for _ in range(5):
+        lags(slow)
+        await asyncio.gather(*(one.publish("guide", size=10_000) for _ in range(10)))
+        slow.listener.road.set()
+        await asyncio.sleep(0)
+    await got(slow, list(range(1, 51)))
 
 
 async def test_a_log_trimmed_before_a_slow_subscriber_has_read_it_resets_it(valkey: Valkey) -> None:
@@ -546,3 +646,55 @@ async def test_one_who_has_caught_up_gets_the_text_so_far_of_open_answers(pair: 
     await telling.end()
     await until(lambda: "end" in telling.heard_in(place.listener.frames), "the end")
     assert telling.heard_in(place.listener.frames) == ["start", "..2", "end"]
+
+
+async def test_parts_skipped_by_one_who_lags_come_back_as_the_text_so_far(pair: list[Instance]) -> None:
+    teller, hearer = pair
+    place, quick = await hearer.join("user:ann"), await hearer.join("user:ann")
+    telling = Telling(teller, "user:ann")
+    await telling.start()
+    await telling.go_on(2)
+    await until(lambda: telling.heard_in(place.listener.frames)[-1:] == [2], "the second part")
+    lags(place)
+    await telling.go_on(3)
+    await until(lambda: telling.heard_in(quick.listener.frames)[-1:] == [5], "the others do not wait")
+    assert telling.heard_in(place.listener.frames) == ["start", 1, 2]
+    place.listener.road.set()
+    await until(lambda: telling.heard_in(place.listener.frames)[-1:] == ["..5"], "the text so far")
+    await telling.go_on(1)
+    await until(lambda: telling.heard_in(place.listener.frames)[-1:] == [6], "the next part")
+    assert telling.heard_in(place.listener.frames) == ["start", 1, 2, "..5", 6]
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_however_one_lags_it_ends_up_with_the_whole_text_and_every_offset(
+    pair: list[Instance], seed: int
+) -> None:
+    teller, hearer = pair
+    chance = random.Random(seed)  # noqa: S311  # keeps no secret
+    place = await hearer.join("user:ann")
+    telling = Telling(teller, "user:ann")
+    await telling.start()
+    for _ in range(60):
+        match chance.choice(("lag", "take", "take", "go on", "go on", "publish", "turn")):
+            case "lag":
+                lags(place)
+            case "take":
+                place.listener.road.set()
+            case "go on":
+                await telling.go_on(chance.randrange(1, 4))
+            case "publish":
+                await teller.publish("user:ann", chance.randrange(1, 4))
+            case _:
+                await asyncio.sleep(0)
+    place.listener.road.set()
+    await telling.go_on(1)
+    reached = [telling.newest, f"..{telling.newest}"]
+    await until(lambda: telling.heard_in(place.listener.frames)[-1:][0] in reached, "the newest part")
+    newest = await teller.publish("user:ann")
+    await got(place, list(range(1, newest.offset + 1)))
+    known = -1
+    for heard in telling.heard_in(place.listener.frames):
+        part = 0 if heard == "start" else int(str(heard).removeprefix(".."))
+        assert part == known + 1 or (isinstance(heard, str) and part >= known), telling.heard_in(place.listener.frames)
+        known = part

@@ -19,12 +19,18 @@ class Recorder(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
-        self.slow = 0
+        self.told: list[str] = []
         loop = asyncio.get_running_loop()
-        self.outbox = Outbox(transport, Round(loop), limit=LIMIT, on_too_slow=self._too_slow)
+        self.outbox = Outbox(transport, Round(loop), self, limit=LIMIT, stall_seconds=0.2)
 
-    def _too_slow(self) -> None:
-        self.slow += 1
+    def lagging(self, is_lagging: bool) -> None:
+        self.told.append("lags" if is_lagging else "has caught up")
+
+    def full(self, is_full: bool) -> None:
+        self.told.append("full" if is_full else "not full")
+
+    def stalled(self) -> None:
+        self.told.append("stalled")
 
     def pause_writing(self) -> None:
         self.outbox.pause()
@@ -73,17 +79,86 @@ async def test_one_frame_larger_than_the_limit_is_not_too_much() -> None:
         assert server.outbox.unsent == 0
         server.outbox.send(b"y" * 100)
         server.outbox.write()
-        assert (server.outbox.unsent, server.slow) == (100, 0)
+        assert (server.outbox.unsent, server.told) == (100, [])
         assert len(await received(client, 4 * LIMIT + 100)) == 4 * LIMIT + 100
 
 
-async def test_a_reader_that_never_reads_is_reported_once() -> None:
+def fill(server: Recorder, size: int = 40 * 4096) -> None:
+    """Sends more than the client's buffers take, in frames of four kilobytes."""
+    for _ in range(size // 4096):
+        server.outbox.send(b"x" * 4096)
+        server.outbox.write()
+
+
+async def test_a_reader_that_never_reads_lags_from_half_of_the_limit_on_and_stalls_in_the_end() -> None:
     async with connected() as (server, _):
-        for _number in range(40):
+        fill(server)
+        assert server.told == ["lags", "full"]
+        assert server.outbox.unsent > LIMIT
+        assert (server.outbox.has_room, server.outbox.takes_work, server.outbox.is_awaited) == (False, False, True)
+        await until(lambda: "stalled" in server.told, "nothing was taken")
+        assert server.told == ["lags", "full", "stalled"]
+
+
+async def test_a_reader_that_has_taken_what_waited_lags_no_more_and_may_lag_again() -> None:
+    async with connected() as (server, client):
+        for _ in range(2):
+            server.told.clear()
+            fill(server)
+            assert len(await received(client, 40 * 4096)) == 40 * 4096
+            await until(lambda: server.outbox.has_room, "there is room")
+            assert server.told == ["lags", "full", "not full", "has caught up"]
+            assert (server.outbox.takes_work, server.outbox.is_awaited) == (True, False)
+
+
+async def test_a_reader_that_takes_a_little_now_and_then_does_not_stall() -> None:
+    async with connected() as (server, client):
+        fill(server, 100 * 4096)
+        for _ in range(12):  # much longer than a stall
+            assert await received(client, 4096)
+            await asyncio.sleep(0.05)  # what is shown is that time alone does no harm
+        assert "stalled" not in server.told
+
+
+async def test_below_half_of_the_limit_nobody_lags() -> None:
+    async with connected() as (server, client):
+        before = 0
+        while server.transport.get_write_buffer_size() == before == 0:  # until the system takes no more
             server.outbox.send(b"x" * 4096)
             server.outbox.write()
-        assert server.slow == 1
-        assert server.outbox.unsent > LIMIT
+        server.outbox.send(b"y" * (LIMIT // 2 - 8192))
+        server.outbox.write()
+        assert server.told == []
+        client.close()
+
+
+async def test_the_logs_of_one_reader_are_fed_one_after_the_other_and_only_when_it_has_room() -> None:
+    async with connected() as (server, client):
+        fill(server)
+        order: list[int] = []
+
+        async def feed(number: int) -> None:
+            for _ in range(2):
+                async with server.outbox.turn():
+                    order.append(number)
+                    await server.outbox.replay(b"r" * LIMIT)
+
+        feeding = asyncio.gather(*(feed(number) for number in range(3)))
+        await asyncio.sleep(0)
+        assert order == []
+        assert len(await received(client, 40 * 4096 + 6 * LIMIT)) == 40 * 4096 + 6 * LIMIT
+        async with asyncio.timeout(5):
+            await feeding
+        assert sorted(order[:3]) == [0, 1, 2], "each has its turn before one has a second"
+
+
+async def test_who_waits_for_a_turn_and_takes_nothing_stalls_too() -> None:
+    async with connected() as (server, _):
+        await server.outbox.replay(b"r" * (4 * LIMIT))
+        assert server.told == []
+        waiting = asyncio.create_task(server.outbox.replay(b"r"))
+        await until(lambda: server.told == ["stalled"], "nothing was taken")
+        waiting.cancel()
 
 
 async def test_a_replay_waits_for_the_client_and_never_counts_as_unsent() -> None:
@@ -98,11 +173,11 @@ async def test_a_replay_waits_for_the_client_and_never_counts_as_unsent() -> Non
         await until(lambda: server.transport.get_write_buffer_size() > 0, "the client's buffers are full")
         assert not replaying.done()
         assert server.transport.get_write_buffer_size() < 3 * LIMIT
-        assert (server.outbox.unsent, server.slow) == (0, 0)
+        assert (server.outbox.unsent, server.told) == (0, [])
         assert await received(client, 8 * LIMIT) == piece * 8
         async with asyncio.timeout(5):
             await replaying
-        assert server.slow == 0
+        assert server.told == []
 
 
 async def test_live_frames_behind_a_replay_count() -> None:
@@ -110,7 +185,7 @@ async def test_live_frames_behind_a_replay_count() -> None:
         await server.outbox.replay(b"r" * LIMIT)
         server.outbox.send(b"x" * (LIMIT + 1))
         server.outbox.write()
-        assert server.slow == 1
+        assert server.told == ["lags", "full"]
 
 
 async def test_a_shut_outbox_sends_nothing_and_lets_replays_end() -> None:
@@ -130,7 +205,7 @@ async def test_one_connection_that_cannot_be_written_to_does_not_silence_the_oth
     async with connected() as (broken, _), connected() as (server, client):
         round_ = Round(asyncio.get_running_loop())
         outboxes = [
-            Outbox(recorder.transport, round_, limit=LIMIT, on_too_slow=lambda: None) for recorder in (broken, server)
+            Outbox(recorder.transport, round_, recorder, limit=LIMIT, stall_seconds=10) for recorder in (broken, server)
         ]
         broken.transport.write_eof()
         for outbox in outboxes:
