@@ -1,4 +1,4 @@
-"""Pages of logs, read for those who catch up: who asks for the same page at the same time shares one reading of it.
+"""Pages of logs, read for those who catch up: who asks for a page before its reading has begun shares that reading.
 
 After a restart thousands come back to the same place of the same log. Nothing is kept beyond a reading; what has just
 been sent is `recent`'s matter.
@@ -54,39 +54,33 @@ class Passage:
 
 
 class Pages:
-    """The readings of this instance that are under way, by channel and position."""
+    """The readings of this instance that are about to begin, by channel and position."""
 
     def __init__(self, log: ChannelLog, tasks: Tasks) -> None:
         self._log = log
         self._tasks = tasks
         self._turns = asyncio.Semaphore(READS_AT_ONCE)
-        self._under_way: dict[tuple[str, Position], asyncio.Task[Passage | CityError]] = {}
+        self._coming: dict[tuple[str, Position], asyncio.Task[Passage | CityError]] = {}
 
     async def read(self, channel: str, since: Position) -> Passage:
-        """The page after a position. A refusal is believed by who asked first: for the others it may be too old.
+        """The page after a position, as the log is after this was asked for.
 
         Raises:
             Unavailable: the log did not answer in time.
         """
-        shared = self._under_way.get((channel, since))
-        if shared is not None:
-            found = await asyncio.shield(shared)
-            if isinstance(found, Passage) and not found.page.reason:
-                return found
-        found = await asyncio.shield(self._under_way.get((channel, since)) or self._begin(channel, since))
+        reading = self._coming.get((channel, since))
+        if reading is None:
+            reading = self._tasks.spawn(f"read {channel}", self._read(channel, since))
+            self._coming[channel, since] = reading
+        found = await asyncio.shield(reading)
         if isinstance(found, CityError):
             raise copy.copy(found)  # an error raised to many would grow with each traceback
         return found
 
-    def _begin(self, channel: str, since: Position) -> asyncio.Task[Passage | CityError]:
-        reading = self._tasks.spawn(f"read {channel}", self._read(channel, since))
-        self._under_way[channel, since] = reading
-        reading.add_done_callback(lambda _: self._under_way.pop((channel, since)))
-        return reading
-
     async def _read(self, channel: str, since: Position) -> Passage | CityError:
-        try:
-            async with self._turns:
+        async with self._turns:
+            del self._coming[channel, since]  # who asks from here on may know of more than this reading finds
+            try:
                 return Passage(await self._log.read(channel, since, max_bytes=PAGE_BYTES))
-        except CityError as error:
-            return error
+            except CityError as error:
+                return error

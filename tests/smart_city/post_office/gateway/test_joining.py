@@ -348,16 +348,16 @@ async def test_a_crowd_that_comes_back_to_one_place_shares_one_reading(one: Inst
     holder.leave()
 
 
-async def test_who_comes_in_while_a_page_is_read_does_not_believe_its_refusal(one: Instance) -> None:
-    """Somebody asked for a place where nothing was yet; when it is there, it is no place of the future."""
+async def test_who_comes_in_while_a_page_is_read_is_told_of_what_was_said_meanwhile(one: Instance) -> None:
+    """Else it might know of more than it is told, and its position would be one of the future."""
     await one.publish("guide")
     holder = await one.join("guide")
-    guess = asyncio.create_task(one.join("guide", Position(2)))
-    await asyncio.sleep(0)
+    early = asyncio.create_task(one.join("guide", Position(0)))
+    await until(lambda: one.log.reading == 1, "the page is read")
     there = await one.publish("guide")
-    place = await one.join("guide", Position(there.offset))
-    assert place.joined.recovered
-    assert (await guess).joined.reason in {"future", ""}
+    late = await one.join("guide", Position(0))
+    assert (late.joined.recovered, late.joined.missed) == (True, there.offset)
+    await got(await early, [1, 2])
     holder.leave()
 
 
