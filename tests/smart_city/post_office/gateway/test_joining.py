@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,7 @@ from foundations.errors import Unavailable
 from foundations.valkey.client import Valkey
 from smart_city.post_office.gateway.pages import READS_AT_ONCE
 from smart_city.post_office.gateway.recent import RECENT_BYTES
+from smart_city.post_office.log import Page
 from smart_city.vocabulary import Position
 from tests.support.hubs import Instance, Listener, Place, instances
 from tests.support.lives import begin_new_life, copy_of
@@ -352,11 +354,22 @@ async def test_who_comes_in_while_a_page_is_read_is_told_of_what_was_said_meanwh
     """Else it might know of more than it is told, and its position would be one of the future."""
     await one.publish("guide")
     holder = await one.join("guide")
+    read, gate, done = one.log.read, asyncio.Event(), []
+
+    async def read_slowly(*asked: Any, **how: Any) -> Page:
+        page = await read(*asked, **how)
+        done.append(page)
+        await gate.wait()
+        return page
+
+    one.log.read = read_slowly  # type: ignore[method-assign]
     early = asyncio.create_task(one.join("guide", Position(0)))
-    await until(lambda: one.log.reading == 1, "the page is read")
+    await until(lambda: bool(done), "the page is read")
     there = await one.publish("guide")
-    late = await one.join("guide", Position(0))
-    assert (late.joined.recovered, late.joined.missed) == (True, there.offset)
+    late = asyncio.create_task(one.join("guide", Position(0)))
+    await until(lambda: len(done) == 2, "it is read again")
+    gate.set()
+    assert ((await late).joined.recovered, (await late).joined.missed) == (True, there.offset)
     await got(await early, [1, 2])
     holder.leave()
 
