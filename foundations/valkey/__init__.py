@@ -3,7 +3,8 @@
 It speaks Valkey's words (keys, scripts, shard channels) and deliberately knows nothing of what is kept there.
 """
 
-from foundations.valkey.client import Valkey, WrongStore, shown_url
+from foundations.valkey.address import shown_url
+from foundations.valkey.client import Valkey, WrongStore
 from foundations.valkey.embedded import EmbeddedServer, ServerFailed, ServerHung, UnusableDataDir
 from foundations.valkey.launch import NoServer
 from foundations.valkey.scripts import Script

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import hiredis
 from redis.asyncio import ConnectionPool
@@ -19,29 +20,40 @@ from foundations.valkey.wire import Argument, Reply, Wire, WireLost, packed
 
 MOST_UNANSWERED = 100_000
 """Commands on the way at once; one more is refused."""
+_ASKING = packed(("ASKING",))
+
+
+@dataclass(slots=True)
+class Figures:
+    """How long commands took from here to there and back, and how many got no reply in time, or no connection."""
+
+    round_trips: Histogram = field(default_factory=Histogram)
+    failures: int = 0
 
 
 class Pipe:
-    """Sends commands and hands back their replies, an error reply as a `hiredis.ReplyError`.
+    """Sends commands in the order asked, and hands back their replies, an error reply as a `hiredis.ReplyError`.
 
     A command that is not answered ``seconds`` after it was asked for fails. The connection is then left to
     those who still wait on it, and what comes later takes a new one: a deaf connection fails nobody else.
     """
 
-    def __init__(self, pool: ConnectionPool, *, seconds: float) -> None:
+    def __init__(self, pool: ConnectionPool, *, seconds: float, figures: Figures | None = None) -> None:
+        self.figures = figures or Figures()
         self._pool = pool
         self._seconds = seconds
         self._line: _Line | None = None
         self._lines: set[_Line] = set()
         """The present one, and those on which some still wait."""
         self._opening = asyncio.Lock()
+        self._entering = 0
+        """Those who wait for a connection. As long as there are any, who comes later queues behind them."""
         self._is_closed = False
-        self.round_trips = Histogram()
-        self.failures = 0
-        """Commands that got no reply in time, or no connection."""
 
-    async def ask(self, command: Sequence[Argument]) -> Reply:
-        """Sends one command and waits for its reply.
+    async def ask(self, command: Sequence[Argument], deadline: float | None = None, *, imported: bool = False) -> Reply:
+        """Sends one command and waits for its reply, until ``deadline`` on the loop's clock if one is given.
+
+        With ``imported`` the server carries it out although it is only about to take over the key's slot.
 
         Raises:
             Unavailable: no connection or no reply in time; the command may have been carried out.
@@ -49,17 +61,29 @@ class Pipe:
         """
         clock = asyncio.get_running_loop().time
         began = clock()
-        deadline = began + self._seconds
+        if deadline is None:
+            deadline = began + self._seconds
         try:
             line = self._line
-            if line is None or not line.is_open:
+            if line is None or not line.is_open or self._entering:
                 line = await self._open(deadline)
+            if imported:
+                line.ask(_ASKING, deadline).add_done_callback(_ignored)
             reply = await line.ask(packed(tuple(command)), deadline)
         except Unavailable:
-            self.failures += 1
+            self.figures.failures += 1
             raise
-        self.round_trips.observe(clock() - began)
+        self.figures.round_trips.observe(clock() - began)
         return reply
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it has a connection that answers, as far as one knows."""
+        return self._line is not None and self._line.is_open
+
+    def unanswered(self) -> list[asyncio.Future[Reply]]:
+        """The last command on each connection that still waits for its reply."""
+        return [last for line in self._lines if (last := line.last()) is not None]
 
     async def close(self) -> None:
         """Ends the connection for good; whoever still waits, or comes later, gets `Unavailable`."""
@@ -69,6 +93,7 @@ class Pipe:
 
     async def _open(self, deadline: float) -> _Line:
         """A connection for all who wait for one; they come one by one, and each has its own deadline."""
+        self._entering += 1
         try:
             async with asyncio.timeout_at(deadline), self._opening:
                 if self._is_closed:
@@ -80,6 +105,8 @@ class Pipe:
             raise Unavailable(f"Valkey let nobody in within {self._seconds} s") from None
         except WireLost as error:
             raise Unavailable(f"Valkey cannot be reached: {error}") from error
+        finally:
+            self._entering -= 1
 
 
 class _Line:
@@ -114,6 +141,10 @@ class _Line:
         if self._alarm is None:
             self._alarm = self._loop.call_at(deadline, self._check)
         return reply
+
+    def last(self) -> asyncio.Future[Reply] | None:
+        """The last command that somebody still waits for."""
+        return next((waiting for _, waiting in reversed(self._unanswered) if not waiting.done()), None)
 
     def end(self, reason: str) -> None:
         """Closes the connection and fails everybody who waits."""
@@ -162,3 +193,9 @@ class _Line:
 def _fail(waiting: asyncio.Future[Reply], reason: str) -> None:
     if not waiting.done():
         waiting.set_exception(Unavailable(reason))
+
+
+def _ignored(reply: asyncio.Future[Reply]) -> None:
+    """Takes the outcome of what only prepares the next command; that one tells."""
+    if not reply.cancelled():
+        reply.exception()

@@ -219,7 +219,7 @@ class Subscriptions:
                 await wire.close("closed")
 
     async def _open(self) -> Wire:
-        pool = self._valkey.client.connection_pool
+        (pool,) = self._valkey.store.homes()
         return await Wire.open(pool, self._received, seconds=self._valkey.timeout, name="smart-city-bus")
 
     def _begin(self, wire: Wire) -> None:

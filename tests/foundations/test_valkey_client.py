@@ -15,7 +15,7 @@ from redis.exceptions import ResponseError
 from foundations.errors import Overloaded, Unavailable
 from foundations.valkey import Script, Valkey, WrongStore, pipe, shown_url
 from tests.support.speaking import speaking
-from tests.support.valkey import ValkeyServer, free_port
+from tests.support.valkey import ValkeyServer, free_port, plainly
 
 pytestmark = pytest.mark.on_both_loops
 
@@ -108,14 +108,16 @@ async def test_the_database_of_the_url_is_used(valkey_server: ValkeyServer, valk
 
 async def test_answers_are_as_redis_py_gives_them(valkey: Valkey) -> None:
     key = valkey.key("k")
-    send: Callable[..., Awaitable[object]] = valkey.client.execute_command
-    for command in (("SADD", key, "a"), ("SMEMBERS", key), ("TYPE", key), ("DEL", key), ("PING",), ("TIME",)):
-        assert type(await valkey.command(*command)) is type(await send(*command))
+    async with plainly(valkey) as client:
+        send: Callable[..., Awaitable[object]] = client.execute_command
+        for command in (("SADD", key, "a"), ("SMEMBERS", key), ("TYPE", key), ("DEL", key), ("PING",), ("TIME",)):
+            assert type(await valkey.command(*command)) is type(await send(*command))
 
 
 async def test_what_the_bus_may_push_onto_the_connection_is_nobodys_answer(valkey: Valkey) -> None:
     await valkey.command("CLIENT", "TRACKING", "ON", "BCAST", "PREFIX", valkey.key("watched"))
-    await valkey.client.set(valkey.key("watched"), "v")
+    async with plainly(valkey) as other:
+        await other.set(valkey.key("watched"), "v")
     assert await valkey.command("ECHO", "x") == b"x"
 
 
@@ -314,7 +316,7 @@ async def test_a_store_that_refuses_info_is_refused() -> None:
             await Valkey.connect(url)
 
 
-@pytest.mark.parametrize("url", ["http://somewhere", "redis://host:port", "redis://host/?cluster=true"])
+@pytest.mark.parametrize("url", ["http://somewhere", "redis://host:port", "redis://one,two", "unix:///x?cluster=true"])
 async def test_a_url_that_cannot_be_used_is_refused(url: str) -> None:
     with pytest.raises(WrongStore, match="SMART_CITY_VALKEY_URL"):
         await Valkey.connect(url)

@@ -6,6 +6,7 @@ It is what a promoted replica does, in one moment: nobody can write in between. 
 from __future__ import annotations
 
 from foundations.valkey.client import Valkey
+from tests.support.valkey import plainly
 
 _COPY = """
 local found = {}
@@ -26,7 +27,7 @@ async def copy_of(valkey: Valkey) -> Copy:
 
 async def begin_new_life(valkey: Valkey, copy: Copy | None = None) -> None:
     """Promotes the store; with a ``copy`` it has nothing else."""
-    async with valkey.client.pipeline(transaction=True) as together:
+    async with plainly(valkey) as client, client.pipeline(transaction=True) as together:
         together.execute_command("REPLICAOF", "127.0.0.1", "1")
         together.execute_command("REPLICAOF", "NO", "ONE")
         if copy is not None:

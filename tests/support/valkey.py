@@ -14,10 +14,12 @@ import subprocess
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 
 import pytest
+import redis.asyncio
 
 from foundations.supervision import Tasks
 from foundations.valkey.client import Valkey
@@ -132,6 +134,13 @@ class ValkeyServer:
             client.sendall(b"PING\r\n")
             return client.recv(64).startswith((b"+PONG", b"-NOAUTH"))
         return False
+
+
+@asynccontextmanager
+async def plainly(valkey: Valkey) -> AsyncIterator[redis.asyncio.Redis]:
+    """redis-py's own client of the same server, for what needs a connection to itself."""
+    async with redis.asyncio.Redis.from_url(valkey.url, protocol=3) as client:
+        yield client
 
 
 @pytest.fixture(scope="session")

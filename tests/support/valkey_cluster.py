@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -16,6 +16,7 @@ import pytest
 import redis
 import redis.asyncio
 
+from foundations.valkey.client import Valkey
 from tests.support.valkey import ValkeyServer, free_port
 from tests.support.waiting import eventually
 
@@ -249,6 +250,14 @@ async def _is_primary(node: ClusterNode) -> bool:
 
 @pytest.fixture(scope="session")
 def valkey_cluster() -> Iterator[ValkeyCluster]:
-    """Three primaries without replicas for all tests of a session. Who moves slots or kills nodes starts own ones."""
+    """Three primaries without replicas for all tests of a session. Slots may move; who harms nodes starts own ones."""
     with ValkeyCluster() as cluster:
         yield cluster
+
+
+@pytest.fixture
+async def clustered(valkey_cluster: ValkeyCluster) -> AsyncIterator[Valkey]:
+    """A client on that cluster whose keys no other test shares."""
+    connected = await Valkey.connect(valkey_cluster.url, prefix=f"test-{secrets.token_hex(4)}:", timeout=5)
+    yield connected
+    await connected.close()

@@ -29,7 +29,7 @@ from smart_city.post_office.inbox import Delivery, Inbox, InboxLimits, Question,
 from smart_city.post_office.inbox.deliveries import How
 from smart_city.post_office.inbox.questions import DeliveryId, Reclaimed
 from tests.support.inboxes import a_question, an_inbox, holders, id_of
-from tests.support.valkey import ValkeyServer
+from tests.support.valkey import ValkeyServer, plainly
 
 Value = TypeVar("Value")
 
@@ -247,7 +247,8 @@ class InboxMachine(RuleBasedStateMachine):
 
     async def _keys(self) -> set[str]:
         prefix = self.valkey.key("inbox:{guide}:")
-        found = [key async for key in self.valkey.client.scan_iter(match=_literally(prefix) + "*", count=10_000)]
+        async with plainly(self.valkey) as client:
+            found = [key async for key in client.scan_iter(match=_literally(prefix) + "*", count=10_000)]
         return {key.decode().removeprefix(prefix).partition(":")[0] for key in found}
 
 

@@ -29,7 +29,7 @@ class WatchedValkey(Valkey):
     """
 
     def __init__(self, like: Valkey) -> None:
-        super().__init__(like.client, url=like.url, prefix=like.prefix, timeout=like.timeout)
+        super().__init__(like.store, url=like.url, prefix=like.prefix, timeout=like.timeout)
         self.attempts = 0
         self._calls: dict[Argument, tuple[int, int]] = {}
 
@@ -174,7 +174,7 @@ class TwoNodes(Valkey):
     """A client of two servers that share the slots, as the nodes of a cluster do."""
 
     def __init__(self, first: Valkey, second: Valkey) -> None:
-        super().__init__(first.client, url=first.url, prefix=first.prefix, timeout=first.timeout)
+        super().__init__(first.store, url=first.url, prefix=first.prefix, timeout=first.timeout)
         self._second = second
 
     async def run(self, script: Script, keys: Sequence[str], args: Sequence[Argument]) -> Any:
