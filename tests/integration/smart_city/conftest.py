@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Iterator
+from typing import NoReturn
 
 import pytest
 from redis.asyncio import Redis, RedisCluster
@@ -12,17 +13,36 @@ from tests.integration.smart_city.target import Target, named_target, own_target
 from tests.integration.smart_city.visitor import Visitor
 
 
+class Lacking:
+    """A deployment that cannot be used: told as a failure once, and not tried again."""
+
+    def __init__(self, sentence: str) -> None:
+        self._sentence = sentence
+        self._is_told = False
+
+    def tell(self) -> NoReturn:
+        if self._is_told:
+            pytest.skip("the deployment cannot be used; the first test says why")
+        self._is_told = True
+        pytest.fail(self._sentence, pytrace=False)
+
+
 @pytest.fixture(scope="session")
-def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
-    """What the environment names, which must be there; else a platform of this run."""
+def found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target | Lacking]:
+    """What the environment names; else a platform of this run."""
     named = named_target(os.environ)
     if named is None:
         with own_target(tmp_path_factory.mktemp("acceptance")) as own:
             yield own
-        return
-    if lacking := what_lacks(named):
-        pytest.fail(lacking, pytrace=False)
-    yield named
+    else:
+        lacking = what_lacks(named)
+        yield Lacking(lacking) if lacking else named
+
+
+@pytest.fixture
+def target(found: Target | Lacking) -> Target:
+    """The deployment, which must be there."""
+    return found.tell() if isinstance(found, Lacking) else found
 
 
 @pytest.fixture
