@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, create_model
 
@@ -18,6 +18,8 @@ from foundations.rates import Rate
 LONG_SECONDS = 15.0
 """An operation that may take longer than this waits for something."""
 CallerKind = Literal["session", "service", "operator"]
+HELD = "held"
+"""The ``status`` of a result that is promised, and not done yet."""
 ANY_TOKEN = ""
 """The scope of what every token may: to ask about itself."""
 
@@ -48,6 +50,11 @@ class Result(BaseModel):
     """What an operation returns. Fields that are ``None`` are left out on every surface."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it is promised and not done yet, because a store is away."""
+        return getattr(self, "status", "") == HELD
 
 
 Rule = Mapping[str, Any]
@@ -97,6 +104,12 @@ class Operation:
     def takes_key(self) -> bool:
         """Whether a call may carry an idempotency key, as argument or as ``Idempotency-Key``."""
         return "key" in self.arguments.model_fields
+
+    @property
+    def may_hold(self) -> bool:
+        """Whether it may be promised while a store is away, and done later."""
+        status = self.result.model_fields.get("status")
+        return status is not None and HELD in get_args(status.annotation)
 
     @property
     def waits(self) -> bool:

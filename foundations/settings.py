@@ -97,6 +97,11 @@ class Settings(BaseSettings):
     idempotency_seconds: Seconds = 600
     tail_check_seconds: Seconds = 10
 
+    # While Valkey is away
+    held_bytes: Bytes = 16 * 1024 * 1024
+    held_seconds: Annotated[float, Field(gt=0, le=3000)] = 1800
+    held_after_seconds: Seconds = 1
+
     # The agents' inbox
     inbox_count: Count = 10_000
     inbox_bytes: Bytes = 64 * 1024 * 1024

@@ -46,6 +46,7 @@ from smart_city.post_office.gateway.joining import Joining
 from smart_city.post_office.gateway.listening import Listening
 from smart_city.post_office.inbox import Inbox, InboxLimits
 from smart_city.post_office.inbox.dispatch import Dispatcher
+from smart_city.post_office.keep import Keep
 from smart_city.post_office.log import ChannelLog, LogLimits
 from smart_city.post_office.log.bus import Announcer
 from smart_city.post_office.operations import Agents, Connections, Observing, Publishing
@@ -108,21 +109,25 @@ def _limits(settings: Settings, valkey: Valkey) -> Limits:
     )  # fmt: skip
 
 
-def _log(settings: Settings, valkey: Valkey, tasks: Tasks, announcer: Announcer) -> ChannelLog:
+def _keep(settings: Settings) -> Keep:
+    return Keep(settings.held_bytes, seconds=settings.held_seconds, after=settings.held_after_seconds)
+
+
+def _log(settings: Settings, valkey: Valkey, tasks: Tasks, announcer: Announcer, keep: Keep) -> ChannelLog:
     limits = LogLimits.within(
         count=settings.history_count, size=settings.history_bytes, age=settings.history_age_seconds,
         resume_window=settings.resume_window_seconds, idempotency=settings.idempotency_seconds,
     )  # fmt: skip
-    return ChannelLog(valkey, tasks, limits, announcer)
+    return ChannelLog(valkey, tasks, limits, announcer, keep=keep, on_held=announcer.tell_ahead)
 
 
-def _inbox(settings: Settings, valkey: Valkey, tasks: Tasks, channels: Channels, member: str) -> Inbox:
+def _inbox(settings: Settings, valkey: Valkey, tasks: Tasks, channels: Channels, member: str, keep: Keep) -> Inbox:
     limits = InboxLimits(
         count=settings.inbox_count, bytes=settings.inbox_bytes, lease_seconds=settings.inbox_lease_seconds,
         tries=settings.inbox_tries, age_seconds=settings.inbox_age_seconds,
         key_seconds=settings.idempotency_seconds,
     )  # fmt: skip
-    return Inbox(valkey, tasks, limits, channels=channels.agents, instance_id=member)
+    return Inbox(valkey, tasks, limits, channels=channels.agents, instance_id=member, keep=keep)
 
 
 def _fleet(
@@ -267,8 +272,13 @@ def _connections(channels: Channels, registry: Registry, fleet: Fleet) -> Connec
     return Connections(channels=channels, registry=registry, fleet=fleet)
 
 
-def _gauges(exposition: Exposition, valkey: Valkey, inbox: Inbox, fleet: Fleet, loop_lag: LoopLag) -> Gauges:
-    return Gauges(exposition, valkey=valkey, inbox=inbox, fleet=fleet, loop_lag=loop_lag, version=version("smart-city"))
+def _gauges(
+    exposition: Exposition, valkey: Valkey, inbox: Inbox, fleet: Fleet, keep: Keep, loop_lag: LoopLag
+) -> Gauges:
+    return Gauges(
+        exposition, valkey=valkey, inbox=inbox, fleet=fleet, keep=keep, loop_lag=loop_lag,
+        version=version("smart-city"),
+    )  # fmt: skip
 
 
 def _catalogue(
@@ -319,8 +329,9 @@ class City(containers.DeclarativeContainer):
     # Post Office
     channels = providers.Singleton(_channels, settings)
     announcer = providers.Singleton(Announcer)
-    log = providers.Singleton(_log, settings, valkey, tasks, announcer)
-    inbox = providers.Singleton(_inbox, settings, valkey, tasks, channels, member)
+    keep = providers.Singleton(_keep, settings)
+    log = providers.Singleton(_log, settings, valkey, tasks, announcer, keep)
+    inbox = providers.Singleton(_inbox, settings, valkey, tasks, channels, member, keep)
     registry = providers.Singleton(_registry, settings, valkey, tasks, member)
     fleet = providers.Singleton(_fleet, settings, valkey, subscriptions, tasks, counters, registry, member)
     answers = providers.Singleton(_answers, settings, valkey, tasks, log, inbox, counters)
@@ -349,5 +360,5 @@ class City(containers.DeclarativeContainer):
     connections = providers.Singleton(_connections, channels, registry, fleet)
     catalogue = providers.Singleton(_catalogue, traffic_cop, analytics, publishing, agents, connections, observing)
     invocation = providers.Singleton(_invocation, settings, limits, counters, catalogue)
-    gauges = providers.Singleton(_gauges, exposition, valkey, inbox, fleet, loop_lag)
+    gauges = providers.Singleton(_gauges, exposition, valkey, inbox, fleet, keep, loop_lag)
     health = providers.Singleton(_health, settings, valkey, subscriptions, gateway)

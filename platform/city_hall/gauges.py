@@ -16,18 +16,21 @@ from foundations.valkey import Valkey
 from smart_city.post_office.fleet import Fleet
 from smart_city.post_office.inbox import Inbox
 from smart_city.post_office.inbox.questions import InboxStatus
+from smart_city.post_office.keep import Keep
 
 
 class Gauges:
     """Everything on ``/metrics`` that is measured; with what is counted it makes the page."""
 
     def __init__(
-        self, exposition: Exposition, *, valkey: Valkey, inbox: Inbox, fleet: Fleet, loop_lag: LoopLag, version: str
-    ) -> None:
+        self, exposition: Exposition, *, valkey: Valkey, inbox: Inbox, fleet: Fleet, keep: Keep, loop_lag: LoopLag,
+        version: str,
+    ) -> None:  # fmt: skip
         self._exposition = exposition
         self._valkey = valkey
         self._inbox = inbox
         self._fleet = fleet
+        self._keep = keep
         self._loop_lag = loop_lag
         self._version = version
 
@@ -49,6 +52,10 @@ class Gauges:
         yield CounterMetricFamily(
             "valkey_failures", "Commands that Valkey did not answer in time.", value=self._valkey.failures
         )
+        keep = self._keep
+        yield GaugeMetricFamily("held_messages", "Messages kept here for Valkey's return.", value=keep.messages)
+        yield GaugeMetricFamily("held_bytes", "What those take of HELD_BYTES.", value=keep.bytes)
+        yield CounterMetricFamily("held", "Messages that were ever held.", value=keep.taken)
         living = self._fleet.living.values()
         yield GaugeMetricFamily("fleet_instances", "Instances that live, as this one knows it.", value=len(living))
         connections = GaugeMetricFamily(

@@ -114,6 +114,7 @@ async def _wire(city: City) -> None:
         counters.channel(channel).count += queued
 
     city.announcer().listeners += [count, hub.accept]
+    city.announcer().ahead.append(hub.tell_ahead)
     city.inbox().listeners.append(count_questions)
     subscriptions.heard_again += [hub.check_tails, credentials.check]
 

@@ -15,6 +15,7 @@ from smart_city.post_office.envelopes import new_message_id
 from smart_city.post_office.inbox import Delivery, Holder, Inbox, InboxLimits, Question, Route
 from smart_city.post_office.inbox.questions import DeliveryId
 from smart_city.post_office.inbox.store import Taken
+from smart_city.post_office.keep import Keep
 
 LIMITS = InboxLimits(first_wait_seconds=0.2, longest_wait_seconds=1.0)
 """As in production, but a second failed try waits 0.2 s and the next 0.4 s."""
@@ -24,11 +25,13 @@ _numbers = itertools.count(1)
 
 
 def an_inbox(
-    valkey: Valkey, tasks: Tasks, limits: InboxLimits = LIMITS, *, instance_id: str = "one", **changed: float
-) -> Inbox:
+    valkey: Valkey, tasks: Tasks, limits: InboxLimits = LIMITS, *, instance_id: str = "one", keep: Keep | None = None,
+    **changed: float,
+) -> Inbox:  # fmt: skip
     """An inbox as one instance uses it; further names change its limits."""
     changes = {name: int(value) if name in {"count", "bytes", "tries"} else value for name, value in changed.items()}
-    return Inbox(valkey, tasks, replace(limits, **changes), channels=CHANNELS, instance_id=instance_id)  # type: ignore[arg-type]
+    changed_limits = replace(limits, **changes)  # type: ignore[arg-type]
+    return Inbox(valkey, tasks, changed_limits, channels=CHANNELS, instance_id=instance_id, keep=keep)
 
 
 def a_question(

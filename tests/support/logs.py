@@ -6,7 +6,9 @@ import itertools
 
 from foundations.supervision import Tasks
 from foundations.valkey import Valkey
+from smart_city.post_office.keep import Keep
 from smart_city.post_office.log import ChannelLog, Entry, LogLimits, Patience, Retention, Stretch
+from smart_city.post_office.log.values import Provisional, Withdrawn
 
 _numbers = itertools.count(1)
 
@@ -37,7 +39,7 @@ def an_entry(text: str = "", *, key: str = "", digest: str = "", size: int = 0) 
 
 
 class ALog(ChannelLog):
-    """A log that remembers what it announced."""
+    """A log that remembers what it announced, and what it told of what is held."""
 
     def __init__(
         self,
@@ -46,10 +48,14 @@ class ALog(ChannelLog):
         limits: LogLimits | None = None,
         *,
         patience: Patience | None = None,
+        keep: Keep | None = None,
     ) -> None:
         self.announced: list[Stretch] = []
-        limits = limits or some_limits()
-        super().__init__(valkey, tasks, limits, self.announced.append, patience=patience or Patience())
+        self.told_on: list[Provisional | Withdrawn] = []
+        super().__init__(
+            valkey, tasks, limits or some_limits(), self.announced.append, patience=patience or Patience(), keep=keep,
+            on_held=self.told_on.append,
+        )  # fmt: skip
 
     async def write(self, channel: str, *entries: Entry) -> list[bytes]:
         """Appends entries and returns their data, as `read` will."""

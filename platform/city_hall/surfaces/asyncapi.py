@@ -36,15 +36,16 @@ from smart_city.post_office.gateway.server_frames import (
     Subscribed,
     Unsubscribed,
     Welcome,
+    Withdrawn,
 )
 from smart_city.vocabulary import CHANNEL_PATTERN
 
 Schema = dict[str, Any]
 _SOCKET: tuple[type[Struct], ...] = (
-    Welcome, Ack, Subscribed, Publication, ChatResponse, Reset, Unsubscribed, SessionExpiring, Delivery, Error, Pong,
-    Heartbeat,
+    Welcome, Ack, Subscribed, Publication, Withdrawn, ChatResponse, Reset, Unsubscribed, SessionExpiring, Delivery,
+    Error, Pong, Heartbeat,
 )  # fmt: skip
-_STREAM: tuple[type[Struct], ...] = (Opened, Publication, ChatResponse, Reset, SessionExpiring, Close)
+_STREAM: tuple[type[Struct], ...] = (Opened, Publication, Withdrawn, ChatResponse, Reset, SessionExpiring, Close)
 _ANSWERS: Mapping[str, type[Struct]] = {"subscribe": Subscribed, "ping": Pong}
 """What answers a frame that is not answered by an `Ack`; any may be answered by an `Error`."""
 _INTRODUCTION = (
@@ -206,8 +207,10 @@ def _schemas() -> dict[str, Schema]:
             schema["properties"]["payload"] = {"type": "object", "description": "any object"}
     for kind, frame in CLIENT_FRAMES.items():
         _tag(schemas[_name(frame)], kind)
-    _place(schemas[_name(Publication)], schemas[_name(Place)], is_always_there=True)
-    _place(schemas[_name(ChatResponse)], schemas[_name(Place)], is_always_there=False)
+    for placed in (Publication, ChatResponse):
+        schemas[_name(placed)]["properties"] |= schemas[_name(Place)]["properties"]
+    schemas[_name(Publication)]["properties"]["provisional"] = _PROVISIONAL
+    schemas[_name(Publication)]["oneOf"] = [{"required": ["offset", "epoch"]}, {"required": ["provisional"]}]
     schemas[_name(Reply)]["anyOf"] = _SAYS_SOMETHING
     schemas[_name(Delivery)]["properties"]["message"] = {"$ref": f"#/components/schemas/{_name(AgentMessage)}"}
     return schemas
@@ -219,15 +222,13 @@ _SAYS_SOMETHING: list[Schema] = [
 """A reply has a payload, but for the start and the end of a stream."""
 
 
+_PROVISIONAL: Schema = {
+    "const": True, "description": "it is held, and has no place yet: it comes again, or a `withdrawn` makes it void",
+}  # fmt: skip
+
+
 def _tag(schema: Schema, kind: str) -> None:
     """A client's frame says what it is; a message need not."""
     schema["properties"] = {"type": {}} | schema["properties"] | {"type": {"const": kind}}
     if kind != "message":
         schema["required"] = ["type", *schema.get("required", [])]
-
-
-def _place(schema: Schema, place: Schema, *, is_always_there: bool) -> None:
-    """What is logged is sent with its place; parts of an answer in between have none."""
-    schema["properties"] |= place["properties"]
-    if is_always_there:
-        schema["required"] = [*schema["required"], *place["required"]]

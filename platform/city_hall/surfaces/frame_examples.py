@@ -76,6 +76,7 @@ TO_THE_CLIENT: tuple[Struct, ...] = (
         log="connection:c0a1b2c3d4e5f60718293", timestamp=TIMESTAMP, payload=ANSWER,
     ),
     server_frames.Reset(channel=CHANNEL, offset=42, epoch=EPOCH, reason="trimmed"),
+    server_frames.Withdrawn(channel=CHANNEL, message_id=ASKED),
     server_frames.Unsubscribed(channel=CHANNEL, code="forbidden", message="alice may not subscribe on guide"),
     server_frames.Delivery(
         channel=CHANNEL, delivery_id=DELIVERY_ID, attempt=1, message=Raw(msgspec.json.encode(_QUESTION))

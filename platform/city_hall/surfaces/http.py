@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI
@@ -76,10 +77,11 @@ def bind_address(
 
 
 def success(result: Result) -> Response:
-    """A result as the surface answers it: ``success`` and the result's fields."""
+    """A result as the surface answers it: ``success`` and the result's fields; 202 for what is held."""
     body = result.model_dump_json(exclude_none=True)
     rest = body[1:] if body == "{}" else "," + body[1:]
-    return Response('{"success":true' + rest, media_type="application/json", headers=_PRIVATE)
+    status = HTTPStatus.ACCEPTED if result.is_held else HTTPStatus.OK
+    return Response('{"success":true' + rest, status, media_type="application/json", headers=_PRIVATE)
 
 
 class _Operations:

@@ -27,6 +27,10 @@ _ONLY_ON_SOCKETS = HTTPStatus.BAD_REQUEST
 """What is not a frame, or of no known type, cannot be said over HTTP."""
 _STATUSES: tuple[int, ...] = tuple(sorted({error.status for error in ERRORS if error.status != _ONLY_ON_SOCKETS}))
 
+_HELD = (
+    "The store is away: `status` is `held`, and what was asked for is kept here and done on its return. It is lost if "
+    "this instance dies first; the same call with its `Idempotency-Key` gets the final answer afterwards."
+)
 _RATE_LIMITED: Mapping[str, Any] = {
     "Retry-After": {"description": "seconds", "schema": {"type": "integer", "minimum": 1}},
     "RateLimit-Policy": {
@@ -40,7 +44,7 @@ _RATE_LIMITED: Mapping[str, Any] = {
 
 TAGS: Mapping[str, str] = {
     "post_office": "Channels and what is published on them, agents and their inboxes, connections. What is published "
-    "is in the channel's log before the call returns.",
+    "is in the channel's log before the call returns, unless it answers 202.",
     "traffic_cop": "Sessions of users, tokens of services, rates and figures.",
     "connections": "The caller's own connections.",
     "health": "How this instance is: for balancers, dashboards and people. Needs no token; texts of errors are for "
@@ -57,6 +61,8 @@ def describe(entry: Entry, *, address: str = "") -> dict[str, Any]:
     operation = entry.operation
     answer = _json(entry.output_schema, sample(entry.output_schema))
     described = secured(operation, {"description": "Done.", "content": answer})
+    if operation.may_hold:
+        described["responses"]["202"] = {"description": _HELD, "content": answer}
     if address:
         described["operationId"] = named(address)
         described["parameters"] = parameters(address, entry.input_schema, operation.declared.example)

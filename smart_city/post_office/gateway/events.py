@@ -1,7 +1,7 @@
 """Frames of the protocol rewritten as server-sent events (the event stream format of the HTML standard).
 
-What goes into a channel's log or belongs to an answer comes as an unnamed event, everything else under the name of its
-type. It knows frames and bytes only; who reads them is `event_stream`'s matter.
+What goes into a channel's log or belongs to an answer comes as an unnamed event, what is provisional under that name,
+everything else under the name of its type. It knows frames and bytes only; who reads them is `event_stream`'s matter.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ class _Head(Struct):
     type: str = "message"
     offset: int | None = None
     epoch: str = ""
+    provisional: bool = False
 
 
 _head = msgspec.json.Decoder(_Head)
@@ -68,6 +69,8 @@ def events_of(frames: bytes) -> Events:
             position = Position(head.offset, head.epoch)
         passing = passing or head.type == "reset" or head.type in UNNAMED
         name = "" if head.type in UNNAMED else head.type
+        if head.provisional:
+            name = "provisional"
         events.append(event(text, name, None if head.offset is None else position))
     return Events(b"".join(events), position, passing)
 

@@ -17,10 +17,12 @@ from foundations.telemetry import Counters
 from foundations.valkey.subscriptions import Subscriptions
 from smart_city.post_office.gateway.feed import Feed, by_epoch
 from smart_city.post_office.gateway.messages import encode, positioned, wire
+from smart_city.post_office.gateway.provisional import frames_of
 from smart_city.post_office.gateway.server_frames import Reset
 from smart_city.post_office.gateway.tails import Tails
 from smart_city.post_office.log import ChannelLog, Page, Stretch, bus
 from smart_city.post_office.log.bus import Delta, bus_channel
+from smart_city.post_office.log.values import Provisional, Withdrawn
 from smart_city.vocabulary import Position
 
 _log = logging.getLogger(__name__)
@@ -168,6 +170,16 @@ class Hub:
         self._counters.messages_sent += len(frames) * len(feed.live)
         for ring in feed.bells:
             ring()
+
+    def tell_ahead(self, news: Provisional | Withdrawn) -> None:
+        """Tells who listens here of what is held: outside of the order of the log, which brings it again."""
+        feed = self._feeds.get(news.channel)
+        if feed is None or not feed.live:
+            return
+        if data := frames_of(news):
+            for subscription in feed.live:
+                subscription.subscriber.send(data)
+            self._counters.messages_sent += len(feed.live) * (len(news.entries) if isinstance(news, Provisional) else 1)
 
     def _pass_on(self, feed: Feed, delta: Delta) -> None:
         """Sends one part of an open answer; it is nowhere in the log, and nobody waits for it."""

@@ -20,6 +20,7 @@ from smart_city.post_office.gateway.messages import ClientFrame, encode, wire
 from smart_city.post_office.gateway.payloads import conversation_of, read
 from smart_city.post_office.gateway.server_frames import Ack
 from smart_city.post_office.inbox.questions import Question, Queued, Route
+from smart_city.post_office.keep import Held
 from smart_city.post_office.log import Appended, Entry
 from smart_city.vocabulary import Identity, Right
 
@@ -88,7 +89,7 @@ class Posting:
         )  # fmt: skip
         self._client.sent_to.add(frame.channel)
         self._client.began()
-        self._desk.inbox.send(question, partial(self._queued, frame, now()))
+        self._desk.inbox.send(question, _Told(self._desk, self._client, frame))
 
     def _append(self, frame: messages.Publish) -> None:
         payload = read(frame.payload)
@@ -105,35 +106,8 @@ class Posting:
         digest = digest_of(frame.channel, intent, canonical(payload)) if key else ""
         self._client.sent_to.add(frame.channel)
         self._client.began()
-        self._desk.log.append(
-            frame.channel, Entry(data, message_id, key, digest), partial(self._appended, frame, now())
-        )
-
-    def _queued(self, frame: messages.Message, began: float, outcome: Queued | Exception) -> None:
-        if isinstance(outcome, Exception):
-            self._client.failed(frame, outcome)
-        elif frame.id is not UNSET:
-            ack = Ack(
-                id=frame.id, channel=frame.channel, status="queued", message_id=outcome.message_id,
-                duplicate=outcome.duplicate,
-            )  # fmt: skip
-            self._client.send(wire(encode(ack)))
-        self._acknowledged(frame.channel, began)
-
-    def _appended(self, frame: messages.Publish, began: float, outcome: Appended | Exception) -> None:
-        if isinstance(outcome, Exception):
-            self._client.failed(frame, outcome)
-        elif frame.id is not UNSET:
-            ack = Ack(
-                id=frame.id, channel=frame.channel, status="published", message_id=outcome.message_id,
-                offset=outcome.offset, epoch=outcome.epoch, duplicate=outcome.duplicate,
-            )  # fmt: skip
-            self._client.send(wire(encode(ack)))
-        self._acknowledged(frame.channel, began)
-
-    def _acknowledged(self, channel: str, began: float) -> None:
-        self._desk.counters.channel(channel).latency.observe(now() - began)
-        self._client.ended()
+        told = _Told(self._desk, self._client, frame)
+        self._desk.log.append(frame.channel, Entry(data, message_id, key, digest), told)
 
     def _key(self, key: str | UnsetType) -> str:
         """An idempotency key belongs to its caller."""
@@ -143,3 +117,40 @@ class Posting:
     def _sender(self) -> Sender:
         who = self._client.identity
         return Sender(kind="user", id=who.subject) if who.is_user else Sender(kind="service", id=who.realm)
+
+
+class _Told:
+    """What is told of one frame: the outcome, and before that, while the store is away, that it is held."""
+
+    __slots__ = ("_began", "_client", "_desk", "_frame", "_is_answered")
+
+    def __init__(self, desk: Desk, client: Client, frame: messages.Message | messages.Publish) -> None:
+        self._desk = desk
+        self._client = client
+        self._frame = frame
+        self._began = now()
+        self._is_answered = False
+
+    def __call__(self, outcome: Appended | Queued | Held | Exception) -> None:
+        frame = self._frame
+        if isinstance(outcome, Exception):
+            self._client.failed(frame, outcome)
+        elif frame.id is not UNSET:
+            self._client.send(wire(encode(_ack(frame.id, frame.channel, outcome))))
+        if not self._is_answered:
+            self._is_answered = True
+            self._desk.counters.channel(frame.channel).latency.observe(now() - self._began)
+            self._client.ended()
+
+
+def _ack(frame_id: str, channel: str, outcome: Appended | Queued | Held) -> Ack:
+    if isinstance(outcome, Appended):
+        return Ack(
+            id=frame_id, channel=channel, status="published", message_id=outcome.message_id, offset=outcome.offset,
+            epoch=outcome.epoch, duplicate=outcome.duplicate,
+        )  # fmt: skip
+    if isinstance(outcome, Queued):
+        return Ack(
+            id=frame_id, channel=channel, status="queued", message_id=outcome.message_id, duplicate=outcome.duplicate
+        )
+    return Ack(id=frame_id, channel=channel, status="held", message_id=outcome.message_id)

@@ -61,7 +61,7 @@ class Ack(ServerFrame, frozen=True, kw_only=True, tag="ack", omit_defaults=True)
 
     id: str
     channel: str | UnsetType = UNSET
-    status: Literal["published", "queued"] | UnsetType = UNSET
+    status: Literal["published", "queued", "held"] | UnsetType = UNSET
     message_id: str | UnsetType = UNSET
     offset: int | UnsetType = UNSET
     epoch: str | UnsetType = UNSET
@@ -123,6 +123,14 @@ class Reset(ServerFrame, frozen=True, kw_only=True, tag="reset"):
     offset: int
     epoch: str
     reason: str
+
+
+class Withdrawn(ServerFrame, frozen=True, kw_only=True, tag="withdrawn"):
+    """A publication that came as provisional will not come again: it is void."""
+
+    channel: str
+    message_id: str
+    duplicate_of: Annotated[str, Meta(description="the earlier publication under its key")] | UnsetType = UNSET
 
 
 class Unsubscribed(ServerFrame, frozen=True, kw_only=True, tag="unsubscribed"):

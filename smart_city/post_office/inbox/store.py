@@ -31,7 +31,9 @@ from smart_city.post_office.inbox.questions import (
     Route,
     UnheardTake,
 )
-from smart_city.post_office.rounds import Rounds, resolve
+from smart_city.post_office.keep import Held, Keep
+from smart_city.post_office.kept_rounds import Attempt, KeptRounds
+from smart_city.post_office.rounds import resolve
 
 _route = msgspec.json.Decoder(Route)
 _encode = msgspec.json.Encoder().encode
@@ -40,7 +42,7 @@ TAKEN_BYTES = 1024 * 1024
 RETRY_AFTER = 2.0
 
 Told = Queued | CityError
-Then = Callable[[Told], None]
+Then = Callable[[Told | Held], None]
 _Asked = tuple[Question, Then]
 
 
@@ -60,8 +62,9 @@ class Inbox:
     """The inboxes of the agent channels ``channels``, as one instance uses them."""
 
     def __init__(
-        self, valkey: Valkey, tasks: Tasks, limits: InboxLimits, *, channels: Iterable[str], instance_id: str
-    ) -> None:
+        self, valkey: Valkey, tasks: Tasks, limits: InboxLimits, *, channels: Iterable[str], instance_id: str,
+        keep: Keep | None = None,
+    ) -> None:  # fmt: skip
         self.limits = limits
         self.channels = tuple(channels)
         self.listeners: list[Callable[[str, int], None]] = []
@@ -73,13 +76,15 @@ class Inbox:
             channels=self.channels, reaper=f"{instance_id}|reaper/{self._writer}",
         )  # fmt: skip
         self._sequence = itertools.count(1)
-        self._rounds = {channel: self._rounds_of(channel, tasks) for channel in self.channels}
+        kept = keep or Keep()
+        self._rounds = {channel: self._rounds_of(channel, tasks, kept) for channel in self.channels}
 
     def send(self, question: Question, then: Then) -> None:
-        """Queues a question with the others of this turn; ``then`` is called exactly once.
+        """Queues a question with the others of this turn; ``then`` hears the outcome exactly once.
 
-        It hears `Queued`, or `Overloaded` (the inbox or the user's share of it is full), `Conflict` (the key
-        was used with another body), `UnknownChannel`, or `Unavailable` (it may be in the inbox all the same).
+        That is `Queued`, or `Overloaded` (the inbox or the user's share of it is full), `Conflict` (the key
+        was used with another body), `UnknownChannel`, or `Unavailable` (no room to hold it, or it was held for too
+        long: it may be in the inbox all the same). While Valkey is away it hears `Held` before that.
         """
         rounds = self._rounds.get(question.channel)
         if rounds is None:
@@ -87,10 +92,25 @@ class Inbox:
         return rounds.add((question, then), len(question.body))
 
     async def send_now(self, question: Question) -> Queued:
-        """Queues a question and waits for the answer; raises what `send` tells."""
+        """Queues a question and waits until that is done, also while it is held; raises what `send` tells."""
         answer: asyncio.Future[Queued] = asyncio.get_running_loop().create_future()
+
+        def then(told: Told | Held) -> None:
+            if not isinstance(told, Held):
+                resolve(answer, told)
+
+        self.send(question, then)
+        return await answer
+
+    async def send_or_hold(self, question: Question) -> Queued | Held:
+        """Queues a question; while Valkey is away, it is told that it is held. Raises what `send` tells."""
+        answer: asyncio.Future[Queued | Held] = asyncio.get_running_loop().create_future()
         self.send(question, partial(resolve, answer))
         return await answer
+
+    async def flush(self, timeout: float) -> int:  # noqa: ASYNC109  # nothing is raised
+        """Waits until every question is in, at most ``timeout`` seconds; returns how many are not."""
+        return sum(await asyncio.gather(*(rounds.idle(timeout) for rounds in self._rounds.values())))
 
     async def take(self, channel: str, holders: Sequence[Holder]) -> Taken:
         """One message for each of ``holders``, in turn, as far as there are any.
@@ -123,17 +143,18 @@ class Inbox:
             oldest_age_seconds=None if oldest < 0 else oldest / 1000,
         )  # fmt: skip
 
-    def _rounds_of(self, channel: str, tasks: Tasks) -> Rounds[_Asked, Told]:
-        async def send(items: Sequence[_Asked]) -> Sequence[Told]:
-            return await self._enqueue(channel, [question for question, _ in items])
+    def _rounds_of(self, channel: str, tasks: Tasks, keep: Keep) -> KeptRounds[_Asked, Told]:
+        def prepare(items: Sequence[_Asked]) -> Attempt[Told]:
+            return self._enqueue(channel, [question for question, _ in items])
 
-        def tell(asked: _Asked, told: Told) -> None:
-            asked[1](told)
+        def tell(asked: _Asked, told: Told | Held) -> None:
+            question, then = asked
+            then(Held(question.message_id) if isinstance(told, Held) else told)
 
-        return Rounds(f"questions to {channel}", tasks, send, tell)
+        return KeptRounds(f"questions to {channel}", tasks, prepare, tell, keep)
 
-    async def _enqueue(self, channel: str, questions: Sequence[Question]) -> Sequence[Told]:
-        """Sends a round, twice if need be: the script knows one that it has seen."""
+    def _enqueue(self, channel: str, questions: Sequence[Question]) -> Attempt[Told]:
+        """A round, which may be sent as often as need be: the script knows one that it has seen."""
         limits = self.limits
         args: list[Any] = [
             self._writer, next(self._sequence), limits.count, limits.bytes, milliseconds(limits.key_seconds)
@@ -150,13 +171,14 @@ class Inbox:
                 q.serial,
                 q.body,
             )
-        try:
+
+        async def attempt() -> Sequence[Told]:
             words = await self._scripts.run("enqueue", channel, *args)
-        except Unavailable:  # perhaps the connection was just old
-            words = await self._scripts.run("enqueue", channel, *args)
-        for listener in self.listeners:
-            listener(channel, sum(word[:1] == b"q" for word in words))
-        return [_told(question, word) for question, word in zip(questions, words, strict=True)]
+            for listener in self.listeners:
+                listener(channel, sum(word[:1] == b"q" for word in words))
+            return [_told(question, word) for question, word in zip(questions, words, strict=True)]
+
+        return attempt
 
 
 def _told(question: Question, word: bytes) -> Told:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import msgspec
 from msgspec import Struct
 
-from smart_city.post_office.log.values import Stretch
+from smart_city.post_office.log.values import Provisional, Stretch, Withdrawn
 
 
 class _Header(Struct):
@@ -50,14 +50,21 @@ class Delta:
 
 
 class Announcer:
-    """Tells of what this instance has appended, before its senders hear of it. Whoever listens must not wait."""
+    """Tells of what this instance has appended or holds, before its senders hear of it. Who listens must not wait."""
 
     def __init__(self) -> None:
         self.listeners: list[Callable[[Stretch], None]] = []
+        self.ahead: list[Callable[[Provisional | Withdrawn], None]] = []
+        """Told of what is held."""
 
     def __call__(self, stretch: Stretch) -> None:
         for listener in self.listeners:
             listener(stretch)
+
+    def tell_ahead(self, news: Provisional | Withdrawn) -> None:
+        """Tells of what is held, or is no more and was not logged."""
+        for listener in self.ahead:
+            listener(news)
 
 
 def bus_channel(channel: str) -> str:

@@ -14,12 +14,14 @@ import msgspec
 
 from foundations.errors import Conflict
 from foundations.valkey import Script
+from smart_city.post_office.keep import Held
 from smart_city.post_office.log.values import Appended, Entry, Gone, LogLimits, Stretch
 
 _PACKAGE = "smart_city.post_office.log"
 
 Outcome = Appended | Exception
-Then = Callable[[Outcome], None]
+Then = Callable[[Outcome | Held], None]
+"""Told the outcome once, and before that, at most once, that the publication is held."""
 
 
 class Post(NamedTuple):
@@ -28,12 +30,14 @@ class Post(NamedTuple):
     entry: Entry
     then: Then
     needs_owner: bool
+    is_held: bool = False
 
 
 class AppendCall(NamedTuple):
     """One call of the append script. Sent again under its sequence it is carried out no second time."""
 
     slot: int
+    sequence: int
     posts: Mapping[str, list[Post]]
     keys: list[str]
     what: list[bytes | str | int]
@@ -112,7 +116,7 @@ def append_call(
         else:
             for post in mine:
                 what += _marked(post)
-    return AppendCall(slot, posts, keys, what)
+    return AppendCall(slot, sequence, posts, keys, what)
 
 
 def _marked(post: Post) -> tuple[bytes | str, ...]:

@@ -10,10 +10,12 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections.abc import Callable, Sequence
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 from foundations.supervision import Tasks
 from foundations.valkey import Valkey
+from smart_city.post_office.keep import Held, Keep
 from smart_city.post_office.log.calls import Outcome, Then, log_script, new_epoch
 from smart_city.post_office.log.patience import Patience
 from smart_city.post_office.log.values import (
@@ -24,6 +26,7 @@ from smart_city.post_office.log.values import (
     Stretch,
     epoch_of,
 )
+from smart_city.post_office.log.waiting import OnHeld
 from smart_city.post_office.log.writer import LogWriter
 from smart_city.vocabulary import Position
 
@@ -33,7 +36,7 @@ PAGE_BYTES = 1024 * 1024
 class ChannelLog:
     """The logs of all channels, as one instance writes and reads them.
 
-    ``on_appended`` hears what this instance has appended, before its senders do.
+    ``on_appended`` hears what this instance has appended, and ``on_held`` what is held, before its senders do.
     """
 
     def __init__(
@@ -44,11 +47,15 @@ class ChannelLog:
         on_appended: Callable[[Stretch], None],
         *,
         patience: Patience = Patience(),  # noqa: B008  # a frozen value
+        keep: Keep | None = None,
+        on_held: OnHeld = lambda _: None,
     ) -> None:
         self._valkey = valkey
         self._limits = limits
         self._patience = patience
-        self._writer = LogWriter(valkey, tasks, limits, on_appended, patience)
+        self._writer = LogWriter(
+            valkey, tasks, limits, on_appended, patience=patience, keep=keep or Keep(), on_held=on_held
+        )
         self._read = log_script("read")
         self._newest = log_script("newest")
 
@@ -57,28 +64,34 @@ class ChannelLog:
 
         An ``owner`` is the connection whose log this is and which must not have ended. ``then`` is told an
         `Appended`, or an error: `Conflict` (the key was used with another digest), `Gone` (the owner has
-        ended), `Unavailable` (no answer from Valkey: it may be logged or not), `Overloaded` (Valkey is full),
-        `Internal`.
+        ended), `Unavailable` (no room to hold it, or it was held for too long: it may be logged or not),
+        `Overloaded` (Valkey is full), `Internal`. While Valkey is away it is told `Held` before that.
         """
         self._writer.append(channel, entry, then, owner=owner)
 
     async def append_now(self, channel: str, entry: Entry, *, owner: str = "") -> Appended:
-        """Logs and publishes one entry.
+        """Logs and publishes one entry, and waits until that is done, also while it is held.
 
         Raises:
             CityError: as `append` tells them.
         """
         told: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
 
-        def then(outcome: Outcome) -> None:
-            if told.done():  # whoever asked has gone
-                return
-            if isinstance(outcome, Appended):
-                told.set_result(outcome)
-            else:
-                told.set_exception(copy.copy(outcome))  # an error told to many would grow with each traceback
+        def then(outcome: Outcome | Held) -> None:
+            if not isinstance(outcome, Held):
+                _resolve(told, outcome)
 
         self._writer.append(channel, entry, then, owner=owner)
+        return await told
+
+    async def append_or_hold(self, channel: str, entry: Entry, *, owner: str = "") -> Appended | Held:
+        """Logs and publishes one entry; while Valkey is away, it is told that it is held.
+
+        Raises:
+            CityError: as `append` tells them.
+        """
+        told: asyncio.Future[Appended | Held] = asyncio.get_running_loop().create_future()
+        self._writer.append(channel, entry, partial(_resolve, told), owner=owner)
         return await told
 
     async def read(
@@ -172,6 +185,15 @@ class ChannelLog:
 
     def _key(self, channel: str, part: str) -> str:
         return self._valkey.key(f"log:{{{channel}}}:{part}")
+
+
+def _resolve(told: asyncio.Future[Any], outcome: Outcome | Held) -> None:
+    if told.done():  # whoever asked has gone, or was told that it is held
+        return
+    if isinstance(outcome, Exception):
+        told.set_exception(copy.copy(outcome))  # an error told to many would grow with each traceback
+    else:
+        told.set_result(outcome)
 
 
 def _chain(text: str) -> tuple[tuple[str, int], ...]:

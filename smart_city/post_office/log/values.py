@@ -57,6 +57,23 @@ class Stretch:
     last: int
 
 
+@dataclass(frozen=True, slots=True)
+class Provisional:
+    """Publications that are held: what will be logged, in this order, as far as anybody can know."""
+
+    channel: str
+    entries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """A publication that was held and will not be logged: it was refused, or ``earlier`` says the same."""
+
+    channel: str
+    entry: Entry
+    earlier: str
+
+
 class Page(NamedTuple):
     """One reading of a log. ``entries`` follow ``since`` without a hole; ``streams`` are the open answers.
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Any, Literal
+from contextlib import suppress
+from typing import Annotated, Any
 
 import msgspec
 from pydantic import Field
 
-from foundations.errors import CityError, NotFound, TooLarge
+from foundations.errors import CityError, NotFound, TooLarge, Unavailable
 from foundations.invocation import Limits
-from foundations.operations import Arguments, Result, operation
+from foundations.operations import operation
 from foundations.telemetry import current_traceparent
 from smart_city.post_office.channels import Channels, connection_log, user_log
 from smart_city.post_office.envelopes import Sender, agent_message, canonical, digest_of, new_message_id, publication
@@ -18,94 +19,34 @@ from smart_city.post_office.fleet import Fleet
 from smart_city.post_office.fleet.registry import Registry
 from smart_city.post_office.inbox import Inbox
 from smart_city.post_office.inbox.questions import Question, Route
+from smart_city.post_office.keep import Held
 from smart_city.post_office.log import Appended, ChannelLog, Entry, Gone
+from smart_city.post_office.operations.published import (
+    AgentAsked,
+    BatchItem,
+    BatchPublished,
+    ItemOutcome,
+    KeyArgument,
+    MessageArgument,
+    Published,
+    Refused,
+    Sent,
+    place_of,
+)
 from smart_city.vocabulary import (
     ChannelName,
     ConversationId,
-    IdempotencyKey,
     Identity,
-    JsonObject,
     Realm,
     UserId,
 )
 
-MessageArgument = Annotated[JsonObject, Field(description="any JSON object; it becomes the payload")]
 RealmArgument = Annotated[
     Realm | None,
     Field(description="the calling service's name; it is taken from the token, and must not differ"),
 ]
-KeyArgument = Annotated[
-    IdempotencyKey | None,
-    Field(description="repeating a call with the same key within ten minutes does nothing more"),
-]
 ConnectionIdArgument = Annotated[str, Field(pattern=r"^[A-Za-z0-9._~@|-]{1,128}$")]
 MOST_ITEMS = 1000
-
-
-class Published(Result):
-    """A publication that is safe in its channel's log."""
-
-    status: Literal["published"] = "published"
-    channel: str
-    message_id: str
-    offset: int
-    epoch: str
-    subscribers: int | None = Field(default=None, description="connections that listen, a few seconds old")
-    duplicate: bool | None = None
-
-
-class AgentAsked(Result):
-    """A question that is safe in an agent's inbox."""
-
-    status: Literal["queued"] = "queued"
-    channel: str
-    message_id: str
-    duplicate: bool | None = None
-
-
-class Refused(Result):
-    """Why one item of a batch was not published."""
-
-    code: str
-    message: str
-    retryable: bool
-
-
-class BatchItem(Arguments):
-    """One publication of a batch."""
-
-    channel: ChannelName
-    message: MessageArgument
-    key: KeyArgument = None
-
-
-class ItemOutcome(Result):
-    """What became of one item: its place in the log, or its error."""
-
-    status: Literal["published", "refused"]
-    channel: str
-    message_id: str | None = None
-    offset: int | None = None
-    epoch: str | None = None
-    duplicate: bool | None = None
-    error: Refused | None = None
-
-
-class BatchPublished(Result):
-    """One outcome for each item, in the order of the items."""
-
-    results: list[ItemOutcome]
-
-
-class Sent(Result):
-    """A message that is safe in somebody's own log."""
-
-    status: Literal["published"] = "published"
-    connected: bool = Field(description="whether anybody was there to get it at once")
-    message_id: str
-    offset: int
-    epoch: str
-    duplicate: bool | None = None
 
 
 class Publishing:
@@ -144,17 +85,14 @@ class Publishing:
     ) -> Published:
         """Publishes a message to all subscribers of an agent channel.
 
-        It is logged before the call returns; agents' inboxes do not get it. Errors: `unknown_channel`,
-        `forbidden` (another realm), `too_large`, `conflict` (the key was used with another message),
-        `rate_limited`, `unavailable`.
+        It is logged before the call returns, or held while the store is away; agents' inboxes do not get it.
+        Errors: `unknown_channel`, `forbidden` (another realm), `too_large`, `conflict` (the key was used with
+        another message), `rate_limited`, `unavailable`.
         """
         self._check(caller, channel)
         await self._spend(caller, 1)
-        appended = await self._append(caller, channel, message, caller.acting_as(realm), key or "")
-        return Published(
-            channel=channel, message_id=appended.message_id, offset=appended.offset, epoch=appended.epoch,
-            subscribers=self._fleet.subscribers(channel), duplicate=appended.duplicate or None,
-        )  # fmt: skip
+        outcome = await self._append(caller, channel, message, caller.acting_as(realm), key or "")
+        return Published(channel=channel, subscribers=self._fleet.subscribers(channel), **place_of(outcome))
 
     @operation(
         scope="post_office.publish",
@@ -188,14 +126,17 @@ class Publishing:
             channel=channel, sender=Sender(kind="service", id=acting), payload=payload, message_id=message_id,
             intent="chat", context={}, conversation_id=conversation_id or "", traceparent=current_traceparent.get(),
         )  # fmt: skip
-        queued = await self._inbox.send_now(
+        outcome = await self._inbox.send_or_hold(
             Question(
                 channel=channel, message_id=message_id, lane=f"~{acting}/{conversation_id or ''}", user=f"~{acting}",
                 body=body, route=self._route(caller, reply_to, conversation_id or ""), key=_key(caller, key or ""),
                 digest=digest_of(channel, canonical(message), reply_to, conversation_id or "") if key else "",
             )
         )  # fmt: skip
-        return AgentAsked(channel=channel, message_id=queued.message_id, duplicate=queued.duplicate or None)
+        if isinstance(outcome, Held):
+            return AgentAsked(status="held", channel=channel, message_id=outcome.message_id)
+        duplicate = outcome.duplicate or None
+        return AgentAsked(status="queued", channel=channel, message_id=outcome.message_id, duplicate=duplicate)
 
     @operation(
         scope="post_office.publish",
@@ -222,7 +163,8 @@ class Publishing:
                 for index, item in enumerate(items)
             )
         )
-        return BatchPublished(results=list(outcomes))
+        is_held = any(outcome.status == "held" for outcome in outcomes)
+        return BatchPublished(status="held" if is_held else None, results=list(outcomes))
 
     @operation(
         scope="post_office.publish",
@@ -242,10 +184,10 @@ class Publishing:
         await self._spend(caller, 1)
         channel = connection_log(connection_id)
         try:
-            appended = await self._append(caller, channel, message, caller.realm, key or "", owner=connection_id)
+            outcome = await self._append(caller, channel, message, caller.realm, key or "", owner=connection_id)
         except Gone:
             raise NotFound(f"there is no connection {connection_id!r} (any more)") from None
-        return _sent(appended, connected=True)
+        return Sent(connected=None if isinstance(outcome, Held) else True, **place_of(outcome))
 
     @operation(
         scope="post_office.publish",
@@ -259,9 +201,12 @@ class Publishing:
         Errors: `conflict`, `rate_limited`, `unavailable`.
         """
         await self._spend(caller, 1)
-        connected = await self._registry.is_connected(user_id)
-        appended = await self._append(caller, user_log(user_id), message, caller.realm, key or "")
-        return _sent(appended, connected=connected)
+        outcome = await self._append(caller, user_log(user_id), message, caller.realm, key or "")
+        connected = None
+        if not isinstance(outcome, Held):
+            with suppress(Unavailable):  # it is safe, whoever is there
+                connected = await self._registry.is_connected(user_id)
+        return Sent(connected=connected, **place_of(outcome))
 
     async def _spend(self, caller: Identity, n: int) -> None:
         credit = self._limits.credit(caller, "messages")
@@ -275,10 +220,7 @@ class Publishing:
         except CityError as error:
             refused = Refused(code=error.code, message=error.message, retryable=error.retryable)
             return ItemOutcome(status="refused", channel=item.channel, error=refused)
-        return ItemOutcome(
-            status="published", channel=item.channel, message_id=done.message_id, offset=done.offset,
-            epoch=done.epoch, duplicate=done.duplicate or None,
-        )  # fmt: skip
+        return ItemOutcome(channel=item.channel, **place_of(done))
 
     async def _append(
         self,
@@ -289,7 +231,7 @@ class Publishing:
         key: str,
         *,
         owner: str = "",
-    ) -> Appended:
+    ) -> Appended | Held:
         payload = self._encoded(message)
         message_id = new_message_id()
         data = publication(
@@ -297,7 +239,7 @@ class Publishing:
             traceparent=current_traceparent.get(),
         )  # fmt: skip
         digest = digest_of(channel, realm, canonical(message)) if key else ""
-        return await self._log.append_now(channel, Entry(data, message_id, _key(caller, key), digest), owner=owner)
+        return await self._log.append_or_hold(channel, Entry(data, message_id, _key(caller, key), digest), owner=owner)
 
     def _encoded(self, message: dict[str, Any]) -> bytes:
         payload = msgspec.json.encode(message)
@@ -318,10 +260,3 @@ class Publishing:
 def _key(caller: Identity, key: str) -> str:
     """An idempotency key belongs to its caller."""
     return f"{caller.subject}/{key}" if key else ""
-
-
-def _sent(appended: Appended, *, connected: bool) -> Sent:
-    return Sent(
-        connected=connected, message_id=appended.message_id, offset=appended.offset, epoch=appended.epoch,
-        duplicate=appended.duplicate or None,
-    )  # fmt: skip

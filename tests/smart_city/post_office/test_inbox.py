@@ -14,6 +14,7 @@ from foundations.supervision import Tasks
 from foundations.valkey.client import Valkey
 from smart_city.post_office.inbox import Delivery, Inbox, Queued
 from smart_city.post_office.inbox.questions import DeliveryId, Reclaimed, UnheardTake
+from smart_city.post_office.keep import Held, Keep
 from tests.support.inboxes import a_question, an_inbox, holders, id_of, text_of, texts, until_async
 from tests.support.valkey import ValkeyServer
 from tests.support.waiting import until
@@ -230,11 +231,12 @@ class TestRounds:
             assert (await inbox.status("guide")).depth == 2
             await valkey.close()
 
-    async def test_with_valkey_away_a_question_is_refused_as_unavailable(self, tasks: Tasks) -> None:
+    async def test_with_valkey_away_questions_are_held_for_so_long_and_no_longer(self, tasks: Tasks) -> None:
         with ValkeyServer() as server:
             valkey = await Valkey.connect(server.url, timeout=0.2)
-            inbox = an_inbox(valkey, tasks)
+            inbox = an_inbox(valkey, tasks, keep=Keep(seconds=0.3, after=0.1))
             server.kill()
+            assert isinstance(await inbox.send_or_hold(a_question("held")), Held)
             with pytest.raises(Unavailable):
                 await ask(inbox, "anybody?")
             server.start()

@@ -15,6 +15,7 @@ from foundations.supervision import Tasks
 from foundations.valkey import Script, Valkey
 from foundations.valkey.client import Argument
 from foundations.valkey.slots import slot_of
+from smart_city.post_office.keep import Held, Keep
 from smart_city.post_office.log import Appended, ChannelLog, Entry, Patience, Stretch
 from smart_city.vocabulary import Position
 from tests.support.logs import ROOMY, ALog, an_entry, some_limits
@@ -55,9 +56,17 @@ class Told:
 
     def __init__(self) -> None:
         self.outcomes: list[tuple[str, Appended | Exception]] = []
+        self.held: list[str] = []
 
-    def of(self, entry: Entry) -> Callable[[Appended | Exception], None]:
-        return lambda outcome: self.outcomes.append((entry.message_id, outcome))
+    def of(self, entry: Entry) -> Callable[[Appended | Exception | Held], None]:
+        def then(outcome: Appended | Exception | Held) -> None:
+            if isinstance(outcome, Held):
+                assert entry.message_id not in dict(self.outcomes), "the final word is the last one"
+                self.held.append(outcome.message_id)
+            else:
+                self.outcomes.append((entry.message_id, outcome))
+
+        return then
 
     @property
     def offsets(self) -> list[int]:
@@ -336,13 +345,13 @@ class TestOutages:
         assert await stored(log, "guide") != []
         assert (await log.read("guide", None)).newest.offset == 3
 
-    async def test_what_is_not_answered_in_time_is_unavailable_and_so_is_what_waits_behind_it(
+    async def test_what_is_held_for_too_long_is_unavailable_and_so_is_what_waits_behind_it(
         self, server: ValkeyServer, own: WatchedValkey, tasks: Tasks
     ) -> None:
-        log, told = ALog(own, tasks, patience=Patience(seconds=0.5)), Told()
+        log, told = ALog(own, tasks, keep=Keep(seconds=0.5, after=0.2)), Told()
         server.hang()
         post(log, "guide", some(3), told)
-        await until(lambda: own.attempts >= 2, "the call is sent a second time")
+        await until(lambda: len(told.held) == 3, "they are held")
         post(log, "guide", some(2), told)
         assert await log.flush(5) == 0
         assert [type(each) for each in told.errors] == [Unavailable] * 5
@@ -353,7 +362,7 @@ class TestOutages:
     async def test_what_was_given_up_is_never_logged_behind_what_came_later(
         self, server: ValkeyServer, own: WatchedValkey, tasks: Tasks
     ) -> None:
-        log, told = ALog(own, tasks, patience=Patience(seconds=1)), Told()
+        log, told = ALog(own, tasks, keep=Keep(seconds=0.5, after=0.2)), Told()
         await log.write("guide", an_entry())
         server.hang()
         given_up = some(1)
@@ -368,7 +377,7 @@ class TestOutages:
     async def test_every_sender_is_told_once_when_more_waits_than_can_be_sent(
         self, server: ValkeyServer, own: WatchedValkey, tasks: Tasks
     ) -> None:
-        log, told = ALog(own, tasks, patience=Patience(seconds=0.3)), Told()
+        log, told = ALog(own, tasks, keep=Keep(seconds=0.3, after=0.1)), Told()
         server.hang()
         sent = some(6000)
         for number, entry in enumerate(sent):
@@ -380,7 +389,7 @@ class TestOutages:
     async def test_what_waits_is_bounded_by_number(
         self, server: ValkeyServer, own: WatchedValkey, tasks: Tasks
     ) -> None:
-        log, told = ALog(own, tasks, patience=Patience(seconds=0.3, entries=10)), Told()
+        log, told = ALog(own, tasks, patience=Patience(entries=10), keep=Keep(seconds=0.3, after=0.1)), Told()
         server.hang()
         post(log, "guide", some(14), told)
         assert [type(each) for each in told.errors] == [Unavailable] * 4
@@ -390,7 +399,7 @@ class TestOutages:
         assert (await ALog(own, tasks).append_now("guide", an_entry())).offset in {1, 11}
 
     async def test_what_waits_is_bounded_by_bytes(self, server: ValkeyServer, own: WatchedValkey, tasks: Tasks) -> None:
-        log, told = ALog(own, tasks, patience=Patience(seconds=0.3, bytes=2500)), Told()
+        log, told = ALog(own, tasks, patience=Patience(bytes=2500), keep=Keep(seconds=0.3, after=0.1)), Told()
         server.hang()
         post(log, "guide", some(4, size=1000), told)
         assert len(told.errors) == 2

@@ -140,6 +140,12 @@ async def subscribed_and_published(city: Instance, alice: Overheard, platform: P
     for key in ("k", "k"):
         await alice.ask(type="publish", channel="guide", payload={"n": 1}, intent="query", key=key)
     await alice.messages(1)
+    platform.server.kill()
+    held = await alice.ask(type="publish", channel="guide", payload={"n": 1}, intent="query", key="k")
+    assert held["status"] == "held"
+    platform.server.start()
+    await alice.of("withdrawn", 20)
+    await alice.until(lambda frame: frame.get("id") == held["id"], 20)
     await alice.subscribe("guide", offset=0, epoch="")
     await alice.subscribe("guide", offset=99, epoch="gone")
     keys = [f"{platform.prefix}log:{{guide}}:{part}" for part in ("meta", "entries", "streams", "keys")]

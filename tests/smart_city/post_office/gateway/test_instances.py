@@ -320,7 +320,7 @@ async def test_the_store_comes_back_and_nobody_missed_anything(platform: Platfor
         assert (ack["recovered"], ack["missed"]) == (True, 2)
 
 
-async def test_with_the_store_away_health_says_degraded_and_publishing_is_unavailable(
+async def test_with_the_store_away_health_says_degraded_and_subscribing_is_unavailable(
     platform: Platform,
 ) -> None:
     city = await platform.start()
@@ -331,8 +331,6 @@ async def test_with_the_store_away_health_says_degraded_and_publishing_is_unavai
             health = (await city.http.get("/api/health")).json()
             assert health["status"] == "degraded"
             assert health["services"]["valkey"]["status"] == "unhealthy"
-            refused = await alice.ask(type="publish", channel="guide", payload={})
-            assert (refused["code"], refused["retryable"]) == ("unavailable", True)
             await alice.nothing_but_pong()
             ack = await alice.subscribe("pillar:content")
             assert ack["pillar:content"]["error"]["code"] == "unavailable"
@@ -340,7 +338,7 @@ async def test_with_the_store_away_health_says_degraded_and_publishing_is_unavai
             platform.server.start()
 
         async def works() -> bool:
-            return bool((await alice.ask(type="publish", channel="guide", payload={})).get("status"))
+            return bool((await alice.ask(type="publish", channel="guide", payload={})).get("status") == "published")
 
         await eventually(works, "publishing works again", 10)
 
