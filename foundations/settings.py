@@ -34,6 +34,7 @@ _ADDRESS = re.compile(r"https?://[^/?#@\s]+(/[^?#\s]*)?")
 Seconds = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 Bytes = Annotated[int, Field(ge=1024)]
+Share = Annotated[float, Field(gt=0, le=1)]
 Words = Annotated[tuple[str, ...], NoDecode]
 """Several words in one variable, separated by commas."""
 
@@ -108,6 +109,15 @@ class Settings(BaseSettings):
     inbox_lease_seconds: Seconds = 30
     inbox_tries: Count = 5
     inbox_age_seconds: Seconds = 3600
+    inbox_other_taker_seconds: Seconds = 1
+    inbox_dead_count: Count = 1000
+    inbox_dead_bytes: Bytes = 16 * 1024 * 1024
+    inbox_circuit_failures: Count = 20
+    inbox_circuit_share: Share = 0.5
+    inbox_circuit_window_seconds: Seconds = 30
+    inbox_circuit_cool_seconds: Seconds = 10
+    inbox_circuit_probes: Count = 5
+    inbox_circuit_room: Share = 0.8
     stream_gather_ms: Annotated[int, Field(ge=0)] = 40
 
     # Sessions and rates: so many a second in the long run, so many at once
@@ -124,7 +134,7 @@ class Settings(BaseSettings):
     address_handshakes_burst: Count = 5_000
     address_failures_per_second: Count = 10
     address_failures_burst: Count = 200
-    session_share: Annotated[float, Field(gt=0, le=1)] = 0.5
+    session_share: Share = 0.5
     operation_rates: Annotated[dict[str, Rate], NoDecode] = Field(default_factory=dict)
 
     # Telling

@@ -62,9 +62,9 @@ class Counters:
     """
 
     __slots__ = (
-        "answers", "appended", "channels", "closes", "connections_active", "connections_lagging", "connections_total",
-        "dead_letters", "deliveries", "errors", "event_streams_active", "event_streams_total", "handshake_refusals",
-        "handshakes", "lags", "listeners_active",
+        "answers", "appended", "channels", "circuits_opened", "closes", "connections_active", "connections_lagging",
+        "connections_total", "dead_letters", "deliveries", "errors", "event_streams_active", "event_streams_total",
+        "handshake_refusals", "handshakes", "lags", "listeners_active",
         "messages_received", "messages_sent", "operations", "responses",
     )  # fmt: skip
 
@@ -84,6 +84,7 @@ class Counters:
         self.deliveries = 0
         self.answers = 0
         self.dead_letters = 0
+        self.circuits_opened = 0
         self.handshakes = Histogram()
         """From a handshake that can be read to its welcome."""
         self.handshake_refusals: Counter[str] = Counter()

@@ -27,6 +27,7 @@ _TOTALS: tuple[tuple[str, str, str], ...] = (
     ("post_office_deliveries", "deliveries", "Messages delivered to agents, each attempt counted."),
     ("post_office_answers", "answers", "Answers that agents completed."),
     ("post_office_dead_letters", "dead_letters", "Messages that no agent would or could answer."),
+    ("post_office_circuits_opened", "circuits_opened", "Times that the circuit of an inbox opened."),
 )
 
 _INFINITE = float("inf")

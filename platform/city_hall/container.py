@@ -49,7 +49,7 @@ from smart_city.post_office.inbox.dispatch import Dispatcher
 from smart_city.post_office.keep import Keep
 from smart_city.post_office.log import ChannelLog, LogLimits
 from smart_city.post_office.log.bus import Announcer
-from smart_city.post_office.operations import Agents, Connections, Observing, Publishing
+from smart_city.post_office.operations import Agents, Connections, DeadLetters, Observing, Publishing
 from smart_city.traffic_cop.analytics import Analytics, Recorder
 from smart_city.traffic_cop.attempts import Attempts
 from smart_city.traffic_cop.identities import Identities
@@ -125,7 +125,12 @@ def _inbox(settings: Settings, valkey: Valkey, tasks: Tasks, channels: Channels,
     limits = InboxLimits(
         count=settings.inbox_count, bytes=settings.inbox_bytes, lease_seconds=settings.inbox_lease_seconds,
         tries=settings.inbox_tries, age_seconds=settings.inbox_age_seconds,
-        key_seconds=settings.idempotency_seconds,
+        key_seconds=settings.idempotency_seconds, other_taker_seconds=settings.inbox_other_taker_seconds,
+        dead_count=settings.inbox_dead_count, dead_bytes=settings.inbox_dead_bytes,
+        circuit_failures=settings.inbox_circuit_failures, circuit_share=settings.inbox_circuit_share,
+        circuit_window_seconds=settings.inbox_circuit_window_seconds,
+        circuit_cool_seconds=settings.inbox_circuit_cool_seconds, circuit_probes=settings.inbox_circuit_probes,
+        circuit_room=settings.inbox_circuit_room,
     )  # fmt: skip
     return Inbox(valkey, tasks, limits, channels=channels.agents, instance_id=member, keep=keep)
 
@@ -268,6 +273,10 @@ def _observing(
     )
 
 
+def _dead_letters(inbox: Inbox, channels: Channels) -> DeadLetters:
+    return DeadLetters(inbox=inbox, channels=channels)
+
+
 def _connections(channels: Channels, registry: Registry, fleet: Fleet) -> Connections:
     return Connections(channels=channels, registry=registry, fleet=fleet)
 
@@ -283,7 +292,7 @@ def _gauges(
 
 def _catalogue(
     traffic_cop: TrafficCop, analytics: Analytics, publishing: Publishing, agents: Agents, connections: Connections,
-    observing: Observing,
+    observing: Observing, dead_letters: DeadLetters,
 ) -> Catalogue:  # fmt: skip
     return Catalogue(
         (
@@ -291,6 +300,7 @@ def _catalogue(
             *operations_of(agents, "post_office"),
             *operations_of(connections, "post_office"),
             *operations_of(observing, "post_office"),
+            *operations_of(dead_letters, "post_office"),
             *operations_of(traffic_cop, "traffic_cop"),
             *operations_of(analytics, "traffic_cop"),
         )
@@ -358,7 +368,10 @@ class City(containers.DeclarativeContainer):
     agents = providers.Singleton(_agents, consumers, log, hub, answers, dispatcher, channels, draining)
     observing = providers.Singleton(_observing, settings, log, inbox, channels, fleet, identities)
     connections = providers.Singleton(_connections, channels, registry, fleet)
-    catalogue = providers.Singleton(_catalogue, traffic_cop, analytics, publishing, agents, connections, observing)
+    dead_letters = providers.Singleton(_dead_letters, inbox, channels)
+    catalogue = providers.Singleton(
+        _catalogue, traffic_cop, analytics, publishing, agents, connections, observing, dead_letters
+    )
     invocation = providers.Singleton(_invocation, settings, limits, counters, catalogue)
     gauges = providers.Singleton(_gauges, exposition, valkey, inbox, fleet, keep, loop_lag)
     health = providers.Singleton(_health, settings, valkey, subscriptions, gateway)

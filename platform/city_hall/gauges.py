@@ -15,8 +15,10 @@ from foundations.telemetry import Exposition, LoopLag, histogram
 from foundations.valkey import Valkey
 from smart_city.post_office.fleet import Fleet
 from smart_city.post_office.inbox import Inbox
-from smart_city.post_office.inbox.questions import InboxStatus
+from smart_city.post_office.inbox.questions import Circuit, InboxStatus
 from smart_city.post_office.keep import Keep
+
+CIRCUIT: Mapping[Circuit, int] = {"closed": 0, "half_open": 1, "open": 2}
 
 
 class Gauges:
@@ -86,6 +88,7 @@ def _inboxes(standing: Mapping[str, InboxStatus]) -> Iterator[Metric]:
         "capacity": ("How many questions fit.", lambda inbox: inbox.capacity),
         "consumers": ("Agents that take from it.", lambda inbox: inbox.consumers),
         "dead_letters": ("Questions kept because nobody would or could answer.", lambda inbox: inbox.dead_letters),
+        "circuit": ("Whether it takes questions: 0 all, 1 a few, 2 none for now.", _circuit),
         "oldest_seconds": ("How long the oldest question waits; 0 if none does.", _oldest),
     }
     for name, (text, value) in figures.items():
@@ -93,6 +96,10 @@ def _inboxes(standing: Mapping[str, InboxStatus]) -> Iterator[Metric]:
         for channel, inbox in standing.items():
             family.add_metric([channel], value(inbox))
         yield family
+
+
+def _circuit(inbox: InboxStatus) -> float:
+    return CIRCUIT[inbox.circuit]
 
 
 def _oldest(inbox: InboxStatus) -> float:

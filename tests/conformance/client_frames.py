@@ -25,6 +25,7 @@ FIELDS: Mapping[str, tuple[str, str]] = {
     "working": ("delivery_id", ""),
     "reply": ("delivery_id", "payload intent stream"),
     "forward": ("delivery_id channel", ""),
+    "stop": ("message_id", ""),
 }
 """By type: the fields that must be there, and those that may; ``type`` and ``id`` may be in every one."""
 

@@ -291,8 +291,11 @@ class TestBounds:
                 "post_office.send_to_agent", {"channel": "guide", "message": {}, "reply_to": "guide"}
             )
             assert (service.status_code, service.json()["code"]) == (503, "overloaded")
+            assert 0 < service.json()["retry_after"] <= 10
             agent = await stack.enter_async_context(agent_on(here, "guide"))
-            await done(agent, await agent.of("delivery"))
+            for _ in range(6):
+                assert (await late.ask(channel="guide", payload={}))["code"] == "overloaded", "until a fifth is free"
+                await done(agent, await agent.of("delivery"))
             assert (await late.ask(channel="guide", payload={}))["status"] == "queued"
 
     async def test_an_inbox_is_bounded_in_bytes(self, platform: Platform) -> None:

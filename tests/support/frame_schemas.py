@@ -41,4 +41,6 @@ def _name_of(frame: Frame, *, is_event: bool) -> str:
         return "Opened"
     if kind == "ack" and "channels" in frame:
         return "Subscribed"
-    return {"message": "Publication"}.get(kind, "".join(word.capitalize() for word in kind.split("_")))
+    return {"message": "Publication", "stop": "Stopped"}.get(
+        kind, "".join(word.capitalize() for word in kind.split("_"))
+    )

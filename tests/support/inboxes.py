@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from typing import Any
 
 from foundations.supervision import Tasks
 from foundations.valkey.client import Valkey
@@ -26,12 +27,10 @@ _numbers = itertools.count(1)
 
 def an_inbox(
     valkey: Valkey, tasks: Tasks, limits: InboxLimits = LIMITS, *, instance_id: str = "one", keep: Keep | None = None,
-    **changed: float,
+    **changed: Any,
 ) -> Inbox:  # fmt: skip
     """An inbox as one instance uses it; further names change its limits."""
-    changes = {name: int(value) if name in {"count", "bytes", "tries"} else value for name, value in changed.items()}
-    changed_limits = replace(limits, **changes)  # type: ignore[arg-type]
-    return Inbox(valkey, tasks, changed_limits, channels=CHANNELS, instance_id=instance_id, keep=keep)
+    return Inbox(valkey, tasks, replace(limits, **changed), channels=CHANNELS, instance_id=instance_id, keep=keep)
 
 
 def a_question(

@@ -30,6 +30,7 @@ class Agent:
         self.most = most
         self.given: list[Delivery] = []
         self.held: set[str] = set()
+        self.stopped: list[str] = []
         self.is_broken = False
         self.refused = 0
 
@@ -43,6 +44,10 @@ class Agent:
             raise RuntimeError("this agent takes nothing")
         self.given.append(delivery)
         self.held.add(delivery.delivery_id)
+
+    def stop(self, delivery_id: str) -> None:
+        self.stopped.append(delivery_id)
+        self.held.discard(delivery_id)
 
     @property
     def heard(self) -> list[str]:

@@ -33,6 +33,7 @@ from smart_city.post_office.gateway.server_frames import (
     Pong,
     Reset,
     SessionExpiring,
+    Stopped,
     Subscribed,
     Unsubscribed,
     Welcome,
@@ -43,7 +44,7 @@ from smart_city.vocabulary import CHANNEL_PATTERN
 Schema = dict[str, Any]
 _SOCKET: tuple[type[Struct], ...] = (
     Welcome, Ack, Subscribed, Publication, Withdrawn, ChatResponse, Reset, Unsubscribed, SessionExpiring, Delivery,
-    Error, Pong, Heartbeat,
+    Stopped, Error, Pong, Heartbeat,
 )  # fmt: skip
 _STREAM: tuple[type[Struct], ...] = (Opened, Publication, Withdrawn, ChatResponse, Reset, SessionExpiring, Close)
 _ANSWERS: Mapping[str, type[Struct]] = {"subscribe": Subscribed, "ping": Pong}

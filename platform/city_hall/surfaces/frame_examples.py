@@ -38,6 +38,7 @@ TO_THE_SERVER: tuple[messages.ClientFrame, ...] = (
     messages.Failed(type="failed", id="f1", delivery_id=DELIVERY_ID, reason="the archive is closed"),
     messages.Working(type="working", id="w1", delivery_id=DELIVERY_ID),
     messages.Reply(type="reply", id="a1", delivery_id=DELIVERY_ID, payload=ANSWER),
+    messages.Stop(type="stop", id="x1", message_id=ASKED),
     messages.Forward(type="forward", id="o1", delivery_id=DELIVERY_ID, channel="pillar:content"),
 )
 
@@ -84,6 +85,7 @@ TO_THE_CLIENT: tuple[Struct, ...] = (
     server_frames.Error(
         id="p1", code="forbidden", message="alice may not publish on guide", retryable=False
     ),
+    server_frames.Stopped(delivery_id=DELIVERY_ID),
     server_frames.Pong(id="n1"),
     server_frames.Heartbeat(),
     server_frames.Opened(channel=CHANNEL, offset=41, epoch=EPOCH),

@@ -6,7 +6,8 @@ may still be answered is not asked here, but in its inbox.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import NamedTuple, Protocol
 
@@ -68,7 +69,9 @@ class Askers:
         about = about_delivery(word.delivery, word.route, word.agent)
         frame = frames.message if word.route.channel else partial(frames.whole, is_end=word.is_end)
         encode = partial(frame, about, message_id=word.message_id, payload=word.payload, intent=word.intent)
-        return await self.tell(word.route, encode, word.message_id, final_key(word.delivery.message_id))
+        return await self.tell(
+            word.route, encode, word.message_id, final_key(word.delivery.message_id, word.route.life)
+        )
 
     async def log_with(self, route: Route, key: str) -> str | None:
         """The asker's log in which something stands under this key."""
@@ -79,7 +82,12 @@ class Askers:
 
     async def is_answered(self, route: Route, message_id: str) -> bool:
         """Whether the asker has had the final word on its question."""
-        return await self.log_with(route, final_key(message_id)) is not None
+        return await self.log_with(route, final_key(message_id, route.life)) is not None
+
+    async def has_final_word(self, message_id: str, logs: Iterable[str]) -> bool:
+        """Whether one of these logs holds the first final word on a question."""
+        found = await asyncio.gather(*(self._log.has_key(log, final_key(message_id)) for log in logs))
+        return any(found)
 
 
 def about_delivery(delivery: DeliveryId, route: Route, agent: str) -> About:
@@ -87,9 +95,9 @@ def about_delivery(delivery: DeliveryId, route: Route, agent: str) -> About:
     return About(delivery.channel, agent, delivery.message_id, route.conversation_id)
 
 
-def final_key(message_id: str) -> str:
-    """The key of a question's final word: an answer, an end, or the last error."""
-    return f"{message_id}/final"
+def final_key(message_id: str, life: int = 0) -> str:
+    """The key of a question's final word: an answer, an end, or the last error; one for each life."""
+    return f"{message_id}/final/{life}" if life else f"{message_id}/final"
 
 
 def start_key(delivery: DeliveryId) -> str:

@@ -35,6 +35,8 @@ _log = logging.getLogger(__name__)
 FAILURES = {
     "lapsed": Failure("unavailable", "the agent went silent"),
     "closed": Failure("unavailable", "the agent went away"),
+    "lost": Failure("unavailable", "the agent went away"),
+    "stopped": Failure("stopped", "the asker wanted no answer any more"),
     "expired": Failure("deadline_exceeded", "no agent took the question in time"),
     "hops": Failure("unavailable", "the agents handed the question on too often"),
     "too_large": Failure("too_large", "the answer became too long"),
@@ -72,8 +74,8 @@ class Returns:
         """Ends each; what cannot be ended now will be reaped again."""
         await asyncio.gather(*[self._end_or_leave(each) for each in reclaimed])
 
-    async def end(self, reclaimed: Reclaimed) -> None:
-        """Ends one: it arrives elsewhere, proves answered, is tried again, or dies.
+    async def end(self, reclaimed: Reclaimed) -> bool:
+        """Ends one: it arrives elsewhere, proves answered, is tried again, or dies; returns whether it is answered.
 
         Raises:
             CityError: a store did not answer; the delivery will be reaped again.
@@ -82,7 +84,8 @@ class Returns:
         if reclaimed.to:
             is_answered = bool(reclaimed.stream) and await self.break_off(reclaimed)
             if is_answered or await self._has_arrived(reclaimed):
-                return await self._inbox.deliveries.conclude(reclaimed, is_done=True)
+                await self._inbox.deliveries.conclude(reclaimed, is_done=True)
+                return is_answered
             attempt = attempt._replace(stream="")
         is_dying = reclaimed.ending == "dead"
         if attempt.stream:
@@ -90,9 +93,12 @@ class Returns:
         else:
             is_answered = await self._is_answered(attempt)
             if is_dying and not is_answered:
-                await self._say(attempt, new_message_id(), final_key(attempt.delivery.message_id))
-        self._counters.dead_letters += is_dying and not is_answered
-        return await self._inbox.deliveries.conclude(reclaimed, is_done=is_answered)
+                is_answered = await self._say_last(attempt, new_message_id())
+        if not await self._inbox.deliveries.conclude(reclaimed, is_done=is_answered):
+            await self._say_last(attempt._replace(why="stopped"), new_message_id())
+            await self._inbox.deliveries.conclude(reclaimed)
+        self._counters.dead_letters += is_dying and not is_answered and reclaimed.why != "stopped"
+        return is_answered
 
     async def break_off(self, leaving: Standing | Reclaimed) -> bool:
         """Ends the open answer to a question that is handed on; returns whether it proves answered instead."""
@@ -133,8 +139,9 @@ class Returns:
             await self._supersede(attempt)
             return True
         if is_dying:
-            final = final_key(attempt.delivery.message_id)
-            await self._say(attempt, attempt.stream, final, text=outcome)
+            if await self._say_last(attempt, attempt.stream, text=outcome):
+                await self._break_off_superseded(attempt)
+                return True
         elif not attempt.route.channel:
             await self._say(attempt, attempt.stream, error_key(attempt.delivery), retrying=True)
         return False
@@ -171,14 +178,19 @@ class Returns:
 
         The log is asked for the final word by saying one: it tells under which id the first one stands.
         """
-        final = await self._say(attempt, attempt.stream, final_key(attempt.delivery.message_id))
-        if final is not None and final.message_id != attempt.stream:
+        if await self._say_last(attempt, attempt.stream):
             await self._break_off_superseded(attempt)
 
     async def _break_off_superseded(self, attempt: _Attempt) -> None:
         if not attempt.route.channel:
             late = attempt._replace(why="superseded")
             await self._say(late, late.stream, error_key(late.delivery))
+
+    async def _say_last(self, attempt: _Attempt, message_id: str, *, text: bytes = b"") -> bool:
+        """Says the final word, that there will be no answer; returns whether another one came before it."""
+        key = final_key(attempt.delivery.message_id, attempt.route.life)
+        told = await self._say(attempt, message_id, key, text=text)
+        return told is not None and told.message_id != message_id
 
     async def _say(
         self, attempt: _Attempt, message_id: str, key: str, *, text: bytes = b"", retrying: bool = False

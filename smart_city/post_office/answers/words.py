@@ -25,6 +25,7 @@ from smart_city.post_office.answers.askers import Askers, FinalWord, Log
 from smart_city.post_office.answers.open_answers import OpenAnswers
 from smart_city.post_office.answers.parts import Parts
 from smart_city.post_office.answers.returns import Returns
+from smart_city.post_office.answers.stopping import Stopping
 from smart_city.post_office.envelopes import new_message_id
 from smart_city.post_office.inbox import Inbox
 from smart_city.post_office.inbox.deliveries import How
@@ -68,6 +69,7 @@ class Answers:
         self.askers = Askers(log)
         open_answers = OpenAnswers(valkey, tasks, most_bytes=most_bytes)
         self.returns = Returns(self.askers, inbox, open_answers, counters)
+        self.stopping = Stopping(inbox, self.returns, self.askers)
         self._parts = Parts(
             inbox, self.askers, open_answers, self.returns, tasks,
             gather_seconds=gather_seconds, on_too_large=self._end_too_large,
@@ -157,6 +159,10 @@ class Answers:
                 await self._take_back(delivery, "hops", "dead")
             else:
                 await self._hand_on(delivery, channel)
+
+    def stopped(self, delivery: DeliveryId) -> None:
+        """Nobody wants the answer any more; how it ends is told by whoever stopped it."""
+        self._parts.drop(delivery)
 
     def close(self) -> None:
         """Tells no parts any more; what is open breaks off when its deliveries are handed back."""

@@ -26,6 +26,7 @@ from smart_city.post_office.gateway.messages import BadFrame, ClientFrame, encod
 from smart_city.post_office.gateway.posting import Posting
 from smart_city.post_office.gateway.server_frames import Ack, Pong, Unsubscribed
 from smart_city.post_office.gateway.socket import Socket
+from smart_city.post_office.gateway.stopping import Stopping
 from smart_city.post_office.gateway.subscribing import Subscribing
 from smart_city.post_office.gateway.turns import Turns
 from smart_city.vocabulary import SENDING, Identity, Position, Right
@@ -69,7 +70,7 @@ class Connection:
         self._handlers: Mapping[type[ClientFrame], Handler] = {
             messages.Subscribe: self._subscribe,
             messages.Unsubscribe: self._unsubscribe, messages.Ping: self._ping, messages.Refresh: self._refresh,
-            **self.posting.handlers, **self.consuming.handlers,
+            **self.posting.handlers, **self.consuming.handlers, **Stopping(desk, self).handlers,
         }  # fmt: skip
 
     @property

@@ -70,6 +70,11 @@ class Consumer:
         self.extend(delivery.delivery_id)
         self._outbox.send(wire(delivery_frame(delivery)))
 
+    def stop(self, delivery_id: str) -> None:
+        """Tells the agent that nobody wants an answer any more."""
+        if self.release([delivery_id]):
+            self._outbox.send(wire(encode(server_frames.Stopped(delivery_id=delivery_id))))
+
     def holds(self, delivery_id: str) -> bool:
         """Whether the delivery counts here."""
         return delivery_id in self._held

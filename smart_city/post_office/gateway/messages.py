@@ -119,6 +119,12 @@ class Reply(ClientFrame, frozen=True):
     stream: Literal["start", "delta", "end"] | UnsetType = UNSET
 
 
+class Stop(ClientFrame, frozen=True):
+    """The asker wants no answer to this question any more."""
+
+    message_id: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+
+
 class Forward(ClientFrame, frozen=True):
     """A delivery handed on to another inbox."""
 
@@ -129,7 +135,7 @@ class Forward(ClientFrame, frozen=True):
 CLIENT_FRAMES: Mapping[str, type[ClientFrame]] = {
     "message": Message, "subscribe": Subscribe, "unsubscribe": Unsubscribe, "publish": Publish,
     "refresh": Refresh, "ping": Ping, "consume": Consume, "done": Done, "failed": Failed,
-    "working": Working, "reply": Reply, "forward": Forward,
+    "working": Working, "reply": Reply, "forward": Forward, "stop": Stop,
 }  # fmt: skip
 
 

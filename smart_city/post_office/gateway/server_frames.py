@@ -66,6 +66,7 @@ class Ack(ServerFrame, frozen=True, kw_only=True, tag="ack", omit_defaults=True)
     offset: int | UnsetType = UNSET
     epoch: str | UnsetType = UNSET
     duplicate: bool = False
+    outcome: Annotated[Literal["stopped", "finished", "unknown"], Meta(description="of a `stop`")] | UnsetType = UNSET
 
 
 class Refusal(Struct, frozen=True):
@@ -148,6 +149,12 @@ class Delivery(ServerFrame, frozen=True, kw_only=True, tag="delivery"):
     delivery_id: str
     attempt: int
     message: Raw
+
+
+class Stopped(ServerFrame, frozen=True, kw_only=True, tag="stop"):
+    """Nobody wants an answer to this delivery any more; whatever is said of it is stale."""
+
+    delivery_id: str
 
 
 class Error(ServerFrame, frozen=True, kw_only=True, tag="error"):

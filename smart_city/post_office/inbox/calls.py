@@ -7,28 +7,38 @@ slot moves key by key, no script sees half an inbox.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
+
+import msgspec
 
 from foundations.valkey.client import Argument, Valkey
 from foundations.valkey.scripts import Script
 from foundations.valkey.slots import never
+from smart_city.post_office.inbox.questions import InboxLimits
 
 PACKAGE = "smart_city.post_office.inbox"
-SCRIPTS = ("enqueue", "take", "settle", "reclaim", "conclude", "status", "consumers")
-FILLING = frozenset({"enqueue"})
+SCRIPTS: Mapping[str, Sequence[str]] = {
+    "enqueue": ["circuit"], "take": [], "settle": ["circuit"], "reclaim": [], "conclude": ["circuit", "letters"],
+    "status": ["circuit"], "consumers": ["circuit"], "dead_letters": [], "requeue": ["letters"], "drop": ["letters"],
+}  # fmt: skip
+"""Each with what stands before it, beside what all share."""
+FILLING = frozenset({"enqueue", "requeue"})
 """Scripts that do not run in a store that is full; all others are needed to empty it, or to see that it is."""
 
 
 class InboxScripts:
     """Runs the scripts of all inboxes; errors are those of `Valkey.run`."""
 
-    def __init__(self, valkey: Valkey) -> None:
+    def __init__(self, valkey: Valkey, limits: InboxLimits) -> None:
         self._valkey = valkey
         self._scripts = {name: _behind_what_is_shared(name) for name in SCRIPTS}
+        self._rule = _circuit_rule(limits)
 
     async def run(self, name: str, channel: str, *args: Argument) -> Any:
         """Runs one script on the inbox of an agent channel."""
+        if "circuit" in SCRIPTS[name]:
+            args = (*args, self._rule)
         inbox = self._valkey.key(bus_channel(channel))
         return await self._valkey.run(self._scripts[name], [inbox, never(inbox)], args)
 
@@ -51,5 +61,16 @@ def groups_of(size: int, flat: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
 def _behind_what_is_shared(name: str) -> Script:
     """Valkey wants a script's flags in its first line."""
     flags = "" if name in FILLING else "#!lua flags=allow-oom\n"
-    shared, own = Script.read(PACKAGE, "inbox"), Script.read(PACKAGE, name)
-    return Script.of(own.name, flags + shared.source + own.source)
+    parts = [Script.read(PACKAGE, part) for part in ("inbox", *SCRIPTS[name], name)]
+    return Script.of(parts[-1].name, flags + "".join(part.source for part in parts))
+
+
+def _circuit_rule(limits: InboxLimits) -> bytes:
+    """When a circuit opens and closes, as the scripts read it."""
+    return msgspec.json.encode(
+        {
+            "failures": limits.circuit_failures, "share": limits.circuit_share, "room": limits.circuit_room,
+            "probes": limits.circuit_probes, "window": milliseconds(limits.circuit_window_seconds / 2),
+            "cool": milliseconds(limits.circuit_cool_seconds),
+        }
+    )  # fmt: skip

@@ -29,6 +29,8 @@ from smart_city.post_office.rounds import Rounds, resolve
 _route = msgspec.json.Decoder(Route)
 
 RECLAIMED_AT_ONCE = 128
+STOPPED = 2
+"""What `conclude` answers of a question that was stopped meanwhile."""
 
 How = Literal["try", "dead", "free"]
 """How a reclaimed delivery ends: as a failed try, the last one of which is its death; dead; as no try."""
@@ -122,7 +124,7 @@ class Deliveries:
 
     async def lost(self, channel: str, instance_id: str) -> Sequence[Reclaimed]:
         """Takes back what the consumers of an instance have that is gone."""
-        return await self._reclaim(channel, "instance", instance_id, "try", "lapsed")
+        return await self._reclaim(channel, "instance", instance_id, "try", "lost")
 
     async def hand_back(self, channel: str, holder: str, *, counts: bool = True) -> Sequence[Reclaimed]:
         """Takes back what one consumer has; with ``counts`` false it was no try."""
@@ -132,6 +134,17 @@ class Deliveries:
         """Takes back what a take brought that got no answer, and makes it void if it is yet to be carried out."""
         subject = f"{take.taker} {take.number}"
         return await self._reclaim(channel, "take", subject, "free", "unheard", take.holders)
+
+    async def stop(self, channel: str, message_id: str, user: str) -> Reclaimed | str:
+        """Takes back a question of ``user``, who wants no answer, whoever has it; its holder hears so.
+
+        Returns a word when there is nothing to end: `stopped` (somebody ends it so), `finished` (it dies already),
+        `leaving` (it is on its way to another inbox), or nothing (it is not here).
+        """
+        flat = await self._run_reclaim(channel, "stop", f"{message_id} {user}", "dead", "stopped")
+        if len(flat) > 1:
+            return _reclaimed(channel, *flat)
+        return flat[0].decode() if flat else ""
 
     async def take_back(self, delivery: DeliveryId, why: str, how: How) -> Reclaimed:
         """Takes back a single delivery.
@@ -148,21 +161,32 @@ class Deliveries:
     async def _reclaim(
         self, channel: str, mode: str, subject: str, how: How, why: str, holders: Iterable[str] = ()
     ) -> Sequence[Reclaimed]:
+        flat = await self._run_reclaim(channel, mode, subject, how, why, holders)
+        return [_reclaimed(channel, *fields) for fields in groups_of(13, flat)]
+
+    async def _run_reclaim(
+        self, channel: str, mode: str, subject: str, how: How, why: str, holders: Iterable[str] = ()
+    ) -> Sequence[Any]:
         limits = self._limits
-        flat = await self._scripts.run(
+        flat: Sequence[Any] = await self._scripts.run(
             "reclaim", channel, mode, subject, self._reaper, milliseconds(limits.reclaim_seconds),
             limits.tries, milliseconds(limits.age_seconds), RECLAIMED_AT_ONCE, how, why, *holders,
         )  # fmt: skip
-        return [_reclaimed(channel, *fields) for fields in groups_of(13, flat)]
+        return flat
 
-    async def conclude(self, reclaimed: Reclaimed, *, is_done: bool = False) -> None:
-        """Ends what was reclaimed: again later, dead, or done; unless another reaper has it by now."""
+    async def conclude(self, reclaimed: Reclaimed, *, is_done: bool = False) -> bool:
+        """Ends what was reclaimed: again later, dead, or done; unless another reaper has it by now.
+
+        Returns false if its asker has stopped it meanwhile: it will end so, as soon as the asker was told.
+        """
         limits = self._limits
-        await self._scripts.run(
+        concluded = await self._scripts.run(
             "conclude", reclaimed.delivery.channel, self._reaper, milliseconds(limits.first_wait_seconds),
             milliseconds(limits.longest_wait_seconds), limits.dead_count, limits.dead_bytes,
-            reclaimed.delivery.message_id, reclaimed.delivery.serial, "done" if is_done else "",
+            milliseconds(limits.other_taker_seconds), reclaimed.delivery.message_id, reclaimed.delivery.serial,
+            "done" if is_done else "",
         )  # fmt: skip
+        return bool(concluded != STOPPED)
 
     # Within
 

@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol
 
 from foundations.errors import CityError
 from foundations.supervision import Tasks
@@ -21,6 +18,7 @@ from foundations.telemetry import Counters
 from foundations.valkey.subscriptions import Subscriptions
 from smart_city.post_office.answers import Answers
 from smart_city.post_office.inbox.calls import bus_channel
+from smart_city.post_office.inbox.desks import Desk, Place, Taker
 from smart_city.post_office.inbox.questions import Delivery, DeliveryId, Holder, UnheardTake
 from smart_city.post_office.inbox.reaper import Reaper
 from smart_city.post_office.inbox.store import Inbox, Taken
@@ -29,57 +27,8 @@ _log = logging.getLogger(__name__)
 
 POLL_SECONDS = 1.0
 """How often is reaped, and asked without a wake-up while somebody has room: wake-ups may be lost."""
-TAKEN_AT_ONCE = 128
 CLOSE_SECONDS = 3.0
-
-
-class Taker(Protocol):
-    """A socket's consumer, or a waiting call. ``deliver`` makes ``room`` smaller and does not wait."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def room(self) -> int: ...
-    def deliver(self, delivery: Delivery) -> None: ...
-
-
-@dataclass(slots=True, eq=False)
-class _Place:
-    """A taker at a desk. ``stays``: what it was given outlives it, and this instance.
-
-    ``promised``: deliveries that will be its own unless they prove answered.
-    """
-
-    taker: Taker
-    holder: Holder
-    stays: bool
-    promised: int = 0
-    is_attached: bool = True
-
-    @property
-    def room(self) -> int:
-        return self.taker.room - self.promised
-
-
-@dataclass(slots=True, eq=False)
-class _Desk:
-    """One channel's takers here, in the order in which they are served next."""
-
-    channel: str
-    places: deque[_Place] = field(default_factory=deque)
-    woken: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def plan(self) -> list[_Place]:
-        """Who is to get the next messages, one each in turn; whoever is first now is last the next time."""
-        waiting = deque((place, room) for place in self.places if (room := place.room) > 0)
-        plan: list[_Place] = []
-        while waiting and len(plan) < TAKEN_AT_ONCE:
-            place, room = waiting.popleft()
-            plan.append(place)
-            if room > 1:
-                waiting.append((place, room - 1))
-        self.places.rotate(-1)
-        return plan
+STOP = b"stop "
 
 
 class Dispatcher:
@@ -99,10 +48,10 @@ class Dispatcher:
         self._counters = counters
         self._instance = instance_id
         self._poll = poll_seconds
-        self._desks = {channel: _Desk(channel) for channel in inbox.channels}
+        self._desks = {channel: Desk(channel) for channel in inbox.channels}
         self._reaper = Reaper(
             inbox, answers.returns, tasks, instance_id=instance_id, instance_lease_seconds=instance_lease_seconds,
-            poll_seconds=poll_seconds, consumers=self.consumers,
+            poll_seconds=poll_seconds, consumers=self.consumers, counters=counters,
         )  # fmt: skip
         self._serving: list[asyncio.Task[None]] = []
         self._is_closing = False
@@ -115,8 +64,8 @@ class Dispatcher:
         """
         heard = []
         for desk in self._desks.values():
-            wake = desk.woken.set
-            heard.append(self._subscriptions.listen(bus_channel(desk.channel), partial(_ignoring, wake), wake))
+            hear = partial(self._hear, desk)
+            heard.append(self._subscriptions.listen(bus_channel(desk.channel), hear, desk.woken.set))
         await asyncio.gather(*heard)
         self._serving = [
             self._tasks.start(f"desk of {desk.channel}", partial(self._serve, desk)) for desk in self._desks.values()
@@ -146,7 +95,7 @@ class Dispatcher:
         lease = self._inbox.limits.lease_seconds if lease_seconds is None else lease_seconds
         holder = Holder(f"{'' if stays else self._instance}|{taker.name}", lease)
         desk = self._desks[channel]
-        desk.places.append(_Place(taker, holder, stays))
+        desk.places.append(Place(taker, holder, stays))
         desk.woken.set()
 
     def detach(self, channel: str, taker: Taker, *, counts: bool = True) -> None:
@@ -157,7 +106,7 @@ class Dispatcher:
                 return self._detach(desk, place, counts=counts)
         return None
 
-    def _detach(self, desk: _Desk, place: _Place, *, counts: bool) -> None:
+    def _detach(self, desk: Desk, place: Place, *, counts: bool) -> None:
         desk.places.remove(place)
         place.is_attached = False
         if not place.stays:
@@ -182,7 +131,16 @@ class Dispatcher:
 
     # Serving
 
-    async def _serve(self, desk: _Desk) -> None:
+    def _hear(self, desk: Desk, told: bytes) -> None:
+        """What is said on the bus of an inbox: that something may be taken, or that a delivery was stopped."""
+        if told.startswith(STOP):
+            message_id, _, serial = told[len(STOP) :].decode().partition(" ")
+            self._answers.stopped(DeliveryId(desk.channel, message_id, int(serial)))
+            for place in list(desk.places):
+                place.taker.stop(f"{desk.channel}/{message_id}/{serial}")
+        desk.woken.set()
+
+    async def _serve(self, desk: Desk) -> None:
         while not self._is_closing:
             desk.woken.clear()
             try:
@@ -194,22 +152,25 @@ class Dispatcher:
                 async with asyncio.timeout(seconds):
                     await desk.woken.wait()
 
-    async def _take(self, desk: _Desk) -> float | None:
+    async def _take(self, desk: Desk) -> float | None:
         """Takes once; returns after how many seconds to take again, ``None``: once somebody has room."""
         plan = desk.plan()
         if not plan:
             return None
         try:
-            taken = await self._inbox.take(desk.channel, [place.holder for place in plan])
+            taken = await self._inbox.take(
+                desk.channel, [place.holder for place in plan], is_eager=desk.may_have_the_rest()
+            )
         except UnheardTake as take:
             self._reaper.return_unheard(desk.channel, take)
             raise
         self._give(desk, plan, taken)
         if taken.has_more or len(taken.deliveries) == len(plan):
             desk.woken.set()
-        return self._poll if taken.due_in is None else min(self._poll, taken.due_in)
+        due_in = desk.leaves() if taken.is_left else taken.due_in
+        return self._poll if due_in is None else min(self._poll, due_in)
 
-    def _give(self, desk: _Desk, plan: Sequence[_Place], taken: Taken) -> None:
+    def _give(self, desk: Desk, plan: Sequence[Place], taken: Taken) -> None:
         for index, delivery in taken.deliveries:
             place = plan[index]
             if delivery.attempt > 1:
@@ -218,7 +179,7 @@ class Dispatcher:
             else:
                 self._give_one(desk, place, delivery)
 
-    async def _give_again(self, desk: _Desk, place: _Place, delivery: Delivery) -> None:
+    async def _give_again(self, desk: Desk, place: Place, delivery: Delivery) -> None:
         """Gives what was given before, unless it proves answered. If nobody knows, its lease will lapse."""
         try:
             if await self._answers.askers.is_answered(delivery.route, delivery.message_id):
@@ -232,7 +193,7 @@ class Dispatcher:
             desk.woken.set()
         self._give_one(desk, place, delivery)
 
-    def _give_one(self, desk: _Desk, place: _Place, delivery: Delivery) -> None:
+    def _give_one(self, desk: Desk, place: Place, delivery: Delivery) -> None:
         if not place.is_attached:  # it left meanwhile, and never saw it
             return self._reaper.return_one(delivery, "free")
         try:
@@ -242,7 +203,3 @@ class Dispatcher:
             return self._reaper.return_one(delivery, "try")
         self._counters.deliveries += 1
         return None
-
-
-def _ignoring(action: Callable[[], None], _: bytes) -> None:
-    action()

@@ -15,18 +15,24 @@ from smart_city.vocabulary import CHANNEL_PATTERN
 _DELIVERY = re.compile(rf"({CHANNEL_PATTERN[1:-1]})/([A-Za-z0-9_.-]{{1,64}})/([0-9]{{1,15}})", re.ASCII)
 
 MOST_HOPS = 8
+Circuit = Literal["closed", "open", "half_open"]
+"""Whether an inbox takes questions: all, none for now, or a few to try how it goes."""
 Ending = Literal["again", "dead", "free"]
 """How a reclaimed delivery ends: tried again, dead, or tried again as if nobody had tried."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """Where the answer goes: to a channel as a message, else to the asking connection, else to its user."""
+    """Where the answer goes: to a channel as a message, else to the asking connection, else to its user.
+
+    ``life`` counts how often the question died and was put back: each life has a final word of its own.
+    """
 
     connection_id: str = ""
     user_id: str = ""
     channel: str = ""
     conversation_id: str = ""
+    life: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,6 +159,7 @@ class InboxStatus:
     dead_letters: int
     consumers: int
     oldest_age_seconds: float | None
+    circuit: Circuit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,6 +180,17 @@ class InboxLimits:
     """A reaper that has not ended what it reclaimed by then is reaped itself."""
     dead_count: int = 1000
     dead_bytes: int = 16 * 1024 * 1024
+    other_taker_seconds: float = 1
+    """For so long a further attempt waits for another taker than the last one, where there are several."""
+    circuit_failures: int = 20
+    """The circuit opens when in a window questions of so many people failed, and are such a share of all."""
+    circuit_share: float = 0.5
+    circuit_window_seconds: float = 30
+    circuit_cool_seconds: float = 10
+    circuit_probes: int = 5
+    """So many come in, one of each asker, after each cool-down until one of them succeeds."""
+    circuit_room: float = 0.8
+    """A circuit that is open because the inbox was full closes when no more than this part of it is taken."""
 
 
 def handed_on(from_: Standing | Reclaimed, channel: str) -> Question:
@@ -180,5 +198,6 @@ def handed_on(from_: Standing | Reclaimed, channel: str) -> Question:
     message_id, hops = from_.delivery.message_id, from_.hops + 1
     return Question(
         channel=channel, message_id=message_id, lane=from_.lane, user=from_.user, body=from_.body,
-        route=from_.route, key=f"/forward/{message_id}/{hops}", hops=hops, serial=from_.delivery.serial,
+        route=from_.route, key=f"/forward/{message_id}/{from_.delivery.serial}", hops=hops,
+        serial=from_.delivery.serial,
     )  # fmt: skip

@@ -13,10 +13,11 @@ from functools import partial
 
 from foundations.errors import CityError, StaleDelivery
 from foundations.supervision import Tasks
+from foundations.telemetry import Counters, log_event
 from smart_city.post_office.answers.returns import Returns
 from smart_city.post_office.inbox.deliveries import RECLAIMED_AT_ONCE, How
 from smart_city.post_office.inbox.questions import Delivery, DeliveryId, Reclaimed, UnheardTake
-from smart_city.post_office.inbox.store import Inbox
+from smart_city.post_office.inbox.store import CircuitChange, Inbox
 
 _log = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ class Reaper:
 
     def __init__(
         self, inbox: Inbox, returns: Returns, tasks: Tasks, *, instance_id: str, instance_lease_seconds: float,
-        poll_seconds: float, consumers: Callable[[str], int],
+        poll_seconds: float, consumers: Callable[[str], int], counters: Counters,
     ) -> None:  # fmt: skip
         self._inbox = inbox
         self._deliveries = inbox.deliveries
@@ -40,6 +41,7 @@ class Reaper:
         self._instance_lease = instance_lease_seconds
         self._poll = poll_seconds
         self._consumers = consumers
+        self._counters = counters
         self._reaping: asyncio.Task[None] | None = None
         self._homeward: set[asyncio.Task[None]] = set()
         self._owed: list[Action] = []
@@ -108,6 +110,12 @@ class Reaper:
 
     # Reaping
 
+    def _tell(self, channel: str, changed: CircuitChange) -> None:
+        """One instance hears of each change of a circuit, and says so in its log."""
+        level = logging.INFO if changed.state == "closed" else logging.WARNING
+        log_event(_log, "Inbox circuit changed", level=level, channel=channel, state=changed.state, why=changed.why)
+        self._counters.circuits_opened += changed.state == "open"
+
     async def _reap_each_second(self) -> None:
         while True:
             await asyncio.sleep(self._poll)
@@ -122,7 +130,9 @@ class Reaper:
         """Brings home what is owed and what lapsed; after Valkey was away the living come first."""
         known = self._poll * CONSUMERS_KNOWN_POLLS
         for channel in self._inbox.channels:
-            await self._inbox.count_consumers(channel, self._instance, self._consumers(channel), known)
+            changed = await self._inbox.count_consumers(channel, self._instance, self._consumers(channel), known)
+            if changed is not None:
+                self._tell(channel, changed)
         now = asyncio.get_running_loop().time()
         if self._is_away:
             self._is_away, self._quiet_until = False, now + self._instance_lease

@@ -20,7 +20,9 @@ from foundations.supervision import Tasks
 from foundations.valkey.client import Valkey
 from smart_city.post_office.inbox.calls import InboxScripts, groups_of, milliseconds
 from smart_city.post_office.inbox.deliveries import Deliveries
+from smart_city.post_office.inbox.letters import DeadLetters
 from smart_city.post_office.inbox.questions import (
+    Circuit,
     Delivery,
     DeliveryId,
     Holder,
@@ -49,13 +51,21 @@ _Asked = tuple[Question, Then]
 class Taken(NamedTuple):
     """What a take brought: deliveries, each with the place of its holder among those named.
 
-    ``has_more``: another take would find something at once; else the next delayed lane is due in ``due_in``
-    seconds.
+    ``has_more``: another take would find something at once; else something is due in ``due_in`` seconds.
+    ``is_left``: there is more, which consumers of other instances may take first.
     """
 
     deliveries: Sequence[tuple[int, Delivery]]
     has_more: bool
     due_in: float | None
+    is_left: bool
+
+
+class CircuitChange(NamedTuple):
+    """What became of the circuit of an inbox; ``why`` it is not closed: `full` or `failing`."""
+
+    state: Circuit
+    why: str
 
 
 class Inbox:
@@ -70,7 +80,8 @@ class Inbox:
         self.listeners: list[Callable[[str, int], None]] = []
         """Told of each round: the channel, and how many questions this instance has queued in it."""
         self._writer = secrets.token_hex(8)
-        self._scripts = InboxScripts(valkey)
+        self._scripts = InboxScripts(valkey, limits)
+        self.letters = DeadLetters(self._scripts, limits)
         self.deliveries = Deliveries(
             self._scripts, tasks, limits,
             channels=self.channels, reaper=f"{instance_id}|reaper/{self._writer}",
@@ -112,8 +123,10 @@ class Inbox:
         """Waits until every question is in, at most ``timeout`` seconds; returns how many are not."""
         return sum(await asyncio.gather(*(rounds.idle(timeout) for rounds in self._rounds.values())))
 
-    async def take(self, channel: str, holders: Sequence[Holder]) -> Taken:
+    async def take(self, channel: str, holders: Sequence[Holder], *, is_eager: bool = False) -> Taken:
         """One message for each of ``holders``, in turn, as far as there are any.
+
+        Of what is ready they get their share among the consumers of all instances, or if ``is_eager`` everything.
 
         Raises:
             UnheardTake: no answer. `Deliveries.unheard` brings back what was taken, else its leases lapse.
@@ -121,7 +134,9 @@ class Inbox:
         number = next(self._sequence)
         args = [word for name, lease in holders for word in (name, milliseconds(lease))]
         try:
-            more, due, *flat = await self._scripts.run("take", channel, self._writer, number, TAKEN_BYTES, *args)
+            more, due, *flat = await self._scripts.run(
+                "take", channel, self._writer, number, TAKEN_BYTES, int(is_eager), *args
+            )
         except Unavailable as error:
             names = frozenset(name for name, _ in holders)
             raise UnheardTake(error.message, taker=self._writer, number=number, holders=names) from error
@@ -129,18 +144,28 @@ class Inbox:
             (place, _delivery(channel, message_id, serial, attempt, route, body))
             for message_id, serial, attempt, place, route, body in groups_of(6, flat)
         ]
-        return Taken(deliveries, bool(more), None if due < 0 else due / 1000)
+        return Taken(deliveries, more == 1, None if due < 0 else due / 1000, more == 2)
 
-    async def count_consumers(self, channel: str, instance_id: str, consumers: int, seconds: float) -> None:
-        """Notes for ``seconds`` how many consumers an instance has."""
-        await self._scripts.run("consumers", channel, instance_id, consumers, milliseconds(seconds))
+    async def count_consumers(
+        self, channel: str, instance_id: str, consumers: int, seconds: float
+    ) -> CircuitChange | None:
+        """Notes for ``seconds`` how many consumers an instance has.
+
+        Returns a change of the circuit that no instance was told of before.
+        """
+        changed = await self._scripts.run(
+            "consumers", channel, instance_id, consumers, milliseconds(seconds), self.limits.count, self.limits.bytes
+        )
+        return CircuitChange(*(word.decode() for word in changed)) if changed else None
 
     async def status(self, channel: str) -> InboxStatus:
         """How an inbox stands."""
-        depth, size, dead, consumers, oldest = await self._scripts.run("status", channel)
+        depth, size, dead, consumers, oldest, circuit = await self._scripts.run(
+            "status", channel, self.limits.count, self.limits.bytes
+        )
         return InboxStatus(
             depth=depth, capacity=self.limits.count, bytes=size, dead_letters=dead, consumers=consumers,
-            oldest_age_seconds=None if oldest < 0 else oldest / 1000,
+            oldest_age_seconds=None if oldest < 0 else oldest / 1000, circuit=circuit.decode(),
         )  # fmt: skip
 
     def _rounds_of(self, channel: str, tasks: Tasks, keep: Keep) -> KeptRounds[_Asked, Told]:
@@ -176,12 +201,15 @@ class Inbox:
             words = await self._scripts.run("enqueue", channel, *args)
             for listener in self.listeners:
                 listener(channel, sum(word[:1] == b"q" for word in words))
-            return [_told(question, word) for question, word in zip(questions, words, strict=True)]
+            return [
+                _told(question, word, limits.circuit_cool_seconds)
+                for question, word in zip(questions, words, strict=True)
+            ]
 
         return attempt
 
 
-def _told(question: Question, word: bytes) -> Told:
+def _told(question: Question, word: bytes, cool_seconds: float) -> Told:
     match word[:1]:
         case b"q":
             return Queued(question.message_id)
@@ -192,8 +220,11 @@ def _told(question: Question, word: bytes) -> Told:
         case b"s":
             text = f"a tenth of the inbox {question.channel} is yours already"
             return Overloaded(text, retry_after=RETRY_AFTER)
+        case b"o":
+            text = f"the inbox {question.channel} takes no questions for now; come back when retry_after is over"
+            return Overloaded(text, retry_after=int(word[1:]) / 1000)
         case _:
-            return Overloaded(f"the inbox {question.channel} is full", retry_after=RETRY_AFTER)
+            return Overloaded(f"the inbox {question.channel} is full", retry_after=cool_seconds)
 
 
 def _delivery(channel: str, message_id: bytes, serial: int, attempt: int, route: bytes, body: bytes) -> Delivery:

@@ -298,3 +298,7 @@ class _Basket:
         self.room -= 1
         self.taken.append(delivery)
         self.some.set()
+
+    def stop(self, delivery_id: str) -> None:
+        """Nobody wants an answer any more to what was not handed out yet."""
+        self.taken = [delivery for delivery in self.taken if delivery.delivery_id != delivery_id]

@@ -12,6 +12,7 @@ from foundations.rates import Rate
 from smart_city.post_office.channels import Channels
 from smart_city.post_office.fleet import Fleet
 from smart_city.post_office.inbox import Inbox
+from smart_city.post_office.inbox.questions import Circuit
 from smart_city.post_office.log import ChannelLog
 from smart_city.post_office.operations.publishing import RealmArgument
 from smart_city.post_office.publications import end_of, publications_of
@@ -62,6 +63,10 @@ class QueueStanding(Result):
     capacity: int
     oldest_age_seconds: float | None = None
     consumers: int
+    circuit: Circuit = Field(
+        description="whether it takes questions: closed (all), open (none for now), half_open (a few)"
+    )
+    dead_letters: int
 
 
 class QueueStatus(Result):
@@ -192,5 +197,6 @@ class Observing:
         age = status.oldest_age_seconds
         return QueueStanding(
             depth=status.depth, capacity=status.capacity, consumers=status.consumers,
+            circuit=status.circuit, dead_letters=status.dead_letters,
             oldest_age_seconds=None if age is None else round(age, 3),
         )  # fmt: skip

@@ -1,6 +1,7 @@
 """The inbox against a model of it: whatever is asked, taken, settled and lost, in whatever order.
 
-Nothing is lost, nothing is had by two at once, lanes keep their order, and the counts are always right.
+Nothing is lost, nothing is had by two at once, lanes keep their order, the counts are always right, and the circuit
+opens and closes when it should.
 """
 
 from __future__ import annotations
@@ -36,10 +37,48 @@ Value = TypeVar("Value")
 COUNT = 40
 SHARE = COUNT // 10
 TRIES = 3
+FAILURES = 3
+PROBES = 2
+LONG = 100_000.0
+"""Seconds for which nothing ends by itself."""
 HOLDERS = ("one|a", "one|b", "two|a")
 users = strategies.sampled_from(("alice", "bob", "carol"))
 conversations = strategies.sampled_from(("", "x"))
 some_holders = strategies.lists(strategies.sampled_from(HOLDERS), min_size=1, max_size=4)
+
+
+@dataclass
+class Circuit:
+    """What the circuit should be: it opens when all three people's questions fail, and half of all that end do."""
+
+    state: str = "closed"
+    failing: set[str] = field(default_factory=set)
+    probing: set[str] = field(default_factory=set)
+    successes: int = 0
+
+    def becomes(self, state: str) -> None:
+        self.state = state
+        self.failing, self.probing, self.successes = set(), set(), 0
+
+    def lets_in(self, user: str) -> bool:
+        if self.state != "half_open":
+            return self.state == "closed"
+        return len(self.probing) < PROBES and user not in self.probing
+
+    def has_succeeded(self) -> None:
+        self.successes += 1
+        if self.state == "half_open":
+            self.becomes("closed")
+
+    def has_failed(self, user: str) -> None:
+        if self.state == "open":
+            return
+        self.failing.add(user)
+        failed = len(self.failing)
+        if self.state == "half_open" and 2 * failed >= PROBES:
+            self.becomes("open")
+        if self.state == "closed" and failed >= max(FAILURES, (failed + self.successes) / 2):
+            self.becomes("open")
 
 
 @dataclass
@@ -52,9 +91,12 @@ class Model:
     """Message id -> holder, delivery."""
     tries: Counter[str] = field(default_factory=Counter)
     serials: Counter[str] = field(default_factory=Counter)
+    before: Counter[str] = field(default_factory=Counter)
+    """Deliveries in earlier lives."""
     user_of: dict[str, str] = field(default_factory=dict)
     lane_of: dict[str, str] = field(default_factory=dict)
-    dead: int = 0
+    dead: list[str] = field(default_factory=list)
+    circuit: Circuit = field(default_factory=Circuit)
 
     @property
     def depth(self) -> int:
@@ -64,12 +106,27 @@ class Model:
         return sum(self.user_of[each] == user for lane in self.lanes.values() for each in lane)
 
     def add(self, question: Question) -> None:
-        lane = self.lanes.setdefault(question.lane, deque())
-        lane.append(question.message_id)
         self.user_of[question.message_id] = question.user
         self.lane_of[question.message_id] = question.lane
+        self.append(question.message_id)
+
+    def append(self, message_id: str) -> None:
+        """The message stands at the end of its lane."""
+        name = self.lane_of[message_id]
+        lane = self.lanes.setdefault(name, deque())
+        lane.append(message_id)
         if len(lane) == 1:
-            self.ready.append(question.lane)
+            self.ready.append(name)
+
+    def take_out(self, message_id: str) -> None:
+        """The message leaves its lane, wherever it stands there."""
+        if message_id in self.held:
+            return self.remove(message_id)
+        name = self.lane_of[message_id]
+        self.lanes[name].remove(message_id)
+        if not self.lanes[name]:
+            self.ready.remove(name)
+        return None
 
     def remove(self, message_id: str) -> None:
         """The message has its end; its lane goes on at the end of the line."""
@@ -98,7 +155,10 @@ class InboxMachine(RuleBasedStateMachine):
         self.settled: list[DeliveryId] = []
         self.valkey = self.run(Valkey.connect(self.server.url, prefix=f"{new_message_id()}:"))
         self.tasks = Tasks("model")
-        limits = InboxLimits(count=COUNT, tries=TRIES, first_wait_seconds=0, longest_wait_seconds=0)
+        limits = InboxLimits(
+            count=COUNT, tries=TRIES, first_wait_seconds=0, longest_wait_seconds=0, circuit_failures=FAILURES,
+            circuit_probes=PROBES, circuit_window_seconds=LONG, circuit_cool_seconds=LONG,
+        )  # fmt: skip
         self.one = an_inbox(self.valkey, self.tasks, limits)
         self.two = an_inbox(self.valkey, self.tasks, limits, instance_id="two")
 
@@ -117,13 +177,18 @@ class InboxMachine(RuleBasedStateMachine):
     @rule(user=users, conversation=conversations)
     def ask(self, user: str, conversation: str) -> None:
         question = a_question(user=user, conversation=conversation)
+        circuit = self.model.circuit
         is_full = self.model.depth >= COUNT or self.model.of(user) >= SHARE
         try:
             told = self.run(self.one.send_now(question))
-        except Overloaded:
-            assert is_full
+        except Overloaded as refused:
+            assert is_full or not circuit.lets_in(user)
+            assert refused.retry_after
             return
         assert not is_full
+        assert circuit.lets_in(user)
+        if circuit.state == "half_open":
+            circuit.probing.add(user)
         assert told == Queued(question.message_id)
         self.questions[question.message_id] = question
         self.model.add(question)
@@ -149,7 +214,8 @@ class InboxMachine(RuleBasedStateMachine):
     def _is_given(self, holder: str, delivery: Delivery) -> None:
         assert delivery.message_id not in self.model.held, "nobody else has it"
         self.model.serials[delivery.message_id] += 1
-        assert id_of(delivery).serial == delivery.attempt == self.model.serials[delivery.message_id]
+        assert id_of(delivery).serial == self.model.serials[delivery.message_id]
+        assert delivery.attempt == id_of(delivery).serial - self.model.before[delivery.message_id]
         assert delivery.body == self.questions[delivery.message_id].body
         self.model.held[delivery.message_id] = (holder, id_of(delivery))
 
@@ -161,7 +227,49 @@ class InboxMachine(RuleBasedStateMachine):
         assert not settled.open
         assert not settled.stale
         self.model.remove(delivery.message_id)
+        self.model.circuit.has_succeeded()
         self.settled.append(delivery)
+
+    @precondition(lambda self: self.model.depth)
+    @rule(data=strategies.data())
+    def stop(self, data: strategies.DataObject) -> None:
+        known = sorted(each for lane in self.model.lanes.values() for each in lane)
+        message_id = data.draw(strategies.sampled_from(known))
+        user = self.model.user_of[message_id]
+        assert self.run(self.two.deliveries.stop("guide", message_id, "mallory")) == "", "only who asked may"
+        stopped = self.run(self.two.deliveries.stop("guide", message_id, user))
+        assert isinstance(stopped, Reclaimed)
+        assert (stopped.ending, stopped.why) == ("dead", "stopped")
+        if message_id in self.model.held:
+            self.settled.append(stopped.delivery)
+            assert self.run(self.one.deliveries.done([stopped.delivery])).stale == [stopped.delivery]
+        assert self.run(self.one.deliveries.stop("guide", message_id, user)) == "stopped"
+        assert self.run(self.two.deliveries.conclude(stopped))
+        self.model.take_out(message_id)
+
+    @precondition(lambda self: self.model.dead)
+    @rule(data=strategies.data())
+    def requeue(self, data: strategies.DataObject) -> None:
+        message_id = data.draw(strategies.sampled_from(sorted(self.model.dead)))
+        assert self.run(self.one.letters.requeue("guide", message_id)) == Queued(message_id)
+        assert self.run(self.two.letters.requeue("guide", message_id)) == Queued(message_id, duplicate=True)
+        self.model.dead.remove(message_id)
+        self.model.tries[message_id] = 0
+        self.model.before[message_id] = self.model.serials[message_id]
+        self.model.append(message_id)
+
+    @precondition(lambda self: self.model.dead)
+    @rule(data=strategies.data())
+    def drop(self, data: strategies.DataObject) -> None:
+        message_id = data.draw(strategies.sampled_from(sorted(self.model.dead)))
+        self.run(self.one.letters.drop("guide", message_id))
+        self.model.dead.remove(message_id)
+
+    @precondition(lambda self: self.model.circuit.state != "closed")
+    @rule()
+    def cool_down(self) -> None:
+        self.run(self.valkey.command("HSET", self.valkey.key("inbox:{guide}:circuit"), "wait", 1))
+        self.model.circuit.becomes("half_open")
 
     @precondition(lambda self: self.settled)
     @rule(data=strategies.data())
@@ -218,7 +326,10 @@ class InboxMachine(RuleBasedStateMachine):
             self.model.tries[message_id] += how == "try"
             is_dead = how == "dead" or (how == "try" and self.model.tries[message_id] >= TRIES)
             assert each.ending == ("dead" if is_dead else "free" if how == "free" else "again")
-            self.model.dead += is_dead
+            if how != "free" and (is_dead or each.why not in {"closed", "lost"}):
+                self.model.circuit.has_failed(self.model.user_of[message_id])
+            if is_dead:
+                self.model.dead.append(message_id)
             (self.model.remove if is_dead else self.model.again)(message_id)
 
     def _one_of(self, data: strategies.DataObject) -> DeliveryId:
@@ -233,8 +344,9 @@ class InboxMachine(RuleBasedStateMachine):
         assert (status.depth, status.bytes, status.dead_letters) == (
             self.model.depth,
             bodies,
-            self.model.dead,
+            len(self.model.dead),
         )
+        assert status.circuit == self.model.circuit.state
         assert (status.oldest_age_seconds is None) == (len(self.model.held) == self.model.depth)
 
     @invariant()
@@ -243,7 +355,8 @@ class InboxMachine(RuleBasedStateMachine):
         if not hasattr(self, "runner") or self.model.depth:
             return
         left = self.run(self._keys())
-        assert left <= {"meta", "dead", "writer"}
+        kept = {"meta", "circuit", "failing", "probing", "letters", "died", "requeued", "stopped", "writer"}
+        assert left <= kept
 
     async def _keys(self) -> set[str]:
         prefix = self.valkey.key("inbox:{guide}:")

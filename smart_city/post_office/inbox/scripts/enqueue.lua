@@ -1,7 +1,8 @@
 -- Puts one round of one writer into an inbox, each question at the end of its lane, or says why not.
 -- ARGV: writer, sequence, most messages, most bytes, life of a key (ms), then NINE for each question:
--- id, lane, user, route, key, digest, hops, serial, body.
--- Answers one word for each: q (queued), dID (known: its earlier id), c (conflict), f (full), s (the user's share).
+-- id, lane, user, route, key, digest, hops, serial, body; then the circuit's rule.
+-- Answers one word for each: q (queued), dID (known: its earlier id), c (conflict), f (full), s (the user's share),
+-- oMS (the circuit is open, for so long).
 
 local writer, sequence = inbox .. ':writer:' .. ARGV[1], tonumber(ARGV[2])
 local most, most_bytes, key_life = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
@@ -31,17 +32,9 @@ local function refusal(user, size)
   return nil
 end
 
-local function put(id, lane, user, route, key, digest, hops, serial, body)
-  call('HSET', message_key(id), 'v', 1, 'lane', lane, 'user', user, 'route', route, 'body', body, 'size', #body,
-    'hops', hops, 'serial', serial, 'before', serial, 'at', now, 'since', now, 'tries', 0)
-  if call('RPUSH', lane_key(lane), id) == 1 then make_ready(lane) end
-  wait_since(id, now)
-  count(user, 1, #body)
-  if key ~= '' then
-    call('HSET', inbox .. ':keys', key, digest .. ' ' .. id)
-    call('HPEXPIRE', inbox .. ':keys', key_life, 'FIELDS', 1, key)
-  end
-  return 'q'
+-- One message that is too large for what is left does not make the inbox full.
+local function open_when_full()
+  if circuit_state() ~= 'open' and is_filled(rule.room, most, most_bytes) then open_circuit('full') end
 end
 
 local function enqueue(id, lane, user, route, key, digest, hops, serial, body)
@@ -50,9 +43,14 @@ local function enqueue(id, lane, user, route, key, digest, hops, serial, body)
   local f = call('HMGET', message_key(id), 'holder', 'lane', 'user', 'size', 'to')
   if f[2] and not f[5] then return 'd' .. id end
   answer = refusal(user, #body)
+  if answer == 'f' then open_when_full() end
   if answer then return answer end
+  local stay_away = refused_for(user, most, most_bytes)
+  if stay_away then return 'o' .. stay_away end
   if f[5] then remove(id, f[1], f[2], f[3], f[4]) end -- handed on from here, and back before that was noted here
-  return put(id, lane, user, route, key, digest, hops, serial, body)
+  put(id, lane, user, route, hops, serial, now, body)
+  if key ~= '' then note(inbox .. ':keys', key, digest .. ' ' .. id, key_life) end
+  return 'q'
 end
 
 local answers = {}

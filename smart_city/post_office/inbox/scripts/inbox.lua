@@ -3,8 +3,8 @@
 -- moves key by key, it keeps a script from being served by halves. The clock is the server's, in ms.
 --
 --   :message:ID    hash   v, lane, user, route, body, size, hops, serial, before, at, since, tries;
---                         while somebody has it: holder, take; while it is being ended: ending, why; and stream,
---                         agent, to
+--                         while somebody has it: holder, take; while it is being ended: ending, why, stop; and
+--                         stream, agent, to; of an earlier attempt: last, avoid; out of its lane: from
 --   :lane:LANE     list   message ids in order; the head of a lane in flight stays its head
 --   :ready         list   lanes whose head may be taken, served round robin
 --   :delayed       zset   lanes that wait after a failed try, by when they are due
@@ -12,10 +12,12 @@
 --   :held:HOLDER   set    what one holder (`INSTANCE|consumer`) has; `:holders` names the holders
 --   :waiting       zset   messages that nobody has, by since when
 --   :meta          hash   depth, bytes, dead_bytes; `:users` the same by user (n:USER, b:USER)
+--   :circuit       hash   whether it takes questions, and what it was decided by; `:failing`, `:probing`: askers
 --   :keys          hash   idempotency keys, each with a life of its own
 --   :writer:ID     hash   a writer's last round and what was answered to it
 --   :void          hash   takes up to that number take nothing any more, by taker, each with a life of its own
---   :dead          list   dead letters, the oldest first: a line of JSON, then the body
+--   :letters       hash   dead letters by message id: a line of JSON, then the body; `:died` when each died
+--   :requeued      hash   letters put back lately, each with a life of its own; `:stopped` what was stopped lately
 --   :consumers     hash   how many consumers each instance has, each with a life of its own
 --
 -- A lane that is not empty is in exactly one of three places: ready, delayed, or in flight (its head is leased).
@@ -32,6 +34,7 @@ local totals, users = nil, {}
 local let_go_ids, held_changes = {}, {SREM = {}, SADD = {}}
 local lease_args, waiting_args, not_waiting = {}, {}, {}
 local ready_front, ready_back = {}, {}
+local at_commit = {}
 
 local function message_key(id) return inbox .. ':message:' .. id end
 local function lane_key(lane) return inbox .. ':lane:' .. lane end
@@ -92,6 +95,15 @@ local function count(user, n, bytes)
   mine.n, mine.bytes = mine.n + n, mine.bytes + bytes
 end
 
+-- A message at the end of its lane.
+local function put(id, lane, user, route, hops, serial, at, body)
+  call('HSET', message_key(id), 'v', 1, 'lane', lane, 'user', user, 'route', route, 'body', body, 'size', #body,
+    'hops', hops, 'serial', serial, 'before', serial, 'at', at, 'since', now, 'tries', 0)
+  if call('RPUSH', lane_key(lane), id) == 1 then make_ready(lane) end
+  wait_since(id, now)
+  count(user, 1, #body)
+end
+
 -- Takes a message that somebody has out of the inbox; its lane goes on. One that has left its lane has lane ''.
 local function remove(id, holder, lane, user, size)
   let_go(id, holder)
@@ -101,6 +113,19 @@ local function remove(id, holder, lane, user, size)
     if call('EXISTS', lane_key(lane)) == 1 then make_ready(lane) end
   end
   count(user, -1, -size)
+end
+
+-- Notes something for so long.
+local function note(key, name, value, milliseconds)
+  call('HSET', key, name, value)
+  call('HPEXPIRE', key, milliseconds, 'FIELDS', 1, name)
+end
+
+-- How many take from it, on all instances.
+local function consumers()
+  local all = 0
+  for _, n in ipairs(call('HVALS', inbox .. ':consumers')) do all = all + n end
+  return all
 end
 
 local function commit_counts()
@@ -131,6 +156,7 @@ end
 local function commit()
   commit_holders()
   commit_counts()
+  for _, write in ipairs(at_commit) do write() end
   call_many('ZREM', inbox .. ':waiting', not_waiting)
   call_many('ZADD', inbox .. ':waiting', waiting_args)
   call_many('LPUSH', inbox .. ':ready', ready_front)

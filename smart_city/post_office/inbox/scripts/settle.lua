@@ -1,5 +1,5 @@
 -- What the holder of a delivery says of it. ARGV: ms that an answer takes at most to be logged, then FIVE for each
--- word: verb, id, serial, and two arguments.
+-- word: verb, id, serial, and two arguments; then the circuit's rule.
 --
 --   check                   it is about to be answered: keeps the lease for so long
 --   open   stream, agent    the same, and an answer in parts begins under that message id
@@ -32,6 +32,7 @@ local function keep(id, milliseconds)
 end
 
 local function settle(id, m)
+  has_succeeded()
   remove(id, m.holder, m.lane, m.user, m.size)
   return {'ok'}
 end

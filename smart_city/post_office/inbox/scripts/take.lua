@@ -1,10 +1,12 @@
 -- Gives one message to each of the holders named, in the order of the ready lanes, as far as there are any.
--- ARGV: taker, number of this take, most bytes to answer with, then TWO for each: holder, its lease (ms).
--- Answers: 1 if more could be taken at once, ms until the next delayed lane is due (-1: none), then SIX for each
--- message: id, serial, attempt here, the place of its holder among those named, route, body.
+-- ARGV: taker, number of this take, most bytes to answer with, 1 to take also what others had their chance of, then TWO
+-- for each: holder, its lease (ms).
+-- Answers: 1 if more could be taken at once, 2 if others may have the rest for a moment, else 0; ms until something more
+-- may be taken (-1: unknown); then SIX for each message: id, serial, attempt here, the place of its holder among
+-- those named, route, body.
 
-local taker, number, most_bytes = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local PROMOTED = 512
+local taker, number, most_bytes, eager = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
+local PROMOTED, PASSED_OVER = 512, 64
 
 -- A take that was given up unheard may still lie in a connection's buffer; when it comes, it takes nothing.
 local void = tonumber(call('HGET', inbox .. ':void', taker) or 0)
@@ -14,27 +16,58 @@ local due = call('ZRANGEBYSCORE', inbox .. ':delayed', '-inf', now, 'LIMIT', 0, 
 call_many('ZREM', inbox .. ':delayed', due)
 call_many('RPUSH', inbox .. ':ready', due)
 
-local function give(id, holder, lease)
-  local serial, before, route, body = unpack(call('HMGET', message_key(id), 'serial', 'before', 'route', 'body'))
-  call('HSET', message_key(id), 'serial', serial + 1, 'holder', holder, 'take', taker .. ' ' .. number)
-  stop_waiting(id)
-  hold(id, holder, lease)
-  return serial + 1, serial + 1 - before, route, body
+-- The holders, each given one message at most, the first of them first.
+local room, names, most, first = {}, {}, 0, 1
+for at = 5, #ARGV, 2 do
+  room[#room + 1] = {holder = ARGV[at], lease = ARGV[at + 1]}
+  if not names[ARGV[at]] then names[ARGV[at]], most = true, most + 1 end
 end
 
-local answer, bytes = {0, -1}, 0
-for at = 4, #ARGV, 2 do
-  if bytes >= most_bytes then break end
+-- With consumers elsewhere these get their share of what is ready, and the rest only when nobody else wanted it.
+local ready, all = call('LLEN', inbox .. ':ready'), consumers()
+local share = ready
+if eager == '0' and all > most then share = math.ceil(ready * most / all) end
+most = math.min(#room, share)
+
+-- Whom to give a message: the first holder, but for a while none that had the attempt before.
+local function taker_of(last, avoid)
+  while room[first] and room[first].is_served do first = first + 1 end
+  if not avoid or tonumber(avoid) <= now then return room[first], first end
+  for at = first, #room do
+    if not room[at].is_served and room[at].holder ~= last then return room[at], at end
+  end
+end
+
+local function give(id, to, serial)
+  call('HSET', message_key(id), 'serial', serial, 'holder', to.holder, 'take', taker .. ' ' .. number)
+  to.is_served = true
+  stop_waiting(id)
+  hold(id, to.holder, to.lease)
+end
+
+local answer, given, bytes, passed_over, next_due = {0, -1}, 0, 0, {}, nil
+while given < most and bytes < most_bytes and #passed_over < PASSED_OVER do
   local lane = call('LPOP', inbox .. ':ready')
   if not lane then break end
   local id = call('LINDEX', lane_key(lane), 0)
-  local serial, attempt, route, body = give(id, ARGV[at], ARGV[at + 1])
-  bytes = bytes + #body
-  add(answer, id, serial, attempt, at / 2 - 2, route, body)
+  local serial, before, route, body, last, avoid = unpack(
+    call('HMGET', message_key(id), 'serial', 'before', 'route', 'body', 'last', 'avoid'))
+  local to, place = taker_of(last, avoid)
+  if to then
+    give(id, to, serial + 1)
+    given, bytes = given + 1, bytes + #body
+    add(answer, id, serial + 1, serial + 1 - before, place - 1, route, body)
+  else
+    passed_over[#passed_over + 1] = lane
+    next_due = math.min(next_due or avoid, avoid)
+  end
 end
 commit()
 
-if call('EXISTS', inbox .. ':ready') == 1 then answer[1] = 1 end
-local next_due = call('ZRANGE', inbox .. ':delayed', 0, 0, 'WITHSCORES')[2]
-if next_due then answer[2] = math.max(0, next_due - now) end
+local left = call('LLEN', inbox .. ':ready')
+call_many('RPUSH', inbox .. ':ready', passed_over)
+if left > 0 then answer[1] = given < share and #passed_over < PASSED_OVER and 1 or 2 end
+local delayed = call('ZRANGE', inbox .. ':delayed', 0, 0, 'WITHSCORES')[2]
+next_due = math.min(next_due or delayed or -1, delayed or next_due or -1)
+if next_due >= 0 then answer[2] = math.max(0, next_due - now) end
 return answer

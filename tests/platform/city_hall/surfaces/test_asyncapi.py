@@ -174,6 +174,12 @@ async def asked_and_answered(alice: Overheard, agent: Overheard) -> None:
     await agent.ask(type="failed", delivery_id=delivery["delivery_id"], reason="tired", retry=False)
     await alice.until(lambda f: f.get("stream") == "error")
     await agent.ask(type="done", delivery_ids=[delivery["delivery_id"]])
+    stopped = await alice.ask(channel="guide", payload={"message": "never mind"})
+    await agent.of("delivery")
+    for outcome in ("stopped", "stopped"):
+        told = await alice.ask(type="stop", message_id=stopped["message_id"])
+        assert told["outcome"] == outcome
+    await agent.of("stop")
 
 
 async def refused(city: Instance, alice: Overheard, user: str) -> None:

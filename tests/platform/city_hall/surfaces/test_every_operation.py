@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from city_hall.surfaces.catalogue import Catalogue, Entry
 from foundations.operations import ANY_TOKEN, operations_of
-from smart_city.post_office.operations import Agents, Connections, Observing, Publishing
+from smart_city.post_office.operations import Agents, Connections, DeadLetters, Observing, Publishing
 from smart_city.traffic_cop.analytics import Analytics
 from smart_city.traffic_cop.operations import TrafficCop
 from smart_city.vocabulary import SCOPES
@@ -25,6 +25,7 @@ SERVICES = (
     (Agents, "post_office"),
     (Connections, "post_office"),
     (Observing, "post_office"),
+    (DeadLetters, "post_office"),
 )
 # Declarations are read off a service that was never opened: nothing of it is called here.
 ENTRIES = list(

@@ -1,0 +1,86 @@
+"""The takers of one channel on one instance, and whose turn it is.
+
+Values that `dispatch` works with; nothing here talks to the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Protocol
+
+from smart_city.post_office.inbox.questions import Delivery, Holder
+
+TAKEN_AT_ONCE = 128
+LEFT_SECONDS = 0.02
+"""For so long what is more than an instance's share is left to the consumers of others."""
+
+
+class Taker(Protocol):
+    """A socket's consumer, or a waiting call. ``deliver`` makes ``room`` smaller and does not wait.
+
+    ``stop``: nobody wants an answer to this delivery any more, if it is one of its own.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def room(self) -> int: ...
+    def deliver(self, delivery: Delivery) -> None: ...
+    def stop(self, delivery_id: str) -> None: ...
+
+
+@dataclass(slots=True, eq=False)
+class Place:
+    """A taker at a desk. ``stays``: what it was given outlives it, and this instance.
+
+    ``promised``: deliveries that will be its own unless they prove answered.
+    """
+
+    taker: Taker
+    holder: Holder
+    stays: bool
+    promised: int = 0
+    is_attached: bool = True
+
+    @property
+    def room(self) -> int:
+        return self.taker.room - self.promised
+
+
+@dataclass(slots=True, eq=False)
+class Desk:
+    """One channel's takers here, in the order in which they are served next."""
+
+    channel: str
+    places: deque[Place] = field(default_factory=deque)
+    woken: asyncio.Event = field(default_factory=asyncio.Event)
+    rest_at: float | None = None
+    """When it may have what consumers of other instances had their chance of."""
+
+    def plan(self) -> list[Place]:
+        """Who is to get the next messages, one each in turn; whoever is first now is last the next time."""
+        waiting = deque((place, room) for place in self.places if (room := place.room) > 0)
+        plan: list[Place] = []
+        while waiting and len(plan) < TAKEN_AT_ONCE:
+            place, room = waiting.popleft()
+            plan.append(place)
+            if room > 1:
+                waiting.append((place, room - 1))
+        self.places.rotate(-1)
+        return plan
+
+    def leaves(self) -> float:
+        """Something is left to others for a moment; returns for how many seconds."""
+        if self.rest_at is None:
+            self.rest_at = monotonic() + LEFT_SECONDS
+        return max(0.0, self.rest_at - monotonic())
+
+    def may_have_the_rest(self) -> bool:
+        """Whether that moment is over."""
+        is_over = self.rest_at is not None and monotonic() >= self.rest_at
+        if is_over:
+            self.rest_at = None
+        return is_over
