@@ -10,6 +10,7 @@
     │   └── OriginNotAllowed  a browser page of a foreign origin     forbidden           403   4503
     ├── NotFound              no such thing (any more)               not_found           404
     ├── Conflict              a contradiction, as a key used twice   conflict            409
+    │   └── Overtaken         another socket owns this connection    conflict            409   4010
     ├── StaleDelivery         the lease of a delivery lapsed         stale_delivery      409
     ├── TooLarge              above a size limit                     too_large           413
     ├── RateLimited           above a rate; retry_after              rate_limited        429   1013
@@ -106,6 +107,12 @@ class Conflict(CityError):
     """An idempotency key that was used before with another body, or arguments that contradict each other or what is."""
 
     code, status, title = "conflict", 409, "Conflict"
+
+
+class Overtaken(Conflict):
+    """Another socket took over this connection."""
+
+    close_code = 4010
 
 
 class StaleDelivery(CityError):

@@ -33,8 +33,12 @@ from smart_city.post_office.answers import Answers
 from smart_city.post_office.channels import Channels
 from smart_city.post_office.consumers import Consumers
 from smart_city.post_office.fleet import Figures, Fleet
-from smart_city.post_office.fleet.registry import Leftovers, Registry
+from smart_city.post_office.fleet.moving import Moving
+from smart_city.post_office.fleet.ownership import Ownership
+from smart_city.post_office.fleet.registry import RENEWALS_A_LEASE, Registry
 from smart_city.post_office.fleet.succession import Succession
+from smart_city.post_office.fleet.takeovers import Takeovers
+from smart_city.post_office.fleet.windows import Windows
 from smart_city.post_office.gateway.admission import Admission
 from smart_city.post_office.gateway.credentials import Credentials
 from smart_city.post_office.gateway.desk import Desk
@@ -109,6 +113,12 @@ def _limits(settings: Settings, valkey: Valkey) -> Limits:
     )  # fmt: skip
 
 
+def _unheard_seconds(settings: Settings) -> float:
+    """How long an answer may wait in a connection's log: unheard before the loss, through the window, to be moved."""
+    before = 4 * settings.heartbeat_seconds + 8 * settings.instance_lease_seconds
+    return before + 2 * settings.resume_window_seconds
+
+
 def _keep(settings: Settings) -> Keep:
     return Keep(settings.held_bytes, seconds=settings.held_seconds, after=settings.held_after_seconds)
 
@@ -116,7 +126,7 @@ def _keep(settings: Settings) -> Keep:
 def _log(settings: Settings, valkey: Valkey, tasks: Tasks, announcer: Announcer, keep: Keep) -> ChannelLog:
     limits = LogLimits.within(
         count=settings.history_count, size=settings.history_bytes, age=settings.history_age_seconds,
-        resume_window=settings.resume_window_seconds, idempotency=settings.idempotency_seconds,
+        resume_window=_unheard_seconds(settings), idempotency=settings.idempotency_seconds,
     )  # fmt: skip
     return ChannelLog(valkey, tasks, limits, announcer, keep=keep, on_held=announcer.tell_ahead)
 
@@ -157,12 +167,32 @@ def _fleet(
     )
 
 
-def _registry(settings: Settings, valkey: Valkey, tasks: Tasks, member: str) -> Registry:
-    return Registry(
-        valkey, tasks, instance_id=settings.instance_id, member=member,
-        lease_seconds=settings.instance_lease_seconds, owner_seconds=settings.resume_window_seconds,
-        most_per_user=settings.max_connections_per_user,
+def _ownership(settings: Settings, valkey: Valkey, member: str) -> Ownership:
+    unclaimed = _claim_seconds(settings) + 2 * settings.instance_lease_seconds / RENEWALS_A_LEASE
+    return Ownership(
+        valkey, member=member, window_seconds=settings.resume_window_seconds, unclaimed_seconds=unclaimed
     )  # fmt: skip
+
+
+def _claim_seconds(settings: Settings) -> float:
+    """How often an instance says again that its connections are its own: an idle one's window is that much longer."""
+    return settings.resume_window_seconds / 3
+
+
+def _registry(settings: Settings, valkey: Valkey, ownership: Ownership, tasks: Tasks) -> Registry:
+    return Registry(
+        valkey, ownership, tasks, instance_id=settings.instance_id, lease_seconds=settings.instance_lease_seconds,
+        claim_seconds=_claim_seconds(settings), most_per_user=settings.max_connections_per_user,
+    )  # fmt: skip
+
+
+def _takeovers(valkey: Valkey, subscriptions: Subscriptions, tasks: Tasks, member: str) -> Takeovers:
+    return Takeovers(valkey, subscriptions, tasks, member=member)
+
+
+def _windows(settings: Settings, ownership: Ownership, log: ChannelLog, tasks: Tasks) -> Windows:
+    lease = settings.instance_lease_seconds
+    return Windows(ownership, Moving(log), tasks, claim_seconds=4 * lease, quiet_seconds=lease)
 
 
 def _answers(
@@ -184,13 +214,8 @@ def _dispatcher(
     )  # fmt: skip
 
 
-def _succession(
-    settings: Settings, valkey: Valkey, log: ChannelLog, dispatcher: Dispatcher, tasks: Tasks, fleet: Fleet
-) -> Succession:
-    unheard = settings.heartbeat_seconds + 2 * settings.instance_lease_seconds
-    return Succession(
-        Leftovers(valkey), log, dispatcher, tasks, settled=fleet.settle, unheard_seconds=unheard
-    )  # fmt: skip
+def _succession(dispatcher: Dispatcher, tasks: Tasks, fleet: Fleet) -> Succession:
+    return Succession(dispatcher, tasks, settled=fleet.settle)
 
 
 def _agents(
@@ -342,11 +367,14 @@ class City(containers.DeclarativeContainer):
     keep = providers.Singleton(_keep, settings)
     log = providers.Singleton(_log, settings, valkey, tasks, announcer, keep)
     inbox = providers.Singleton(_inbox, settings, valkey, tasks, channels, member, keep)
-    registry = providers.Singleton(_registry, settings, valkey, tasks, member)
+    ownership = providers.Singleton(_ownership, settings, valkey, member)
+    registry = providers.Singleton(_registry, settings, valkey, ownership, tasks)
+    takeovers = providers.Singleton(_takeovers, valkey, subscriptions, tasks, member)
+    windows = providers.Singleton(_windows, settings, ownership, log, tasks)
     fleet = providers.Singleton(_fleet, settings, valkey, subscriptions, tasks, counters, registry, member)
     answers = providers.Singleton(_answers, settings, valkey, tasks, log, inbox, counters)
     dispatcher = providers.Singleton(_dispatcher, settings, inbox, answers, subscriptions, tasks, counters, member)
-    succession = providers.Singleton(_succession, settings, valkey, log, dispatcher, tasks, fleet)
+    succession = providers.Singleton(_succession, dispatcher, tasks, fleet)
     hub = providers.Singleton(Hub, log, subscriptions, tasks, counters)
     joining = providers.Singleton(Joining, hub, log, tasks, counters)
     desk = providers.Singleton(

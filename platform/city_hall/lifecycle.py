@@ -90,6 +90,7 @@ async def _begin(city: City, stack: AsyncExitStack) -> None:
     await fleet.start()
     stack.push_async_callback(_quietly, "leave the fleet", fleet.leave)
     registry.start()
+    city.windows().start()
     stack.push_async_callback(_quietly, "empty the registry", registry.release)
     stack.push_async_callback(log.flush, city.settings().drain_seconds)
     dispatcher = city.dispatcher()
@@ -123,8 +124,13 @@ async def _wire(city: City) -> None:
         credentials.hear(payload)
 
     await subscriptions.listen(IDENTITIES_BUS, revoked)
+    registry, takeovers = city.registry(), city.takeovers()
+    registry.took_over.append(takeovers.tell)
+    registry.overtaken.append(gateway.overtaken)
+    takeovers.heard.append(registry.overtake)
+    await takeovers.start()
     fleet.lapsed += [city.succession().lapsed, lambda _: hub.check_tails()]
-    fleet.returned += [city.registry().claim_again, hub.check_tails]
+    fleet.returned += [registry.claim_again, hub.check_tails]
     fleet.responders |= {
         "count": lambda _: gateway.count(),
         "connections_of_channel": lambda about: gateway.connections_on(about["channel"]),

@@ -202,19 +202,6 @@ async def test_of_many_who_use_a_ticket_at_once_one_comes_in(town: Instance) -> 
     assert sorted(4501 if word == 4501 else 0 for word in words) == [0] + [4501] * 9
 
 
-async def test_resume_is_answered_with_a_new_connection(town: Instance) -> None:
-    """Until the third step."""
-    user = unique("alice")
-    token = await town.session(user)
-    async with town.connected(token) as first:
-        known = first.id
-    word = await first_word(town, token=token, path=f"/ws?resume={known}")
-    is_welcome(word, user)
-    assert isinstance(word, dict)
-    assert word["resumed"] is False
-    assert f"connection:{word['connection_id']}" in word["channels"]
-
-
 @pytest.mark.parametrize("resume", ["", "nonsense", "%00", "x" * 2000, "connection:c1", "../../x"])
 async def test_a_resume_that_nobody_could_mean_is_no_reason_to_refuse(town: Instance, resume: str) -> None:
     user = unique("alice")

@@ -16,3 +16,5 @@ class Somebody:
     connected_at: str = "2026-11-20T08:00:00.000Z"
     last_heartbeat: str = "2026-11-20T08:00:00.000Z"
     channels: tuple[str, ...] = ()
+    fence: int = 1
+    heard_offset: int = 0

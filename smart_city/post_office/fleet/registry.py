@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
 
-import msgspec
-
-from foundations.errors import CityError, Internal, NotFound, TooManyConnections
+from foundations.errors import CityError, NotFound, Overtaken, TooManyConnections
 from foundations.supervision import Tasks
 from foundations.valkey.client import Valkey
-from foundations.valkey.scripts import Script
-from smart_city.post_office.channels import connection_log
+from smart_city.post_office.fleet.directory import OVERTAKEN, STANDS, Directory, Registered
+from smart_city.post_office.fleet.ownership import Claim, Ownership, Taken
+from smart_city.post_office.rounds import Rounds, resolve
 
 _log = logging.getLogger(__name__)
-_PACKAGE = "smart_city.post_office.fleet"
 AT_ONCE = 500
 """Connections in one script call."""
 RENEWALS_A_LEASE = 2.5
@@ -28,45 +26,51 @@ RETRY_AFTER = 5.0
 Item = TypeVar("Item")
 
 
-class Registered(Protocol):
-    """A connection, as far as the registry has to know it."""
+class _Arrival(NamedTuple):
+    connection: Registered
+    told: asyncio.Future[int]
 
+
+class _Wanted(NamedTuple):
     connection_id: str
-    connected_at: str
-    last_heartbeat: str
+    user_id: str
+    told: asyncio.Future[Taken | None]
 
-    @property
-    def user_id(self) -> str: ...
 
-    @property
-    def channels(self) -> Sequence[str]: ...
+class _Departure(NamedTuple):
+    claim: Claim
+    may_return: bool
 
 
 class Registry:
     """Writes this instance's connections and subscriptions, and reads anybody's."""
 
     def __init__(
-        self, valkey: Valkey, tasks: Tasks, *, instance_id: str, member: str, lease_seconds: float,
-        owner_seconds: float, most_per_user: int,
+        self, valkey: Valkey, ownership: Ownership, tasks: Tasks, *, instance_id: str, lease_seconds: float,
+        claim_seconds: float, most_per_user: int,
     ) -> None:  # fmt: skip
         self._valkey = valkey
+        self._ownership = ownership
         self._tasks = tasks
         self._instance_id = instance_id
-        self._held = valkey.key(held_key(member))
         self._lease = round(lease_seconds * 1000)
-        self._owner = round(owner_seconds * 1000)
+        self._claim_seconds = claim_seconds
         self._most = most_per_user
-        self._register = Script.read(_PACKAGE, "register")
-        self._renew = Script.read(_PACKAGE, "renew")
-        self._own = Script.read(_PACKAGE, "own")
+        self._directory = Directory(
+            valkey, instance_id=instance_id, lease_seconds=lease_seconds, most_per_user=most_per_user
+        )
         self._connections: dict[str, Registered] = {}
         self._stale: set[str] = set()
-        self._owned_at = float("-inf")
-        self._waiting: list[tuple[Registered, asyncio.Future[bool]]] = []
-        self._leaving: list[tuple[str, str]] = []
-        self._ended: set[str] = set()
-        """Connections that are gone, until the store has been told."""
+        self._claimed_at = float("-inf")
+        self._arriving = Rounds("the registry", tasks, self._write, _tell)
+        self._changing = Rounds("the registry's changes", tasks, self._rewrite_waiting, _tell)
+        self._taking = Rounds("the resumption of connections", tasks, self._take_over, _tell)
+        self._leaving: list[_Departure] = []
         self._channels: dict[str, int] = {}
+        self.overtaken: list[Callable[[Registered], None]] = []
+        """Told of each connection here that somebody else owns by now."""
+        self.took_over: list[Callable[[str, str, int], None]] = []
+        """Told of each connection taken over from another instance: from whom, which, and under which fence."""
 
     def start(self) -> None:
         """Begins to renew what stands here."""
@@ -74,14 +78,37 @@ class Registry:
 
     # Connections
 
+    async def take_over(self, connection_id: str, user_id: str) -> Taken | None:
+        """Makes this instance the owner of a user's connection whose resume window has not ended; None if it cannot.
+
+        `add` follows, or `remove`.
+
+        Raises:
+            Unavailable: the store did not answer. If it took the call, the connection can be resumed again.
+        """
+        wanted = _Wanted(connection_id, user_id, _answer())
+        self._taking.add(wanted)
+        taken = await wanted.told
+        if taken is not None and taken.holder not in {"", self._ownership.member}:
+            for tell in self.took_over:
+                tell(taken.holder, connection_id, taken.fence)
+        return taken
+
     async def add(self, connection: Registered) -> None:
-        """Writes a new connection and makes it the owner of its log.
+        """Writes a connection and makes this instance the owner of its log.
 
         Raises:
             TooManyConnections: its user has as many as one may have.
+            Overtaken: somebody else has resumed it meanwhile.
             Unavailable: the store did not answer.
         """
-        if not await self._written(connection):
+        arrival = _Arrival(connection, _answer())
+        self._arriving.add(arrival)
+        outcome = await arrival.told
+        known = self._connections.get(connection.connection_id, connection)
+        if outcome == OVERTAKEN or known.fence > connection.fence:
+            raise Overtaken("another socket took over this connection; come back without resume")
+        if outcome != STANDS:
             raise TooManyConnections(
                 f"{connection.user_id} has {self._most} connections already; close one first",
                 retry_after=RETRY_AFTER,
@@ -90,85 +117,95 @@ class Registry:
 
     async def update(self, connection: Registered) -> None:
         """Writes a connection again whose channels have changed."""
-        if connection.connection_id in self._connections:
-            await self._written(connection)
+        if self._holds(connection):
+            change = _Arrival(connection, _answer())
+            self._changing.add(change)
+            await change.told
 
     def heard(self, connection: Registered) -> None:
         """The connection answered a heartbeat; it is written with the next renewal."""
         self._stale.add(connection.connection_id)
 
-    def remove(self, connection: Registered) -> None:
-        """Takes a connection out, soon: it has closed, or was never admitted and may be half written."""
-        self._ended.add(connection.connection_id)
-        self._stale.discard(connection.connection_id)
-        self._connections.pop(connection.connection_id, None)
+    def remove(self, connection: Registered, *, may_return: bool = False) -> None:
+        """Takes a connection out, soon: it has closed, or was never admitted and may be half written.
+
+        One that may return can be resumed until its window ends.
+        """
+        if self._holds(connection):
+            self._drop(connection)
         if not self._leaving:
             asyncio.get_running_loop().call_soon(lambda: self._tasks.spawn("remove connections", self._depart()))
-        self._leaving.append((connection.connection_id, connection.user_id))
+        self._leaving.append(_Departure(_claim(connection), may_return))
 
-    def _written(self, connection: Registered) -> asyncio.Future[bool]:
-        loop = asyncio.get_running_loop()
-        if not self._waiting:
-            loop.call_soon(lambda: self._tasks.spawn("register connections", self._arrive()))
-        outcome: asyncio.Future[bool] = loop.create_future()
-        self._waiting.append((connection, outcome))
-        return outcome
+    def overtake(self, connection_id: str, fence: int) -> None:
+        """Somebody says that this connection has a newer owner."""
+        connection = self._connections.get(connection_id)
+        if connection is not None and connection.fence < fence:
+            self._give_up(connection)
 
-    async def _arrive(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for chunk in _chunks(waiting):
-            slots = self._valkey.by_slot(chunk, lambda each: user_key(each[0].user_id))
-            await asyncio.gather(*(self._arrive_in_slot(those) for those in slots))
+    def _holds(self, connection: Registered) -> bool:
+        return self._connections.get(connection.connection_id) is connection
 
-    async def _arrive_in_slot(self, waiting: Sequence[tuple[Registered, asyncio.Future[bool]]]) -> None:
-        try:
-            outcomes = await self._write([connection for connection, _ in waiting])
-        except Exception as error:  # whoever waits is told, whatever it is
-            for _, future in waiting:
-                if not future.done():
-                    future.set_exception(_told(error))
-            return
-        for (_, future), stands in zip(waiting, outcomes, strict=True):
-            if not future.done():
-                future.set_result(stands)
+    def _drop(self, connection: Registered) -> None:
+        del self._connections[connection.connection_id]
+        self._stale.discard(connection.connection_id)
 
-    async def _write(self, connections: Sequence[Registered]) -> list[bool]:
-        """Writes connections whose users lie in one slot, each whole, and that they own their logs.
+    def _give_up(self, connection: Registered) -> None:
+        if self._holds(connection):
+            self._drop(connection)
+            for tell in self.overtaken:
+                tell(connection)
 
-        Both are sent in one turn, so that the end of a connection, which is sent later, also arrives later: each
-        slot gets its calls in the order sent. One that has ended meanwhile is not written at all.
+    # Writing
+
+    async def _take_over(self, wanted: Sequence[_Wanted]) -> list[Taken | None]:
+        return await self._ownership.take_over([(each.connection_id, each.user_id) for each in wanted])
+
+    async def _write(self, arrivals: Sequence[_Arrival]) -> list[int]:
+        """Writes connections for the first time, and that their logs are owned here.
+
+        All is sent in one turn, so that the end of a connection, which is sent later, also arrives later. One that
+        nobody waits for any more is not written at all.
         """
-        living = [c for c in connections if c.connection_id not in self._ended]
+        living = [each.connection for each in arrivals if not each.told.done()]
         if not living:
-            return [False] * len(connections)
-        args: list[bytes | str | int] = [self._lease, self._most]
-        for connection in living:
-            args += (connection.connection_id, self._described(connection))
-        _, outcomes = await asyncio.gather(
-            self._claim(living), self._valkey.run(self._register, [user_key(c.user_id) for c in living], args)
+            return [0] * len(arrivals)
+        owned, outcomes, _ = await asyncio.gather(
+            self._ownership.own([_claim(c) for c in living]),
+            self._directory.write(living, "new"),
+            self._ownership.watch([c.connection_id for c in living]),
         )
-        standing = {c.connection_id for c, stands in zip(living, outcomes, strict=True) if stands}
-        return [connection.connection_id in standing for connection in connections]
+        told = {
+            id(c): outcome if is_owned else OVERTAKEN
+            for c, is_owned, outcome in zip(living, owned, outcomes, strict=True)
+        }
+        return [told.get(id(each.connection), 0) for each in arrivals]
 
-    async def _claim(self, connections: Sequence[Registered]) -> None:
-        if not connections:
-            return
-        slots = self._valkey.by_slot(connections, self._owner_key)
-        held = [text for c in connections for text in (c.connection_id, c.user_id)]
-        await asyncio.gather(
-            *(
-                self._valkey.run(
-                    self._own,
-                    [self._owner_key(c) for c in those],
-                    [self._owner, self._instance_id, *(c.user_id for c in those)],
-                )
-                for those in slots
-            ),
-            self._valkey.command("HSET", self._held, *held),
-        )
+    async def _rewrite_waiting(self, changes: Sequence[_Arrival]) -> list[int]:
+        await self._rewrite([each.connection for each in changes if self._holds(each.connection)])
+        return [STANDS] * len(changes)
 
-    def _owner_key(self, connection: Registered) -> str:
-        return self._valkey.key(owner_key(connection.connection_id))
+    async def _rewrite(self, connections: Sequence[Registered]) -> None:
+        """Writes connections again. What is missing was never lost to another owner only if it is owned still."""
+        outcomes = await self._directory.write(connections, "again")
+        self._give_up_all(connections, outcomes)
+        missing = [c for c, outcome in zip(connections, outcomes, strict=True) if not outcome]
+        owned = await self._own(missing)
+        self._give_up_all(owned, await self._directory.write(owned, "new"))
+
+    async def _own(self, connections: Sequence[Registered]) -> list[Registered]:
+        """Claims connections again; those that are owned by somebody else leave."""
+        mine = [c for c in connections if self._holds(c)]
+        if not mine:
+            return []
+        owned = await self._ownership.own([_claim(c) for c in mine])
+        self._give_up_all(mine, [STANDS if is_owned else OVERTAKEN for is_owned in owned])
+        return [c for c in mine if self._holds(c)]
+
+    def _give_up_all(self, connections: Sequence[Registered], outcomes: Sequence[int]) -> None:
+        for connection, outcome in zip(connections, outcomes, strict=True):
+            if outcome == OVERTAKEN:
+                self._give_up(connection)
 
     async def _depart(self) -> None:
         """Removes what has closed; what the store does not take now is tried again with the next renewal."""
@@ -176,25 +213,17 @@ class Registry:
         for chunk in _chunks(leaving):
             try:
                 await asyncio.gather(
-                    *(self._valkey.command("HDEL", user_key(user), name) for name, user in chunk),
-                    *(self._valkey.command("DEL", self._valkey.key(owner_key(name))) for name, _ in chunk),
-                    self._valkey.command("HDEL", self._held, *(name for name, _ in chunk)),
+                    self._directory.remove([departure.claim for departure in chunk]),
+                    *(
+                        self._ownership.leave([d.claim for d in chunk if d.may_return is how], may_return=how)
+                        for how in (True, False)
+                    ),
                 )
             except CityError as error:
                 _log.warning("%d closed connections are still registered: %s", len(chunk), error)
                 self._leaving += chunk
-                continue
-            except Exception:  # trying again would change nothing; the lease takes them out
+            except Exception:  # trying again would change nothing; lease and window take them out
                 _log.exception("%d closed connections cannot be taken out", len(chunk))
-            self._ended.difference_update(name for name, _ in chunk)
-
-    def _described(self, connection: Registered) -> bytes:
-        return msgspec.json.encode(
-            {
-                "v": 1, "instance_id": self._instance_id, "connected_at": connection.connected_at,
-                "last_heartbeat": connection.last_heartbeat, "channels": sorted(connection.channels),
-            }
-        )  # fmt: skip
 
     # Subscriptions
 
@@ -241,7 +270,7 @@ class Registry:
 
     def claim_again(self) -> None:
         """This instance may have been given up meanwhile: with the next renewal its connections own their logs."""
-        self._owned_at = float("-inf")
+        self._claimed_at = float("-inf")
 
     async def _keep(self) -> None:
         is_away = False
@@ -259,27 +288,26 @@ class Registry:
 
     async def _renew_all(self) -> None:
         now = asyncio.get_running_loop().time()
-        is_owning = now - self._owned_at > self._owner / 3000
+        is_claiming = now - self._claimed_at > self._claim_seconds
         for chunk in _chunks(list(self._connections.values())):
-            slots = self._valkey.by_slot(chunk, lambda c: user_key(c.user_id))
-            await asyncio.gather(*(self._renew_in_slot(those) for those in slots))
-            if is_owning:
-                await self._claim([c for c in chunk if c.connection_id in self._connections])
-        if is_owning:
-            self._owned_at = now
+            await self._renew(chunk, is_claiming=is_claiming)
+        if is_claiming:
+            self._claimed_at = now
         if self._channels:
             await self.listed(list(self._channels))
 
-    async def _renew_in_slot(self, connections: Sequence[Registered]) -> None:
-        args: list[str | int] = [self._lease, *(c.connection_id for c in connections)]
-        alive = await self._valkey.run(self._renew, [user_key(c.user_id) for c in connections], args)
+    async def _renew(self, connections: Sequence[Registered], *, is_claiming: bool) -> None:
+        """Renews connections; writes those again that are missing or were heard, and claims these, or all."""
+        outcomes = await self._directory.renew(connections)
+        self._give_up_all(connections, outcomes)
+        stale = {c.connection_id for c in connections} & self._stale
+        self._stale -= stale
         again = [
-            c for c, lives in zip(connections, alive, strict=True)
-            if c.connection_id in self._connections and (not lives or c.connection_id in self._stale)
+            c for c, outcome in zip(connections, outcomes, strict=True)
+            if self._holds(c) and (not outcome or c.connection_id in stale)
         ]  # fmt: skip
-        if again:
-            self._stale.difference_update(c.connection_id for c in again)
-            await self._write(again)
+        await self._own(connections if is_claiming else again)
+        await self._rewrite([c for c in again if self._holds(c)])
 
     # Reading
 
@@ -289,81 +317,42 @@ class Registry:
         Raises:
             NotFound: there is none, or it is closed.
         """
-        user = await self._valkey.command("HGET", self._valkey.key(owner_key(connection_id)), "user_id")
-        data = user and await self._valkey.command("HGET", user_key(user.decode()), connection_id)
-        if not data:
+        user_id = await self._ownership.user_of(connection_id)
+        found = user_id and await self._directory.find(user_id, connection_id)
+        if not found:
             raise NotFound(f"there is no connection {connection_id!r} (any more)")
-        return {"connection_id": connection_id, "user_id": user.decode(), **_record(data)}
+        return found
 
     async def connections_of(self, user_id: str) -> list[dict[str, Any]]:
         """A user's connections on all instances."""
-        found = await self._valkey.command("HGETALL", user_key(user_id))
-        return [
-            {"connection_id": connection_id.decode(), "user_id": user_id, **_record(data)}
-            for connection_id, data in found.items()
-        ]
+        return await self._directory.of(user_id)
 
     async def is_connected(self, user_id: str) -> bool:
         """Whether the user has a connection anywhere."""
-        return bool(await self._valkey.command("HLEN", user_key(user_id)))
+        return await self._directory.has(user_id)
 
     async def release(self) -> None:
-        """Takes out everything of this instance at its end."""
-        self._leaving += [(c.connection_id, c.user_id) for c in self._connections.values()]
+        """Takes out everything of this instance at its end; its clients may resume elsewhere.
+
+        Raises:
+            Unavailable: the store did not take all of it; the rest goes with the lease and the windows.
+        """
+        self._leaving += [_Departure(_claim(c), True) for c in self._connections.values()]
         self._connections.clear()
         await self._depart()
         await self._valkey.command("DEL", self.subscriptions_key)
 
 
-class Leftovers:
-    """What an instance that died has left behind: its connections' claims on their logs."""
-
-    def __init__(self, valkey: Valkey) -> None:
-        self._valkey = valkey
-
-    async def of(self, member: str) -> dict[str, str]:
-        """The member's connections that nobody has settled yet, each with its user."""
-        found = await self._valkey.command("HGETALL", self._held(member))
-        return {connection_id.decode(): user_id.decode() for connection_id, user_id in found.items()}
-
-    async def end_claim(self, connection_id: str) -> None:
-        """From now on nothing is appended to the connection's log."""
-        await self._valkey.command("DEL", self._valkey.key(owner_key(connection_id)))
-
-    async def settle(self, member: str, connection_id: str) -> None:
-        """The connection is dealt with."""
-        await self._valkey.command("HDEL", self._held(member), connection_id)
-
-    def _held(self, member: str) -> str:
-        return self._valkey.key(held_key(member))
+def _claim(connection: Registered) -> Claim:
+    return Claim(connection.connection_id, connection.user_id, connection.fence, connection.heard_offset)
 
 
-def _told(error: Exception) -> CityError:
-    if isinstance(error, CityError):
-        return error
-    _log.error("connections cannot be registered", exc_info=error)
-    return Internal("the connection cannot be registered; the log of this instance has the details")
+def _answer() -> asyncio.Future[Any]:
+    return asyncio.get_running_loop().create_future()
 
 
-def user_key(user_id: str) -> str:
-    """The hash of a user's connections: a fixed name, without the prefix."""
-    return f"connections:{user_id}"
-
-
-def owner_key(connection_id: str) -> str:
-    """The record that a connection's log has a living owner; it shares the log's slot."""
-    return f"owner:{{{connection_log(connection_id)}}}"
-
-
-def held_key(member: str) -> str:
-    """The hash of a member's connections, each with its user: what it leaves behind when it dies."""
-    return f"instance:{{{member}}}:connections"
-
-
-def _record(data: bytes) -> dict[str, Any]:
-    record: dict[str, Any] = msgspec.json.decode(data)
-    record.pop("v", None)
-    return record
+def _tell(item: _Arrival | _Wanted, reply: object) -> None:
+    resolve(item.told, reply)
 
 
 def _chunks(items: Sequence[Item]) -> Iterator[Sequence[Item]]:

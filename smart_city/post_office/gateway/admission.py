@@ -5,6 +5,7 @@ It decides from the handshake alone; finding the identity behind the token is th
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs
@@ -19,6 +20,7 @@ PATH = "/ws"
 COOKIE = "session_token"
 TOKEN_SUBPROTOCOL = "token."  # noqa: S105  # a prefix, not a password
 FULL_RETRY_AFTER = 5.0
+_CONNECTION_ID = re.compile(r"c[0-9a-f]{20}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,13 @@ class Admission:
         if not token:
             raise Unauthenticated("no session_token came with the handshake")
         return token
+
+    def resume_of(self, request: Request) -> str:
+        """The id of the connection that the handshake asks to resume; empty when it names none that there could be."""
+        if "resume=" not in request.path:
+            return ""
+        asked = parse_qs(request.path.partition("?")[2]).get("resume", [""])[0]
+        return asked if _CONNECTION_ID.fullmatch(asked) else ""
 
     def check_room(self, connections: int) -> None:
         """Lets one more in beside so many.

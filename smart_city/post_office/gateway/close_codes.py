@@ -11,6 +11,7 @@ from websockets.frames import CloseCode
 
 SILENT = 4008
 TOO_SLOW = 4009
+TAKEN_OVER = 4010
 TOO_MANY = 4029
 OVER = 4501
 FOREIGN = 4503
@@ -27,6 +28,7 @@ CLOSE_CODES: Mapping[int, str] = {
     CloseCode.TRY_AGAIN_LATER: "at capacity, or the store is away; the reason begins with retry_after=SECONDS",
     SILENT: "two heartbeats without an answer",
     TOO_SLOW: "this reader was behind and took nothing for ten seconds; come back and recover",
+    TAKEN_OVER: "another socket took over this connection id: come back without resume",
     TOO_MANY: "this user has as many connections as one may have",
     OVER: "the session is missing, unknown, expired or revoked",
     FOREIGN: "the origin is not allowed",

@@ -18,8 +18,10 @@ from websockets.frames import CloseCode
 
 from foundations.errors import CityError, DeadlineExceeded, Forbidden, Internal, Unauthenticated
 from foundations.invocation import Credit
+from smart_city.post_office.channels import connection_log
 from smart_city.post_office.envelopes import timestamp
 from smart_city.post_office.gateway import messages, msgpack
+from smart_city.post_office.gateway.close_codes import is_final
 from smart_city.post_office.gateway.consuming import Consuming
 from smart_city.post_office.gateway.desk import Desk, Waiting
 from smart_city.post_office.gateway.messages import BadFrame, ClientFrame, encode, error_frame, wire
@@ -39,13 +41,20 @@ Handler = Callable[[Any], Waiting]
 class Connection:
     """One client between its welcome and its close."""
 
-    def __init__(self, desk: Desk, socket: Socket, identity: Identity, connection_id: str) -> None:
+    def __init__(self, desk: Desk, socket: Socket, identity: Identity, connection_id: str, *,
+                 fence: int = 1, heard_offset: int = 0) -> None:  # fmt: skip
         self.connection_id = connection_id
+        self.fence = fence
+        """Higher than that of every socket that this connection had before."""
+        self.heard_offset = heard_offset
+        """Up to here the connection's own log has certainly reached the client, through all its sockets."""
         self.identity = identity
         self.socket = socket
         self.connected_at = timestamp()
         self.last_heartbeat = self.connected_at
         self.unanswered_heartbeats = 0
+        self.may_return = True
+        """Whether the client may resume the connection once its socket is gone."""
         self.sent_to: set[str] = set()
         self.on_closed: Callable[[Connection, int, str], None] | None = None
         self.on_identity: Callable[[Connection, Identity], None] | None = None
@@ -66,6 +75,7 @@ class Connection:
         if socket.is_packed:
             self._decode = partial(msgpack.decode, most_bytes=desk.max_message_bytes)
         self._allowed: dict[tuple[Right, str], Credit | None] = {}
+        self._sent_offset = heard_offset
         self._close_code = 0
         self._handlers: Mapping[type[ClientFrame], Handler] = {
             messages.Subscribe: self._subscribe,
@@ -127,13 +137,34 @@ class Connection:
         else:
             self.consuming.has_room()
 
+    def beat(self, *, is_heard: bool) -> None:
+        """A heartbeat is about to be sent; when the one before was answered, what was sent before it has arrived.
+
+        One that lags answers none, so that nothing is known of it.
+        """
+        if self.is_lagging:
+            return
+        if is_heard:
+            self.heard_offset = max(self.heard_offset, self._sent_offset)
+        self._sent_offset = self._own_offset()
+
+    def _own_offset(self) -> int:
+        """Up to where the client has been sent its own log, as far as this socket was asked for it."""
+        position = self.subscriptions.position_of(connection_log(self.connection_id))
+        return self._sent_offset if position is None else position.offset
+
     def closed(self, code: int, reason: str) -> None:
         """The socket is gone: whatever hangs on it ends, once what it said before is carried out."""
+        if self._close_code:
+            return
+        self._close_code = code
+        if code == CloseCode.NORMAL_CLOSURE:
+            self.heard_offset = max(self.heard_offset, self._own_offset())
+        self.may_return = self.may_return and not is_final(code)
         self.subscriptions.end()
         self.consuming.pause()
         if self.on_closed is not None:
             self.on_closed(self, code, reason)
-        self._close_code = code
         self._end_when_done()
 
     def _end_when_done(self) -> None:

@@ -15,7 +15,8 @@ from foundations.supervision import Tasks
 from foundations.telemetry import Counters
 from smart_city.post_office.answers import Answers
 from smart_city.post_office.channels import Channels
-from smart_city.post_office.fleet.registry import Registered, Registry
+from smart_city.post_office.fleet.directory import Registered
+from smart_city.post_office.fleet.registry import Registry
 from smart_city.post_office.gateway.joining import Joining
 from smart_city.post_office.inbox import Inbox
 from smart_city.post_office.inbox.dispatch import Dispatcher
@@ -71,6 +72,9 @@ class Admitted(Protocol):
 
 class Guest(Registered, Admitted, Protocol):
     """Whoever was let in and stays where others see it: a connection on a socket, or a stream of events."""
+
+    may_return: bool
+    """Whether the client may resume the connection once the socket is gone."""
 
     @property
     def subscriptions(self) -> Container[str]:

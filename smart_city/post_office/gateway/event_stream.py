@@ -42,6 +42,9 @@ class EventStream:
         self.channel = channel
         self.connected_at = timestamp()
         self.last_heartbeat = self.connected_at
+        self.fence = 1
+        self.heard_offset = 0
+        self.may_return = False
         self.over = asyncio.Event()
         """Set when the stream is to end: after what is queued comes its last event."""
         self.address = ""

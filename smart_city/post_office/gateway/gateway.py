@@ -22,15 +22,17 @@ from foundations.errors import CityError, Internal, Unavailable
 from foundations.telemetry import OTHER, log_event
 from smart_city.post_office.channels import connection_log, user_log
 from smart_city.post_office.envelopes import timestamp
+from smart_city.post_office.fleet.directory import Registered
 from smart_city.post_office.gateway.admission import Admission
 from smart_city.post_office.gateway.census import concerns, described
-from smart_city.post_office.gateway.close_codes import CLOSE_CODES, OVER, TOO_SLOW, WITHOUT_A_FRAME
+from smart_city.post_office.gateway.close_codes import CLOSE_CODES, OVER, TAKEN_OVER, TOO_SLOW, WITHOUT_A_FRAME
 from smart_city.post_office.gateway.connection import Connection
 from smart_city.post_office.gateway.credentials import Credentials
 from smart_city.post_office.gateway.desk import Desk, Guest
 from smart_city.post_office.gateway.feed import Feed
 from smart_city.post_office.gateway.heartbeats import Heartbeats
 from smart_city.post_office.gateway.hub import Hub
+from smart_city.post_office.gateway.joining import Joined
 from smart_city.post_office.gateway.messages import FEATURES, PROTOCOL_VERSION, encode, wire
 from smart_city.post_office.gateway.msgpack import Packing
 from smart_city.post_office.gateway.outbox import Round
@@ -41,6 +43,7 @@ from smart_city.vocabulary import Identity, Position
 _log = logging.getLogger("smart_city.post_office.gateway")
 
 REVOKED = OVER, "the session or token was revoked"
+OVERTAKEN = TAKEN_OVER, "another socket took over this connection; come back without resume"
 DRAINING = CloseCode.SERVICE_RESTART, "this instance is draining; reconnect now"
 
 State = Literal["starting", "ready", "draining"]
@@ -121,10 +124,19 @@ class Gateway:
         self._credentials.add(guest)
 
     def leave(self, guest: Guest) -> None:
-        """Somebody is gone."""
-        del self.connections[guest.connection_id]
+        """Somebody is gone, for good or to be resumed."""
+        if self.connections.get(guest.connection_id) is guest:
+            del self.connections[guest.connection_id]
         self._credentials.remove(guest)
-        self._desk.registry.remove(guest)
+        self._desk.registry.remove(guest, may_return=guest.may_return)
+
+    def overtaken(self, connection: Registered) -> None:
+        """Somebody here has a newer owner somewhere: what hangs on the old socket ends at once."""
+        guest = self.connections.get(connection.connection_id)
+        if guest is connection:
+            guest.close(*OVERTAKEN)
+            if isinstance(guest, Connection):
+                guest.closed(*OVERTAKEN)
 
     # Arriving
 
@@ -153,6 +165,7 @@ class Gateway:
             socket.address = self._admission.address_of(request, socket.address)
             self._check_ready()
             token = self._admission.token_of(request, connections=len(self.connections) + self._arriving)
+            resume = self._admission.resume_of(request)
         except CityError as error:
             self._refuse(socket, error)
             return
@@ -161,16 +174,16 @@ class Gateway:
             self._refuse(socket, Internal("something went wrong here"))
             return
         self._arriving += 1
-        self._desk.tasks.spawn("admit a connection", self._admit(socket, token))
+        self._desk.tasks.spawn("admit a connection", self._admit(socket, token, resume))
 
-    async def _admit(self, socket: Socket, token: str) -> None:
+    async def _admit(self, socket: Socket, token: str, resume: str) -> None:
         arrived = monotonic()
         try:
             async with asyncio.timeout(self._handshake_seconds):
                 await self._spend(socket.address)
                 began = monotonic()
                 identity = await self._desk.sessions.admit(token, address=socket.address)
-                connection = await self._welcome(socket, identity)
+                connection = await self._welcome(socket, identity, resume)
             self._desk.counters.handshakes.observe(monotonic() - arrived)
             if connection is not None and self._desk.sessions.revoked_since(identity, began):
                 socket.close(*REVOKED)
@@ -192,8 +205,19 @@ class Gateway:
         if not credit.spend():
             await credit.refill()
 
-    async def _welcome(self, socket: Socket, identity: Identity) -> Connection | None:
-        """Writes the connection into the registry, subscribes it to its own logs, and says welcome."""
+    async def _welcome(self, socket: Socket, identity: Identity, resume: str) -> Connection | None:
+        """Resumes the connection asked for, or else begins one."""
+        taken = await self._desk.registry.take_over(resume, identity.subject) if resume else None
+        if taken is None:
+            return await self._begun(socket, identity)
+        connection = Connection(
+            self._desk, socket, identity, resume, fence=taken.fence, heard_offset=taken.heard
+        )  # fmt: skip
+        await self._register(connection)
+        return self._entered(connection, {})
+
+    async def _begun(self, socket: Socket, identity: Identity) -> Connection | None:
+        """Writes a new connection into the registry, subscribes it to its own logs, and says welcome."""
         connection = Connection(self._desk, socket, identity, f"c{secrets.token_hex(10)}")
         feeds: list[Feed] = []
         try:
@@ -204,15 +228,18 @@ class Gateway:
                 self._hub.close(feed)
             raise
         prepared = {feed.channel: (feed, None) for feed in feeds}
-        taken = connection.subscriptions.take(prepared, dict.fromkeys(prepared))
-        if socket.is_closing:
+        return self._entered(connection, connection.subscriptions.take(prepared, dict.fromkeys(prepared)))
+
+    def _entered(self, connection: Connection, joined: Mapping[str, Joined]) -> Connection | None:
+        """Says welcome, unless the socket is gone meanwhile; the subscriptions of a resumed connection are none."""
+        if connection.socket.is_closing:
             connection.subscriptions.end()
-            self._desk.registry.remove(connection)
+            self._desk.registry.remove(connection, may_return=True)
             return None
-        socket.outbox.send(self._welcome_frame(connection, {c: j.subscription.position for c, j in taken.items()}))
+        connection.send(self._welcome_frame(connection, {c: j.subscription.position for c, j in joined.items()}))
         self._settle(connection)
-        connection.subscriptions.begin(taken)
-        socket.admitted(connection)
+        connection.subscriptions.begin(joined)
+        connection.socket.admitted(connection)
         return connection
 
     async def _open_own(self, connection: Connection, feeds: list[Feed]) -> None:
@@ -232,19 +259,22 @@ class Gateway:
         try:
             await self._desk.registry.add(connection)
         except BaseException:
-            self._desk.registry.remove(connection)  # it may be half written
+            self._desk.registry.remove(connection, may_return=True)  # it may be half written
             raise
 
     def _welcome_frame(self, connection: Connection, positions: Mapping[str, Position]) -> bytes:
         welcome = Welcome(
             protocol=PROTOCOL_VERSION, features=FEATURES, connection_id=connection.connection_id,
-            user_id=connection.user_id, instance_id=self._instance_id, resumed=False,
+            user_id=connection.user_id, instance_id=self._instance_id, resumed=connection.fence > 1,
             heartbeat_seconds=self._heartbeats.seconds, max_message_bytes=self.max_message_bytes,
             channels={channel: Place.of(position) for channel, position in positions.items()}, timestamp=timestamp(),
         )  # fmt: skip
         return wire(encode(welcome))
 
     def _settle(self, connection: Connection) -> None:
+        older = self.connections.get(connection.connection_id)
+        if older is not None:
+            self.overtaken(older)
         connection.on_closed = self._left
         connection.on_identity = self._credentials.replace
         self.enter(connection)
@@ -289,5 +319,6 @@ class Gateway:
             if connection.connection_id == connection_id or connection.user_id == user_id
         ]  # fmt: skip
         for connection in found:
+            connection.may_return = False
             connection.close(code, "disconnected by an operator")
         return len(found)

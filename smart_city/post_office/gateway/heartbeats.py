@@ -54,6 +54,7 @@ class Heartbeats:
         if connection.unanswered_heartbeats >= MISSED and not connection.is_lagging:
             connection.socket.close(SILENT, "two heartbeats without an answer")
             return
+        connection.beat(is_heard=connection.unanswered_heartbeats == 0)
         if connection.unanswered_heartbeats == 0:
             connection.last_heartbeat = timestamp()
             self._registry.heard(connection)

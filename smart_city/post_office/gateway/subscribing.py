@@ -12,7 +12,8 @@ from msgspec import UNSET
 
 from foundations.errors import CityError, Overloaded
 from smart_city.post_office.channels import is_private
-from smart_city.post_office.fleet.registry import Registered, Registry
+from smart_city.post_office.fleet.directory import Registered
+from smart_city.post_office.fleet.registry import Registry
 from smart_city.post_office.gateway.feed import Feed, Subscriber, Subscription
 from smart_city.post_office.gateway.joining import Joined, Joining
 from smart_city.post_office.gateway.messages import encode, wire
@@ -41,6 +42,13 @@ class Subscribing:
     def channels(self) -> Sequence[str]:
         """What is listened to, private logs left out, and what is about to be."""
         return sorted({channel for channel in self._held if not is_private(channel)} | self._arriving)
+
+    def position_of(self, channel: str) -> Position | None:
+        """Up to where a log was sent; nothing when it is not listened to."""
+        if channel not in self._held:
+            return None
+        feed, subscription = self._held[channel]
+        return feed.position if subscription in feed.live else subscription.position
 
     def __contains__(self, channel: object) -> bool:
         return channel in self._held

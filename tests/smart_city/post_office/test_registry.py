@@ -5,35 +5,47 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 
 import pytest
 
-from foundations.errors import NotFound, TooManyConnections, Unavailable
+from foundations.errors import NotFound, Overtaken, TooManyConnections, Unavailable
 from foundations.supervision import Tasks
 from foundations.valkey import Valkey
-from smart_city.post_office.fleet.registry import Leftovers, Registry, owner_key, user_key
+from smart_city.post_office.fleet.names import owner_key, user_key
+from smart_city.post_office.fleet.ownership import Ownership
+from smart_city.post_office.fleet.registry import Registry
 from tests.support.platform import unique
 from tests.support.somebody import Somebody
 from tests.support.valkey import ValkeyServer
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, until
 
 Made = Callable[..., Registry]
 
 
 @pytest.fixture
 def make(valkey: Valkey, tasks: Tasks) -> Made:
-    def registry(lease_seconds: float = 5, most_per_user: int = 20) -> Registry:
-        return Registry(
-            valkey, tasks, instance_id=unique("instance"), member=unique("member"), lease_seconds=lease_seconds,
-            owner_seconds=60, most_per_user=most_per_user,
-        )  # fmt: skip
+    return partial(made, valkey, tasks)
 
-    return registry
+
+def made(valkey: Valkey, tasks: Tasks, *, lease_seconds: float = 5, most_per_user: int = 20) -> Registry:
+    """The registry of one more instance."""
+    ownership = Ownership(valkey, member=unique("member"), window_seconds=60, unclaimed_seconds=20)
+    return Registry(
+        valkey, ownership, tasks, instance_id=unique("instance"), lease_seconds=lease_seconds, claim_seconds=20,
+        most_per_user=most_per_user,
+    )  # fmt: skip
 
 
 async def stored(valkey: Valkey, user_id: str) -> dict[str, dict[str, object]]:
     found = await valkey.command("HGETALL", user_key(user_id))
     return {name.decode(): json.loads(data) for name, data in found.items()}
+
+
+async def owner_of(valkey: Valkey, one: Somebody) -> str:
+    found = await valkey.command("HGET", valkey.key(owner_key(one.connection_id)), "user_id")
+    return found.decode() if found else ""
 
 
 async def test_connections_of_one_turn_are_written_together_and_found_again(make: Made, valkey: Valkey) -> None:
@@ -60,7 +72,7 @@ async def test_one_more_than_a_user_may_have_is_not_written(make: Made, valkey: 
 async def test_a_closed_connection_is_gone_with_its_claim(make: Made, valkey: Valkey) -> None:
     registry, one = make(), Somebody(unique("alice"))
     await registry.add(one)
-    assert await valkey.command("EXISTS", valkey.key(owner_key(one.connection_id)))
+    assert await owner_of(valkey, one) == one.user_id
     registry.remove(one)
 
     async def gone() -> bool:
@@ -121,23 +133,89 @@ async def test_channels_are_listed_while_somebody_listens(make: Made, valkey: Va
     await eventually(left, "the other channel is not listed any more")
 
 
-async def test_what_a_dead_instance_left_behind_stays_until_it_is_settled(
-    make: Made, valkey: Valkey, tasks: Tasks
-) -> None:
-    member = unique("member")
-    registry = Registry(
-        valkey, tasks, instance_id="gone", member=member, lease_seconds=5, owner_seconds=60, most_per_user=20
-    )
-    one = Somebody(unique("alice"))
-    await registry.add(one)
-    leftovers = Leftovers(valkey)
-    assert await leftovers.of(member) == {one.connection_id: one.user_id}
-    await leftovers.end_claim(one.connection_id)
-    assert await leftovers.of(member) == {one.connection_id: one.user_id}
-    await leftovers.settle(member, one.connection_id)
-    assert await leftovers.of(member) == {}
-    with pytest.raises(NotFound):
-        await registry.find(one.connection_id)
+async def test_a_resumed_connection_stands_once_at_its_new_instance(make: Made, valkey: Valkey) -> None:
+    here, there, one = make(most_per_user=1), make(most_per_user=1), Somebody(unique("alice"))
+    overtaken: list[object] = []
+    here.overtaken.append(overtaken.append)
+    await here.add(one)
+    taken = await there.take_over(one.connection_id, one.user_id)
+    assert taken is not None
+    again = replace(one, fence=taken.fence)
+    await there.add(again)
+    found = await there.find(one.connection_id)
+    here.remove(one)
+    here.heard(one)
+    await here.update(one)
+    await asyncio.sleep(0)
+    assert (taken.fence, await there.find(one.connection_id)) == (2, found)
+    assert (await owner_of(valkey, one), overtaken) == (one.user_id, [])
+
+
+async def test_an_instance_that_was_not_told_finds_with_its_renewal_that_it_was_overtaken(make: Made) -> None:
+    here, there, one = make(lease_seconds=0.3), make(lease_seconds=30), Somebody(unique("alice"))
+    overtaken: list[object] = []
+    here.overtaken.append(overtaken.append)
+    here.start()
+    await here.add(one)
+    taken = await there.take_over(one.connection_id, one.user_id)
+    assert taken is not None
+    again = replace(one, fence=taken.fence)
+    await there.add(again)
+    await until(lambda: overtaken == [one], "the old owner knows")
+    there.remove(again, may_return=True)
+
+    async def gone() -> bool:
+        return not await there.is_connected(one.user_id)
+
+    await eventually(gone, "it is gone where it was resumed")
+    here.claim_again()
+    await here.update(one)
+    assert not await here.is_connected(one.user_id)
+
+
+async def test_an_owner_whose_successor_has_left_again_does_not_come_back(make: Made) -> None:
+    here, there, one = make(lease_seconds=30), make(lease_seconds=30), Somebody(unique("alice"))
+    overtaken: list[object] = []
+    here.overtaken.append(overtaken.append)
+    await here.add(one)
+    for may_return in (True, False):
+        taken = await there.take_over(one.connection_id, one.user_id)
+        assert taken is not None
+        again = replace(one, fence=taken.fence)
+        await there.add(again)
+        there.remove(again, may_return=may_return)
+
+        async def gone() -> bool:
+            return not await there.is_connected(one.user_id)
+
+        await eventually(gone, "it has left")
+    await here.update(one)
+    await until(lambda: overtaken == [one], "the old owner knows")
+
+
+async def test_of_two_that_resume_at_once_the_later_owns_it(make: Made) -> None:
+    here, there, one = make(), make(), Somebody(unique("alice"))
+    await here.add(one)
+    first, second = await asyncio.gather(*(there.take_over(one.connection_id, one.user_id) for _ in range(2)))
+    assert first is not None
+    assert second is not None
+    with pytest.raises(Overtaken):
+        await there.add(replace(one, fence=first.fence))
+    await there.add(replace(one, fence=second.fence))
+
+
+async def test_nobody_else_and_nothing_that_has_ended_is_resumed(make: Made, valkey: Valkey) -> None:
+    here, there, one = make(), make(), Somebody(unique("alice"))
+    await here.add(one)
+    assert await there.take_over(one.connection_id, unique("bob")) is None
+    assert await there.take_over("c" + "0" * 20, one.user_id) is None
+    here.remove(one)
+
+    async def ended() -> bool:
+        return not await owner_of(valkey, one)
+
+    await eventually(ended, "it has ended")
+    assert await there.take_over(one.connection_id, one.user_id) is None
 
 
 async def test_a_connection_that_closes_while_it_is_written_leaves_nothing(make: Made, valkey: Valkey) -> None:
@@ -156,18 +234,14 @@ async def test_a_connection_that_closes_while_it_is_written_leaves_nothing(make:
         return not await valkey.command("EXISTS", user_key(alice))
 
     await eventually(gone, "the connections are gone")
-    owners = [valkey.key(owner_key(one.connection_id)) for one in some]
-    assert not any(await asyncio.gather(*(valkey.command("EXISTS", owner) for owner in owners)))
+    assert not any([await owner_of(valkey, one) for one in some])
 
 
 async def test_what_closes_while_the_store_is_away_is_taken_out_on_its_return(
     valkey_server: ValkeyServer, tasks: Tasks
 ) -> None:
     valkey = await Valkey.connect(valkey_server.url, prefix=unique("test"), timeout=0.2)
-    registry = Registry(
-        valkey, tasks, instance_id="here", member=unique("member"), lease_seconds=0.5, owner_seconds=60,
-        most_per_user=5,
-    )  # fmt: skip
+    registry = made(valkey, tasks, lease_seconds=0.5)
     registry.start()
     one = Somebody(unique("alice"))
     await registry.add(one)
@@ -181,7 +255,7 @@ async def test_what_closes_while_the_store_is_away_is_taken_out_on_its_return(
 
     async def gone() -> bool:
         try:
-            return not await valkey.command("EXISTS", valkey.key(owner_key(one.connection_id)))
+            return not await owner_of(valkey, one)
         except Unavailable:
             return False
 

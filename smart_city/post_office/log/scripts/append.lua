@@ -102,7 +102,7 @@ end
 -- Keys that become known are told as well, ready to be remembered.
 local function judged(log, data, marks, keys, owner)
   local fresh, aside, told = {}, {}, {}
-  local known, has_owner = known_under(keys, marks), call('EXISTS', owner) == 1
+  local known, has_owner = known_under(keys, marks), call('HEXISTS', owner, 'user_id') == 1
   for i, mark in ipairs(marks) do
     local earlier = mark.key and known[mark.key]
     if earlier and earlier.digest == mark.digest then

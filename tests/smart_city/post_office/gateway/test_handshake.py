@@ -14,7 +14,6 @@ from websockets.exceptions import InvalidStatus
 from foundations.errors import Unauthenticated
 from tests.support.platform import OPERATOR_TOKEN, Instance, Platform, unique
 from tests.support.waiting import until
-from tests.support.wire_client import WireClient
 
 
 async def close_of(url: str, **options: Any) -> tuple[int, str]:
@@ -149,15 +148,6 @@ async def test_an_instance_that_is_full_says_when_to_come_back(platform: Platfor
         code, reason = await close_of(f"{city.ws_url}?session_token={await city.session(unique('bob'))}")
         assert code == 1013
         assert reason.startswith("retry_after=")
-
-
-async def test_resume_is_answered_with_a_new_connection(city: Instance) -> None:
-    token = await city.session(unique("alice"))
-    async with city.connected(token) as client:
-        first = client.id
-    async with WireClient.connected(f"{city.ws_url}?resume={first}", token) as client:
-        assert client.welcome["resumed"] is False
-        assert client.id != first
 
 
 async def test_a_plain_request_is_told_to_upgrade(city: Instance) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from foundations.errors import CityError, Forbidden, Unavailable
 from foundations.valkey.client import Valkey
+from smart_city.post_office.fleet.ownership import Ownership
 from smart_city.post_office.fleet.registry import Registry
 from smart_city.post_office.gateway.subscribing import Subscribing
 from smart_city.vocabulary import Position
@@ -27,11 +28,13 @@ class Client:
         self.connection_id = f"c{id(instance):x}"
         self.user_id = f"ann-{instance.valkey.incarnation}"
         self.connected_at = self.last_heartbeat = "2026-11-20T08:00:00.000Z"
+        self.fence, self.heard_offset = 1, 0
         self.instance = instance
         self.listener = Listener()
+        ownership = Ownership(instance.valkey, member="one#1", window_seconds=60, unclaimed_seconds=30)
         self.registry = Registry(
-            instance.valkey, instance.tasks, instance_id=instance.valkey.incarnation, member="one#1",
-            lease_seconds=60, owner_seconds=60, most_per_user=5,
+            instance.valkey, ownership, instance.tasks, instance_id=instance.valkey.incarnation, lease_seconds=60,
+            claim_seconds=20, most_per_user=5,
         )  # fmt: skip
         self.subscriptions = Subscribing(instance.joining, self.registry, self.listener, most=most)
 

@@ -1,0 +1,29 @@
+#!lua flags=allow-oom
+-- Ends connections whose resume window has passed: from now on nothing is appended to their logs.
+--
+-- KEYS  TWO for each connection: `owner:{connection:ID}`, the meta of its log
+-- ARGV  ms for which it is known that the connection has ended
+-- Returns for each {when to look again, in ms} if its window has not passed, {0, user id, offset up to which the log
+-- was heard} if its user is owed what came after, {} if nothing is left to do. Until that is done, it can be asked
+-- again: whoever asked first may have died.
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local outcome = {}
+
+local function lapse(owner, meta)
+  local user, ends, heard, fence, owed = unpack(redis.call('HMGET', owner, 'user_id', 'ends', 'heard', 'fence', 'owed_to'))
+  if owed then return {0, owed, tonumber(heard)} end
+  if not user then return {} end
+  if tonumber(ends) > now then return {tonumber(ends)} end
+  local is_heard = tonumber(redis.call('HGET', meta, 'last') or 0) <= tonumber(heard)
+  redis.call('DEL', owner)
+  redis.call('HSET', owner, 'v', 1, 'fence', fence)
+  redis.call('PEXPIRE', owner, ARGV[1])
+  if is_heard then return {} end
+  redis.call('HSET', owner, 'owed_to', user, 'heard', heard)
+  return {0, user, tonumber(heard)}
+end
+
+for i = 1, #KEYS / 2 do outcome[i] = lapse(KEYS[2 * i - 1], KEYS[2 * i]) end
+return outcome
