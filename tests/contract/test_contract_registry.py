@@ -170,7 +170,7 @@ async def keys_of(store: Store, platform: Platform) -> set[str]:
 
 async def test_two_hundred_connects_and_disconnects_leave_nothing(platform: Platform, store: Store) -> None:
     """Of every kind: closed, cut, refused, cut in the handshake, with subscriptions and with questions under way."""
-    city = await platform.start()
+    city = await platform.start(resume_window_seconds=1)
     users = [unique(f"user{n}") for n in range(10)]
     tokens = [await city.session(user) for user in users]
 

@@ -306,6 +306,8 @@ class Registry:
             c for c, outcome in zip(connections, outcomes, strict=True)
             if self._holds(c) and (not outcome or c.connection_id in stale)
         ]  # fmt: skip
+        if is_claiming:
+            await self._ownership.watch([c.connection_id for c in connections])
         await self._own(connections if is_claiming else again)
         await self._rewrite([c for c in again if self._holds(c)])
 

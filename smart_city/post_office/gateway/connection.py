@@ -267,8 +267,8 @@ class Connection:
 
     async def _unsubscribe(self, frame: messages.Unsubscribe) -> None:
         self.subscriptions.unsubscribe(frame.channels)
-        self.acknowledge(frame)
         await self._rewritten()
+        self.acknowledge(frame)
 
     async def _rewritten(self) -> None:
         """Writes the connection again; while the store is away, with the next renewal."""
@@ -300,8 +300,8 @@ class Connection:
                 self.subscriptions.unsubscribe([channel])
                 ended = Unsubscribed(channel=channel, code=error.code, message=error.message)
                 self.send(wire(encode(ended)))
-        self.acknowledge(frame)
         await self._rewritten()
+        self.acknowledge(frame)
 
 
 def _id(frame: ClientFrame) -> str:

@@ -234,7 +234,7 @@ class Gateway:
         """Says welcome, unless the socket is gone meanwhile; the subscriptions of a resumed connection are none."""
         if connection.socket.is_closing:
             connection.subscriptions.end()
-            self._desk.registry.remove(connection, may_return=True)
+            self._withdraw(connection)
             return None
         connection.send(self._welcome_frame(connection, {c: j.subscription.position for c, j in joined.items()}))
         self._settle(connection)
@@ -259,8 +259,12 @@ class Gateway:
         try:
             await self._desk.registry.add(connection)
         except BaseException:
-            self._desk.registry.remove(connection, may_return=True)  # it may be half written
+            self._withdraw(connection)  # it may be half written
             raise
+
+    def _withdraw(self, connection: Connection) -> None:
+        """It was never welcomed here; only what was a connection before can be resumed."""
+        self._desk.registry.remove(connection, may_return=connection.fence > 1)
 
     def _welcome_frame(self, connection: Connection, positions: Mapping[str, Position]) -> bytes:
         welcome = Welcome(

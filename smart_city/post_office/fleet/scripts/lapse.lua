@@ -2,7 +2,7 @@
 -- Ends connections whose resume window has passed: from now on nothing is appended to their logs.
 --
 -- KEYS  TWO for each connection: `owner:{connection:ID}`, the meta of its log
--- ARGV  ms for which it is known that the connection has ended
+-- ARGV  ms for which owners from before are told that the connection has ended
 -- Returns for each {when to look again, in ms} if its window has not passed, {0, user id, offset up to which the log
 -- was heard} if its user is owed what came after, {} if nothing is left to do. Until that is done, it can be asked
 -- again: whoever asked first may have died.
@@ -18,11 +18,11 @@ local function lapse(owner, meta)
   if tonumber(ends) > now then return {tonumber(ends)} end
   local is_heard = tonumber(redis.call('HGET', meta, 'last') or 0) <= tonumber(heard)
   redis.call('DEL', owner)
+  if is_heard and fence == '1' then return {} end
   redis.call('HSET', owner, 'v', 1, 'fence', fence)
+  if not is_heard then redis.call('HSET', owner, 'owed_to', user, 'heard', heard) end
   redis.call('PEXPIRE', owner, ARGV[1])
-  if is_heard then return {} end
-  redis.call('HSET', owner, 'owed_to', user, 'heard', heard)
-  return {0, user, tonumber(heard)}
+  return is_heard and {} or {0, user, tonumber(heard)}
 end
 
 for i = 1, #KEYS / 2 do outcome[i] = lapse(KEYS[2 * i - 1], KEYS[2 * i]) end

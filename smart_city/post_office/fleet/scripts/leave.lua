@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
 -- Connections have lost their sockets. Those that may come back have their window from now on; of those that may not,
--- the record becomes a stone that nobody can own, at once if everything in the log was heard.
+-- the record goes, at once if everything in the log was heard. Where there were owners before, a stone stays in its
+-- place for a while: they may not know yet that they are owners no more.
 --
 -- KEYS  TWO for each connection: `owner:{connection:ID}`, the meta of its log
 -- ARGV  ms of the window, ms for which the record outlives it, the owner,
@@ -17,8 +18,10 @@ local function leave(owner, meta, fence, heard, user, may_return)
   local is_heard = tonumber(redis.call('HGET', meta, 'last') or 0) <= tonumber(heard)
   if may_return == 'never' and is_heard then
     redis.call('DEL', owner)
-    redis.call('HSET', owner, 'v', 1, 'fence', fence)
-    redis.call('PEXPIRE', owner, ARGV[1] + ARGV[2])
+    if tonumber(fence) > 1 then
+      redis.call('HSET', owner, 'v', 1, 'fence', fence)
+      redis.call('PEXPIRE', owner, ARGV[1] + ARGV[2])
+    end
     return 0
   end
   local ends = may_return == 'never' and now or now + ARGV[1]
