@@ -7,20 +7,16 @@ does not fit a Protocol is found by the type checker and not at night.
 from __future__ import annotations
 
 import asyncio
-import os
-import secrets
-import socket
-from datetime import UTC, datetime
 from importlib.metadata import version
 
 from dependency_injector import containers, providers
 
+from city_hall import fleet_parts
 from city_hall.front_desk import FrontDesk
 from city_hall.gauges import Gauges
 from city_hall.operation_rates import operation_rates
 from city_hall.surfaces.catalogue import Catalogue
 from foundations.invocation import Invocation
-from foundations.lease import Lease
 from foundations.operations import operations_of
 from foundations.proxies import TrustedProxies
 from foundations.rates import Rate
@@ -32,13 +28,8 @@ from smart_city.nurse.health import Health
 from smart_city.post_office.answers import Answers
 from smart_city.post_office.channels import Channels
 from smart_city.post_office.consumers import Consumers
-from smart_city.post_office.fleet import Figures, Fleet
-from smart_city.post_office.fleet.moving import Moving
-from smart_city.post_office.fleet.ownership import Ownership
-from smart_city.post_office.fleet.registry import RENEWALS_A_LEASE, Registry
-from smart_city.post_office.fleet.succession import Succession
-from smart_city.post_office.fleet.takeovers import Takeovers
-from smart_city.post_office.fleet.windows import Windows
+from smart_city.post_office.fleet import Fleet
+from smart_city.post_office.fleet.registry import Registry
 from smart_city.post_office.gateway.admission import Admission
 from smart_city.post_office.gateway.credentials import Credentials
 from smart_city.post_office.gateway.desk import Desk
@@ -61,16 +52,6 @@ from smart_city.traffic_cop.limits import Limits
 from smart_city.traffic_cop.operations import TrafficCop
 from smart_city.traffic_cop.service_tokens import ServiceTokens
 from smart_city.traffic_cop.sessions import Sessions
-
-
-def _member(settings: Settings) -> str:
-    """This instance in this life: one that comes back under its name is not the one that died."""
-    return f"{settings.instance_id}#{secrets.token_hex(4)}"
-
-
-def _instance_lease(settings: Settings, valkey: Valkey, tasks: Tasks) -> Lease:
-    name = f"instance {settings.instance_id}"
-    return Lease(valkey, name, seconds=settings.instance_lease_seconds, tasks=tasks)
 
 
 def _exposition(settings: Settings, counters: Counters) -> Exposition:
@@ -113,12 +94,6 @@ def _limits(settings: Settings, valkey: Valkey) -> Limits:
     )  # fmt: skip
 
 
-def _unheard_seconds(settings: Settings) -> float:
-    """How long an answer may wait in a connection's log: unheard before the loss, through the window, to be moved."""
-    before = 4 * settings.heartbeat_seconds + 8 * settings.instance_lease_seconds
-    return before + 2 * settings.resume_window_seconds
-
-
 def _keep(settings: Settings) -> Keep:
     return Keep(settings.held_bytes, seconds=settings.held_seconds, after=settings.held_after_seconds)
 
@@ -126,7 +101,7 @@ def _keep(settings: Settings) -> Keep:
 def _log(settings: Settings, valkey: Valkey, tasks: Tasks, announcer: Announcer, keep: Keep) -> ChannelLog:
     limits = LogLimits.within(
         count=settings.history_count, size=settings.history_bytes, age=settings.history_age_seconds,
-        resume_window=_unheard_seconds(settings), idempotency=settings.idempotency_seconds,
+        resume_window=fleet_parts.unheard_seconds(settings), idempotency=settings.idempotency_seconds,
     )  # fmt: skip
     return ChannelLog(valkey, tasks, limits, announcer, keep=keep, on_held=announcer.tell_ahead)
 
@@ -143,56 +118,6 @@ def _inbox(settings: Settings, valkey: Valkey, tasks: Tasks, channels: Channels,
         circuit_room=settings.inbox_circuit_room,
     )  # fmt: skip
     return Inbox(valkey, tasks, limits, channels=channels.agents, instance_id=member, keep=keep)
-
-
-def _fleet(
-    settings: Settings, valkey: Valkey, subscriptions: Subscriptions, tasks: Tasks, counters: Counters,
-    registry: Registry, member: str,
-) -> Fleet:  # fmt: skip
-    host, pid, started_at = socket.gethostname(), os.getpid(), f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
-
-    def figures() -> Figures:
-        return Figures(
-            instance_id=settings.instance_id, host=host, pid=pid, started_at=started_at,
-            connections=counters.connections_active, channels=registry.subscribers,
-        )  # fmt: skip
-
-    return Fleet(
-        valkey,
-        subscriptions,
-        tasks,
-        member=member,
-        lease_seconds=settings.instance_lease_seconds,
-        figures=figures,
-    )
-
-
-def _ownership(settings: Settings, valkey: Valkey, member: str) -> Ownership:
-    unclaimed = _claim_seconds(settings) + 2 * settings.instance_lease_seconds / RENEWALS_A_LEASE
-    return Ownership(
-        valkey, member=member, window_seconds=settings.resume_window_seconds, unclaimed_seconds=unclaimed
-    )  # fmt: skip
-
-
-def _claim_seconds(settings: Settings) -> float:
-    """How often an instance says again that its connections are its own: an idle one's window is that much longer."""
-    return settings.resume_window_seconds / 3
-
-
-def _registry(settings: Settings, valkey: Valkey, ownership: Ownership, tasks: Tasks) -> Registry:
-    return Registry(
-        valkey, ownership, tasks, instance_id=settings.instance_id, lease_seconds=settings.instance_lease_seconds,
-        claim_seconds=_claim_seconds(settings), most_per_user=settings.max_connections_per_user,
-    )  # fmt: skip
-
-
-def _takeovers(valkey: Valkey, subscriptions: Subscriptions, tasks: Tasks, member: str) -> Takeovers:
-    return Takeovers(valkey, subscriptions, tasks, member=member)
-
-
-def _windows(settings: Settings, ownership: Ownership, log: ChannelLog, tasks: Tasks) -> Windows:
-    lease = settings.instance_lease_seconds
-    return Windows(ownership, Moving(log), tasks, claim_seconds=4 * lease, quiet_seconds=lease)
 
 
 def _answers(
@@ -212,10 +137,6 @@ def _dispatcher(
         inbox, answers, subscriptions, tasks, counters, instance_id=member,
         instance_lease_seconds=settings.instance_lease_seconds,
     )  # fmt: skip
-
-
-def _succession(dispatcher: Dispatcher, tasks: Tasks, fleet: Fleet) -> Succession:
-    return Succession(dispatcher, tasks, settled=fleet.settle)
 
 
 def _agents(
@@ -344,12 +265,12 @@ class City(containers.DeclarativeContainer):
     valkey: providers.Provider[Valkey] = providers.Dependency(instance_of=Valkey)
     tasks: providers.Provider[Tasks] = providers.Dependency(instance_of=Tasks)
 
-    member = providers.Singleton(_member, settings)
+    member = providers.Singleton(fleet_parts.member_name, settings)
     counters = providers.Singleton(Counters)
     loop_lag = providers.Singleton(LoopLag)
     exposition = providers.Singleton(_exposition, settings, counters)
     subscriptions = providers.Singleton(Subscriptions, valkey, tasks)
-    instance_lease = providers.Singleton(_instance_lease, settings, valkey, tasks)
+    instance_lease = providers.Singleton(fleet_parts.instance_lease, settings, valkey, tasks)
 
     # Traffic Cop
     sessions = providers.Singleton(_sessions, settings, valkey)
@@ -367,14 +288,14 @@ class City(containers.DeclarativeContainer):
     keep = providers.Singleton(_keep, settings)
     log = providers.Singleton(_log, settings, valkey, tasks, announcer, keep)
     inbox = providers.Singleton(_inbox, settings, valkey, tasks, channels, member, keep)
-    ownership = providers.Singleton(_ownership, settings, valkey, member)
-    registry = providers.Singleton(_registry, settings, valkey, ownership, tasks)
-    takeovers = providers.Singleton(_takeovers, valkey, subscriptions, tasks, member)
-    windows = providers.Singleton(_windows, settings, ownership, log, tasks)
-    fleet = providers.Singleton(_fleet, settings, valkey, subscriptions, tasks, counters, registry, member)
+    ownership = providers.Singleton(fleet_parts.ownership, settings, valkey, member)
+    registry = providers.Singleton(fleet_parts.registry, settings, valkey, ownership, tasks)
+    takeovers = providers.Singleton(fleet_parts.takeovers, valkey, subscriptions, tasks, member)
+    windows = providers.Singleton(fleet_parts.windows, settings, ownership, log, tasks)
+    fleet = providers.Singleton(fleet_parts.fleet, settings, valkey, subscriptions, tasks, counters, registry, member)
     answers = providers.Singleton(_answers, settings, valkey, tasks, log, inbox, counters)
     dispatcher = providers.Singleton(_dispatcher, settings, inbox, answers, subscriptions, tasks, counters, member)
-    succession = providers.Singleton(_succession, dispatcher, tasks, fleet)
+    succession = providers.Singleton(fleet_parts.succession, dispatcher, tasks, fleet)
     hub = providers.Singleton(Hub, log, subscriptions, tasks, counters)
     joining = providers.Singleton(Joining, hub, log, tasks, counters)
     desk = providers.Singleton(
