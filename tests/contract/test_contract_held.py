@@ -1,184 +1,225 @@
-"""What is sent while Valkey is away: held, shown ahead of its place, and done once on the return."""
+"""Promise 5: while Valkey is away what can be kept is held, said so, and logged once in order when it returns."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack
-from typing import Any
+import time
 
-import pytest
-
-from tests.contract.agents import agent_on, asker_of, reply
-from tests.contract.shapes import UUID7, has_only, problem
+from tests.contract.agents import agent_on, asked, asker_of, reply
+from tests.contract.outages import RETURN_SECONDS, Outage, final, held
+from tests.contract.packed import PROTOCOL, PackedClient
+from tests.contract.shapes import position, problem
 from tests.support.platform import Instance, Platform, unique
 from tests.support.valkey import ValkeyServer
-from tests.support.wire_client import WireClient
+from tests.support.waiting import eventually
+from tests.support.wire_client import Frame, WireClient
 
-Frame = dict[str, Any]
 PUBLISH = "post_office.publish_to_agent_channel"
-GRANTS = {"guide": ["subscribe", "send", "publish"]}
+GRANTS = {"guide": ["subscribe", "send", "publish", "history"], "pillar:*": ["subscribe"]}
 
 
-@pytest.fixture
-def store() -> Iterator[ValkeyServer]:
-    with ValkeyServer() as server:
-        yield server
+async def test_publications_are_held_shown_here_at_once_and_logged_in_order(fragile: Instance, outage: Outage) -> None:
+    token = await fragile.session(unique("alice"), channels=GRANTS)
+    async with fragile.connected(token) as alice, asker_of(fragile) as bob:
+        for client in (alice, bob):
+            await client.subscribe("guide")
+        before = await fragile.done(PUBLISH, {"channel": "guide", "message": {"n": 0}})
+        for client in (alice, bob):
+            await client.messages(1)
+        outage.begin()
+        first = [await held(alice, type="publish", channel="guide", payload={"n": n}) for n in range(1, 6)]
+        for client in (alice, bob):
+            shown = await client.messages(5, "guide")
+            assert [frame["message_id"] for frame in shown] == [ack["message_id"] for ack in first]
+            assert all(frame["provisional"] is True for frame in shown)
+            assert not [frame for frame in shown if "offset" in frame or "epoch" in frame]
+        outage.end()
+        acks = [await final(alice, ack, "published") for ack in first]
+        assert [ack["offset"] for ack in acks] == [before["offset"] + n for n in range(1, 6)]
+        for client in (alice, bob):
+            logged = await client.messages(5, "guide")
+            assert [frame["message_id"] for frame in logged] == [ack["message_id"] for ack in first]
+            assert [position(frame) for frame in logged] == [position(ack) for ack in acks]
+            assert not [frame for frame in logged if frame.get("provisional")]
+            await client.nothing_but_pong()
 
 
-@pytest.fixture
-async def lonely(store: ValkeyServer) -> AsyncIterator[Instance]:
-    """An instance whose Valkey may be harmed, and which notices soon."""
-    async with AsyncExitStack() as stack:
-        yield await Platform(store, stack).start(valkey_timeout_seconds=0.3, held_after_seconds=0.3)
-
-
-def away(store: ValkeyServer, how: str) -> None:
-    store.kill() if how == "killed" else store.hang()
-
-
-def back(store: ValkeyServer, how: str) -> None:
-    store.start() if how == "killed" else store.resume()
-
-
-def is_provisional(frame: Frame) -> None:
-    has_only(
-        frame,
-        {"type", "channel", "sender", "payload", "message_id", "timestamp", "provisional"},
-        {"intent", "traceparent"},
-    )
-    assert (frame["type"], frame["provisional"]) == ("message", True)
-
-
-async def final(client: WireClient, frame_id: str) -> Frame:
-    """The last word on a frame that was held."""
-    return await client.until(lambda frame: frame.get("id") == frame_id, 15)
-
-
-@pytest.mark.parametrize("how", ["killed", "hung"])
-async def test_publications_are_held_shown_ahead_and_logged_in_order_on_the_return(
-    store: ValkeyServer, lonely: Instance, how: str
+async def test_subscribers_elsewhere_get_it_when_it_is_logged(
+    fragile: Instance, fragile_places: Platform, outage: Outage
 ) -> None:
-    city = lonely
-    async with asker_of(city, channels=GRANTS) as alice, asker_of(city) as bob:
-        await alice.subscribe("guide")
-        begin = (await bob.subscribe("guide"))["guide"]
-        away(store, how)
-        held = [await alice.ask(type="publish", id=f"p{n}", channel="guide", payload={"n": n}) for n in range(3)]
-        for ack in held:
-            has_only(ack, {"type", "id", "channel", "status", "message_id"})
-            assert ack["status"] == "held"
-            assert UUID7.fullmatch(ack["message_id"])
-        response = await city.call(PUBLISH, {"channel": "guide", "message": {"n": 3}}, Idempotency_Key="k3")
-        assert response.status_code == 202
-        has_only(response.json(), {"status", "channel", "message_id"}, {"subscribers"})
-        assert response.json()["status"] == "held"
-        ids = [*(ack["message_id"] for ack in held), response.json()["message_id"]]
-        ahead = await bob.messages(4)
-        for frame in ahead:
-            is_provisional(frame)
-        assert [frame["message_id"] for frame in ahead] == ids
-        back(store, how)
-        published = [await final(alice, f"p{n}") for n in range(3)]
-        assert [ack["status"] for ack in published] == ["published"] * 3
-        logged = [await bob.until(lambda frame: "offset" in frame, 15) for _ in range(4)]
-        assert [frame["message_id"] for frame in logged] == ids
-        assert [frame["offset"] for frame in logged] == [begin["offset"] + n for n in range(1, 5)]
-        assert [ack["offset"] for ack in published] == [frame["offset"] for frame in logged[:3]]
-        assert not any(frame.get("provisional") for frame in logged)
-        again = await city.done(PUBLISH, {"channel": "guide", "message": {"n": 3}}, Idempotency_Key="k3")
-        assert (again["duplicate"], again["message_id"], again["offset"]) == (True, ids[3], logged[3]["offset"])
-        await bob.nothing_but_pong()
+    there = await fragile_places.start(valkey_timeout_seconds=0.5)
+    token = await fragile.session(unique("alice"), channels=GRANTS)
+    packed = PackedClient.connected(there.ws_url, token, subprotocols=[PROTOCOL])
+    async with fragile.connected(token) as alice, asker_of(there) as far, packed as far_packed:
+        for client in (far, far_packed):
+            await client.subscribe("guide")
+        outage.begin()
+        first = [await held(alice, type="publish", channel="guide", payload={"n": n}) for n in range(3)]
+        for client in (far, far_packed):
+            await client.nothing_but_pong()
+        outage.end()
+        for client in (far, far_packed):
+            logged = [await client.until(lambda f: f["type"] == "message", RETURN_SECONDS) for _ in first]
+            assert [frame["message_id"] for frame in logged] == [ack["message_id"] for ack in first]
+            assert not [frame for frame in logged if frame.get("provisional")]
 
 
-@pytest.mark.parametrize("how", ["killed", "hung"])
-async def test_questions_are_held_and_reach_the_inbox_once_and_in_order(
-    store: ValkeyServer, lonely: Instance, how: str
+async def test_both_instances_hold_and_all_of_it_is_logged_once(
+    fragile: Instance, fragile_places: Platform, outage: Outage
 ) -> None:
-    city = lonely
-    async with asker_of(city) as alice, agent_on(city, "guide") as agent:
-        away(store, how)
-        held = [await alice.ask(id=f"q{n}", channel="guide", payload={"message": f"{n}"}) for n in range(3)]
-        assert [ack["status"] for ack in held] == ["held"] * 3
-        asked = {"channel": "pillar:content", "message": {"message": "?"}, "reply_to": "guide"}
-        response = await city.call("post_office.send_to_agent", asked)
-        assert (response.status_code, response.json()["status"]) == (202, "held")
-        back(store, how)
-        for n, before in enumerate(held):
-            ack = await final(alice, f"q{n}")
-            assert (ack["status"], ack["message_id"]) == ("queued", before["message_id"])
-        for n, before in enumerate(held):
-            delivery = await agent.of("delivery", 15)
-            assert delivery["message"]["message_id"] == before["message_id"]
-            await reply(agent, delivery, payload={"message": f"answer {n}"})
-            assert (await alice.of("chat_response", 15))["in_reply_to"] == before["message_id"]
+    there = await fragile_places.start(valkey_timeout_seconds=0.5)
+    token = await fragile.session(unique("alice"), channels=GRANTS)
+    async with fragile.connected(token) as here, there.connected(token) as far:
+        await here.subscribe("guide")
+        outage.begin()
+        told = {
+            client: [await held(client, type="publish", channel="guide", payload={"n": n}) for n in range(4)]
+            for client in (here, far)
+        }
+        outage.end()
+        for client, first in told.items():
+            offsets = [(await final(client, ack, "published"))["offset"] for ack in first]
+            assert offsets == sorted(offsets), "what one connection sent is logged in the order sent"
+    page = await fragile.done("post_office.get_channel_history", {"channel": "guide"})
+    kept = [entry["message_id"] for entry in page["publications"]]
+    assert sorted(kept) == sorted(ack["message_id"] for first in told.values() for ack in first)
+
+
+async def test_over_http_it_is_202_and_repeating_it_gets_the_last_word(fragile: Instance, outage: Outage) -> None:
+    await fragile.done(PUBLISH, {"channel": "guide", "message": {"n": 0}})
+    outage.begin()
+    response = await fragile.call(PUBLISH, {"channel": "guide", "message": {"n": 1}}, Idempotency_Key="k")
+    assert response.status_code == 202, response.text
+    first = response.json()
+    assert (first["success"], first["status"]) == (True, "held")
+    assert "offset" not in first or first["offset"] is None
+    outage.end()
+
+    async def is_published() -> Frame:
+        again = await fragile.call(PUBLISH, {"channel": "guide", "message": {"n": 1}}, Idempotency_Key="k")
+        answer: Frame = again.json()
+        return answer if again.status_code == 200 else {}
+
+    again = await eventually(is_published, "it is published", RETURN_SECONDS)
+    assert (again["status"], again["message_id"], again["duplicate"]) == ("published", first["message_id"], True)
+    page = await fragile.done("post_office.get_channel_history", {"channel": "guide"})
+    assert [entry["payload"]["n"] for entry in page["publications"]] == [0, 1]
+
+
+async def test_questions_are_held_and_delivered_once_in_order(fragile: Instance, outage: Outage) -> None:
+    async with asker_of(fragile) as alice, agent_on(fragile, "guide") as agent:
+        await reply(agent, await first_of(alice, agent), payload={"message": "before"})
+        await alice.of("chat_response")
+        outage.begin()
+        conversation = {"conversation_id": "c"}
+        first = [await held(alice, channel="guide", payload={"message": str(n), **conversation}) for n in range(3)]
         await agent.nothing_but_pong()
-        status = await city.done("post_office.get_queue_status", {"channel": "pillar:content"})
-        assert status["channels"]["pillar:content"]["depth"] == 1
-
-
-async def test_what_proves_known_ends_as_a_duplicate_and_what_was_shown_ahead_is_withdrawn(
-    store: ValkeyServer, lonely: Instance
-) -> None:
-    city = lonely
-    async with asker_of(city, channels=GRANTS) as alice:
-        await alice.subscribe("guide")
-        frame = {"type": "publish", "channel": "guide", "key": "k"}
-        first = await alice.ask(**frame, payload={"n": 1})
-        await alice.messages(1)
-        store.kill()
-        again = await alice.ask(**frame, id="again", payload={"n": 1})
-        other = await alice.ask(**frame, id="other", payload={"n": 2})
-        assert (again["status"], other["status"]) == ("held", "held")
-        ahead = await alice.messages(2)
-        assert [each["message_id"] for each in ahead] == [again["message_id"], other["message_id"]]
-        store.start()
-        ack = await final(alice, "again")
-        assert (ack["status"], ack["duplicate"], ack["message_id"]) == ("published", True, first["message_id"])
-        assert (await final(alice, "other"))["code"] == "conflict"
-        void = [await alice.of("withdrawn"), await alice.of("withdrawn")]
-        assert [each["message_id"] for each in void] == [each["message_id"] for each in ahead]
-        assert [each.get("duplicate_of") for each in void] == [first["message_id"], None]
+        outage.end()
+        for ack in first:
+            await final(alice, ack, "queued")
+        for n, ack in enumerate(first):
+            delivery = await agent.of("delivery", RETURN_SECONDS)
+            assert (delivery["message"]["message_id"], delivery["attempt"]) == (ack["message_id"], 1)
+            assert delivery["message"]["payload"]["message"] == str(n)
+            await reply(agent, delivery, payload={"n": n})
+            assert (await alice.of("chat_response"))["payload"] == {"n": n}
+        await agent.nothing_but_pong()
         await alice.nothing_but_pong()
 
 
-async def test_what_there_is_no_room_for_is_refused_at_once(store: ValkeyServer) -> None:
-    async with AsyncExitStack() as stack:
-        city = await Platform(store, stack).start(valkey_timeout_seconds=0.3, held_after_seconds=0.3, held_bytes=20_000)
-        async with asker_of(city, channels=GRANTS) as alice:
-            await alice.subscribe("guide")
-            store.kill()
-            assert (await alice.ask(type="publish", id="p", channel="guide", payload={}))["status"] == "held"
-            refused = await alice.ask(type="publish", channel="guide", payload={"text": "x" * 20_000})
-            assert (refused["code"], refused["retryable"]) == ("unavailable", True)
-            question = await alice.ask(id="q", channel="guide", payload={"text": "x" * 15_000})
-            assert question["status"] == "held", "one that is on its way is held whatever its size"
-            response = await city.call(PUBLISH, {"channel": "guide", "message": {"text": "x" * 5_000}})
-            assert problem(response, 503, "unavailable")["retryable"] is True
-            store.start()
-            assert (await final(alice, "p"))["status"] == "published"
-            assert (await final(alice, "q"))["status"] == "queued"
+async def first_of(alice: WireClient, agent: WireClient) -> Frame:
+    await asked(alice, "guide")
+    return await agent.of("delivery")
 
 
-async def test_calls_of_every_kind_are_accepted_with_202(store: ValkeyServer, lonely: Instance) -> None:
-    city, user = lonely, unique("alice")
-    async with asker_of(city, user) as alice:
-        store.hang()
-        calls: dict[str, Frame] = {
-            "publish_batch": {"items": [{"channel": "guide", "message": {"n": n}} for n in range(2)]},
-            "send_to_user": {"user_id": user, "message": {"to": "user"}},
-            "send_to_connection": {"connection_id": alice.id, "message": {"to": "connection"}},
-        }
-        held: dict[str, Frame] = {}
-        for operation, arguments in calls.items():
-            response = await city.call(f"post_office.{operation}", arguments)
-            assert response.status_code == 202, response.text
-            held[operation] = response.json()
-            assert held[operation]["status"] == "held"
-        assert [item["status"] for item in held["publish_batch"]["results"]] == ["held", "held"]
-        assert not {"offset", "epoch", "connected"} & {*held["send_to_user"], *held["send_to_connection"]}
-        ahead = await alice.messages(2)
-        assert [frame["payload"]["to"] for frame in ahead] == ["user", "connection"]
-        store.resume()
-        logged = [await alice.until(lambda frame: "offset" in frame, 15) for _ in ahead]
-        assert [frame["offset"] for frame in logged] == [1, 1]
-        assert {frame["message_id"] for frame in logged} == {frame["message_id"] for frame in ahead}
+async def test_what_cannot_be_kept_is_refused(fragile_places: Platform, fragile_store: ValkeyServer) -> None:
+    """Bounded, and what was held before is not lost by it."""
+    fragile = await fragile_places.start(valkey_timeout_seconds=0.5, held_bytes=100_000)
+    token = await fragile.session(unique("alice"), channels=GRANTS)
+    async with fragile.connected(token) as alice:
+        await fragile.done(PUBLISH, {"channel": "guide", "message": {"n": 0}})
+        fragile_store.hang()
+        payload = {"fill": "x" * 20_000}
+        answers = [await alice.ask(type="publish", channel="guide", payload=payload) for _ in range(10)]
+        kept = [answer for answer in answers if answer["type"] == "ack"]
+        refused = [answer for answer in answers if answer["type"] == "error"]
+        assert 2 <= len(kept) <= 5
+        assert {(error["code"], error["retryable"]) for error in refused} == {("unavailable", True)}
+        fragile_store.resume()
+        for ack in kept:
+            await final(alice, ack, "published")
+    page = await fragile.done("post_office.get_channel_history", {"channel": "guide"})
+    assert [entry["message_id"] for entry in page["publications"]][1:] == [ack["message_id"] for ack in kept]
+
+
+async def test_a_subscribe_answers_unavailable_for_each_channel_and_the_old_ones_stay(
+    fragile: Instance, outage: Outage
+) -> None:
+    async with asker_of(fragile) as alice:
+        await alice.subscribe("guide")
+        outage.begin()
+        ack = await alice.ask(type="subscribe", channels={"pillar:content": None, "pillar:insights": None})
+        for channel in ("pillar:content", "pillar:insights"):
+            assert ack["channels"][channel]["error"]["code"] == "unavailable"
+        outage.end()
+
+        async def has_come() -> bool:
+            return (await fragile.call(PUBLISH, {"channel": "guide", "message": {"n": 1}})).status_code == 200
+
+        await eventually(has_come, "it is back", RETURN_SECONDS)
+        await alice.until(lambda f: f["type"] == "message" and not f.get("provisional"), RETURN_SECONDS)
+
+        async def is_subscribed() -> bool:
+            return "offset" in (await alice.subscribe("pillar:content"))["pillar:content"]
+
+        await eventually(is_subscribed, "one can subscribe again", RETURN_SECONDS)
+
+
+async def test_health_says_degraded_and_ready_stays(fragile: Instance, outage: Outage) -> None:
+    outage.begin()
+    began = time.monotonic()
+
+    async def is_degraded() -> Frame:
+        health: Frame = (await fragile.http.get("/api/health", headers=fragile.operator)).json()
+        return health if health["status"] == "degraded" else {}
+
+    health = await eventually(is_degraded, "degraded", 6)
+    assert time.monotonic() - began < 5
+    assert health["services"]["valkey"]["status"] == "unhealthy"
+    assert health["services"]["valkey"]["error"].startswith("disconnected: ")
+    assert "error" not in (await fragile.http.get("/api/health")).json()["services"]["valkey"], "not for everybody"
+    assert (await fragile.http.get("/health/ready")).status_code == 200
+    outage.end()
+
+    async def is_healthy() -> bool:
+        return bool((await fragile.http.get("/api/health")).json()["status"] == "healthy")
+
+    await eventually(is_healthy, "healthy again", RETURN_SECONDS)
+
+
+async def test_calls_with_a_token_seen_lately_pass_and_others_are_unavailable(
+    fragile: Instance, outage: Outage
+) -> None:
+    seen, unseen = [await fragile.service(unique(name), "post_office.publish") for name in ("seen", "unseen")]
+    await fragile.done(PUBLISH, {"channel": "guide", "message": {}}, Authorization=f"Bearer {seen}")
+    outage.begin()
+    answer = await fragile.call(PUBLISH, {"channel": "guide", "message": {}}, Authorization=f"Bearer {seen}")
+    assert answer.status_code == 202, answer.text
+    refused = await fragile.call(PUBLISH, {"channel": "guide", "message": {}}, Authorization=f"Bearer {unseen}")
+    problem(refused, 503, "unavailable")
+    outage.end()
+
+
+async def test_a_key_that_proves_known_is_a_duplicate_of_the_earlier_one(fragile: Instance, outage: Outage) -> None:
+    token = await fragile.session(unique("alice"), channels=GRANTS)
+    async with fragile.connected(token) as alice:
+        earlier = await alice.ask(type="publish", channel="guide", payload={"n": 1}, key="k")
+        outage.begin()
+        first = await alice.ask(type="publish", channel="guide", payload={"n": 1}, key="k")
+        assert first["status"] in {"held", "published"}
+        outage.end()
+        if first["status"] == "held":
+            same = await alice.until(lambda f: f.get("id") == first["id"], RETURN_SECONDS)
+            assert (same["status"], same["duplicate"]) == ("published", True)
+            assert (same["message_id"], position(same)) == (earlier["message_id"], position(earlier))
+    page = await fragile.done("post_office.get_channel_history", {"channel": "guide"})
+    assert len(page["publications"]) == 1
