@@ -270,6 +270,18 @@ class TestWebSocketGatewayIntegration:
             assert refused.is_error
             assert (refused.structured_content or {})["code"] == "unknown_channel"
 
+    async def test_a_question_that_is_stopped_gets_no_answer(self, city: Visitor) -> None:
+        """Whether an agent has it already or not; one that was quicker has answered."""
+        async with city.connected(await city.session()) as asker, city.agents_on("guide"):
+            asked = await asker.ask(channel="guide", payload={"message": "Never mind"})
+            stop = await asker.ask(type="stop", message_id=asked["message_id"])
+            assert stop["outcome"] in {"stopped", "finished"}
+            last = await answer_to(asker, asked["message_id"])
+            assert (last.get("error", {}).get("code") == "stopped") is (stop["outcome"] == "stopped")
+            await asker.nothing_but_pong()
+            unknown = await asker.ask(type="stop", message_id="01a1f92b-37ba-7000-88ac-4a4876347e31")
+            assert unknown["outcome"] == "unknown"
+
     # Fan-out, bounds and evictions
 
     async def test_fan_out_reaches_every_subscriber_once_and_in_order(self, city: Visitor, target: Target) -> None:
@@ -310,6 +322,8 @@ class TestWebSocketGatewayIntegration:
             ]
             refused = await greedy.ask(channel=channel, payload={"message": "one too many"})
             assert (refused["type"], refused["code"], refused["retryable"]) == ("error", "overloaded", True)
+            queue = (await city.done("post_office.get_queue_status", channel=channel))["channels"][channel]
+            assert queue["circuit"] == "closed", "one user opens no circuit"
             acks.append(await modest.ask(channel=channel, payload={"message": "hello"}))
             assert {ack["status"] for ack in acks} == {"queued"}
             await self.empties(city, channel)
