@@ -89,6 +89,7 @@ class Settings(BaseSettings):
     resume_window_seconds: Seconds = 120
     instance_lease_seconds: Seconds = 5
     valkey_timeout_seconds: Seconds = 1
+    canary_seconds: Seconds = 0.75
     drain_seconds: Seconds = 5
 
     # The channel log

@@ -1,93 +1,77 @@
-"""What an instance hears: one pub/sub connection for all its shard channels, whose every loss is noticed.
+"""What an instance hears: its shard channels, over one connection to each server, whose every loss is noticed.
 
-Valkey's pub/sub promises nothing: what is sent while the connection is away is gone. This says when it hears
-again (`on_confirmed`, `heard_again`) and deliberately leaves it to its users to ask the store for the rest.
+Valkey's pub/sub promises nothing: what is sent while a connection is away, or a slot moves, is gone. This says when it
+hears again (`on_confirmed`, `heard_again`) and deliberately leaves it to its users to ask the store for the rest.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import random
-import secrets
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from contextlib import suppress
 
-import hiredis
+from redis.asyncio import ConnectionPool
 
 from foundations.errors import Unavailable
 from foundations.supervision import Tasks
 from foundations.valkey.client import Valkey
-from foundations.valkey.wire import Reply, Wire, WireLost, packed
+from foundations.valkey.ear import Ear, Listener
 
 _log = logging.getLogger("smart_city.valkey.subscriptions")
 
-MISSED_CANARIES = 3
-NAMES_AT_ONCE = 512
-"""Channels in one command: enough to make thousands cheap, few enough not to hold the server up."""
-FIRST_PAUSE = 0.05
-LONGEST_PAUSE = 1.0
 START_SECONDS = 10.0
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Listener:
-    handler: Callable[[bytes], None]
-    on_confirmed: Callable[[], None] | None
-    confirmed: asyncio.Future[None]
+CANARY_SECONDS = 0.75
+"""Three that do not come back make two seconds and a quarter until a deaf connection is noticed."""
 
 
 class Subscriptions:
     """Sharded pub/sub for one instance. Handlers are called in the order of arrival and must not wait.
 
-    A canary that this publishes to itself every ``canary_seconds`` shows that it hears; after three without
-    one the connection is replaced, since a deaf connection looks alive.
+    A channel is heard where its slot lies, and follows it; channels of one server keep their order between them. One
+    server that is not heard makes the instance deaf, and nothing is confirmed again but what was heard there.
     """
 
-    def __init__(self, valkey: Valkey, tasks: Tasks, *, canary_seconds: float = 1.0) -> None:
+    def __init__(self, valkey: Valkey, tasks: Tasks, *, canary_seconds: float = CANARY_SECONDS) -> None:
         self.heard_again: list[Callable[[], None]] = []
         self._valkey = valkey
         self._tasks = tasks
         self._canary_seconds = canary_seconds
-        self._canary = f"canary:{valkey.incarnation}:{secrets.token_hex(4)}"
-        self._listeners: dict[bytes, _Listener] = {}
-        self._wanted: dict[bytes, bool] = {}
-        """What to tell the server at the end of this turn: subscribe or not; the last word counts."""
-        self._asked: dict[bytes, int] = {}
-        """Subscribe commands on this connection that are not confirmed yet, by channel."""
+        self._listeners: dict[bytes, Listener] = {}
+        self._ears: dict[ConnectionPool, Ear] = {}
         self._recovering: set[bytes] = set()
-        """Channels that were listened to when the connection began and are not confirmed since."""
-        self._was_deaf = False
-        self._wire: Wire | None = None
-        self._unheard = 0
-        self._running: list[asyncio.Task[None]] = []
+        """Channels that were listened to and are not heard, or not known to be."""
+        self._was_deaf = True
+        self._is_settling = False
+        self._is_closed = False
+        self._started: asyncio.Future[None]
 
     async def start(self) -> None:
-        """Connects and waits until the first canary is heard.
+        """Connects to every server and waits until each confirms a canary.
 
         Raises:
             Unavailable: Valkey did not let it.
         """
-        heard = self.listen(self._canary, lambda _: None)
-        self._running = [
-            self._tasks.start("bus", self._stay_connected),
-            self._tasks.start("canary", self._send_canaries),
-        ]
+        self._started = asyncio.get_running_loop().create_future()
+        self._valkey.store.moved.append(self._settle_soon)
+        self._settle()
         try:
             async with asyncio.timeout(START_SECONDS):
-                await asyncio.shield(heard)
+                await asyncio.shield(self._started)
         except TimeoutError:
             await self.close()
             raise Unavailable(f"Valkey confirmed no subscription within {START_SECONDS:.0f} s") from None
 
     async def close(self) -> None:
-        """Ends the connection. Futures that were not resolved are cancelled."""
-        for task in self._running:
-            task.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
+        """Ends the connections. Futures that were not resolved are cancelled."""
+        self._is_closed = True
+        with suppress(ValueError):
+            self._valkey.store.moved.remove(self._settle_soon)
         for listener in self._listeners.values():
             listener.confirmed.cancel()
         self._listeners.clear()
+        ears, self._ears = self._ears, {}
+        await asyncio.gather(*(ear.close() for ear in ears.values()))
 
     def listen(
         self, channel: str, handler: Callable[[bytes], None], on_confirmed: Callable[[], None] | None = None
@@ -104,8 +88,8 @@ class Subscriptions:
         if name in self._listeners:
             raise ValueError(f"{channel} has a listener already")
         confirmed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._listeners[name] = _Listener(handler, on_confirmed, confirmed)
-        self._want(name, True)
+        self._listeners[name] = listener = Listener(handler, on_confirmed, confirmed)
+        self._place(name, listener)
         return confirmed
 
     def leave(self, channel: str) -> None:
@@ -114,134 +98,102 @@ class Subscriptions:
         if (listener := self._listeners.pop(name, None)) is None:
             return
         listener.confirmed.cancel()
-        self._want(name, False)
+        if listener.ear is not None:
+            listener.ear.leave(name)
         self._is_back(name)
 
     @property
     def is_hearing(self) -> bool:
-        """Whether what is published now would be heard here, as far as one can know."""
-        return self._wire is not None and not self._recovering and self._unheard < MISSED_CANARIES
+        """Whether what is published now would be heard here, wherever, as far as one can know."""
+        return bool(self._ears) and not self._recovering and all(ear.is_hearing for ear in self._ears.values())
 
-    # What is asked for
+    # What the connections tell
 
-    def _want(self, name: bytes, wanted: bool) -> None:
-        if not self._wanted:
-            asyncio.get_running_loop().call_soon(self._tell)
-        self._wanted[name] = wanted
+    def lost(self) -> None:
+        """Notes that something may be missed."""
+        self._was_deaf = True
 
-    def _tell(self) -> None:
-        wanted, self._wanted = self._wanted, {}
-        if self._wire is None:
-            return  # the next connection begins with everything that has a listener
-        self._subscribe([name for name, wants in wanted.items() if wants])
-        self._send(b"SUNSUBSCRIBE", [name for name, wants in wanted.items() if not wants])
+    def begins(self, names: Collection[bytes]) -> None:
+        """Waits for the confirmations of what was heard on the connection before."""
+        self._recovering.update(names)
 
-    def _subscribe(self, names: list[bytes]) -> None:
-        for name in names:
-            self._asked[name] = self._asked.get(name, 0) + 1
-        self._send(b"SSUBSCRIBE", names)
-
-    def _send(self, verb: bytes, names: list[bytes]) -> None:
-        starts = range(0, len(names), NAMES_AT_ONCE)
-        if self._wire is not None and names:
-            self._wire.write(b"".join(packed((verb, *names[i : i + NAMES_AT_ONCE])) for i in starts))
-
-    # What is heard
-
-    def _received(self, reply: Reply) -> None:
-        """Takes one reply. Straight-line, the common case first: it runs for every message of the city."""
-        if isinstance(reply, hiredis.PushNotification):
-            kind = reply[0]
-            if kind == b"smessage":
-                self._unheard = 0
-                listener = self._listeners.get(reply[1])
-                if listener is not None:
-                    try:
-                        listener.handler(reply[2])
-                    except Exception:
-                        _log.exception("the handler of %r failed", reply[1])
-            elif kind == b"ssubscribe":
-                self._confirmed(reply[1])
-            elif kind == b"sunsubscribe":
-                self._unsubscribed(reply[1])
-        elif isinstance(reply, hiredis.ReplyError) and self._wire is not None:
-            self._wire.abort(f"refused: {reply}")
-
-    def _confirmed(self, name: bytes) -> None:
-        asked = self._asked.get(name, 1) - 1
-        if asked > 0:  # left and listened to again meanwhile: only the last confirmation is this listener's
-            self._asked[name] = asked
-            return
-        self._asked.pop(name, None)
-        listener = self._listeners.get(name)
-        if listener is not None:
-            if not listener.confirmed.done():
-                listener.confirmed.set_result(None)
-            if listener.on_confirmed is not None:
-                _call(listener.on_confirmed)
+    def confirmed(self, name: bytes, listener: Listener) -> None:
+        """Tells the listener."""
+        if not listener.confirmed.done():
+            listener.confirmed.set_result(None)
+        if listener.on_confirmed is not None:
+            _call(listener.on_confirmed)
         self._is_back(name)
 
-    def _unsubscribed(self, name: bytes) -> None:
-        """Subscribes again when it was the server that ended it, as it does when a slot moves away."""
-        if name in self._listeners and name not in self._asked and name not in self._wanted:
-            self._was_deaf = True
-            self._recovering.add(name)
-            self._want(name, True)
+    def ended(self, name: bytes, listener: Listener) -> None:
+        """Looks for the channel where its slot is now."""
+        self._displace(name, listener)
+        self._settle_soon()
 
-    def _is_back(self, name: bytes) -> None:
-        if name not in self._recovering:
+    def hears(self) -> None:
+        """Tells everybody, if that was the last that was missing."""
+        if not self.is_hearing:
             return
-        self._recovering.discard(name)
-        if self._was_deaf and not self._recovering:
+        if not self._started.done():
+            self._started.set_result(None)
+            self._was_deaf = False
+        if self._was_deaf:
             self._was_deaf = False
             for callback in self.heard_again:
                 _call(callback)
 
-    # The connection
+    def _is_back(self, name: bytes) -> None:
+        if name in self._recovering:
+            self._recovering.discard(name)
+            self.hears()
 
-    async def _stay_connected(self) -> None:
-        pause = FIRST_PAUSE
-        while True:
-            try:
-                wire = await self._open()
-            except WireLost as error:
-                _log.debug("no pub/sub connection: %s", error)
-                await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311  # spreads reconnects
-                pause = min(pause * 2, LONGEST_PAUSE)
-                continue
-            pause = FIRST_PAUSE
-            try:
-                self._begin(wire)
-                reason = await asyncio.shield(wire.lost)
-                _log.warning("the pub/sub connection was lost (%s); connecting again", reason)
-            finally:
-                self._wire, self._was_deaf = None, True
-                await wire.close("closed")
+    # Where it is heard
 
-    async def _open(self) -> Wire:
-        (pool,) = self._valkey.store.homes()
-        return await Wire.open(pool, self._received, seconds=self._valkey.timeout, name="smart-city-bus")
+    def _settle_soon(self) -> None:
+        """Once in a turn, however many slots have moved in it."""
+        if not self._is_settling:
+            self._is_settling = True
+            asyncio.get_running_loop().call_soon(self._settle)
 
-    def _begin(self, wire: Wire) -> None:
-        self._wire = wire
-        self._unheard = 0
-        self._asked.clear()
-        self._wanted.clear()
-        names = list(self._listeners)
-        self._recovering = set(names)
-        self._subscribe(names)
+    def _settle(self) -> None:
+        """Has an ear at every server that serves something, and every channel heard where its slot is."""
+        self._is_settling = False
+        if self._is_closed:
+            return
+        homes = self._valkey.store.homes()
+        for home in homes:
+            if home not in self._ears:
+                ear = Ear(self._valkey, home, self, self._listeners, canary_seconds=self._canary_seconds)
+                self._ears[home] = ear
+                ear.start(self._tasks)
+        for name, listener in self._listeners.items():
+            if listener.ear is not self._ear_of(name):
+                if listener.ear is not None:
+                    listener.ear.leave(name)
+                self._displace(name, listener)
+            if listener.ear is None:
+                self._place(name, listener)
+        for home in self._ears.keys() - set(homes):
+            self._tasks.spawn("close a pub/sub connection", self._ears.pop(home).close())
+        for ear in self._ears.values():
+            ear.check_canary()
+        self.hears()
 
-    async def _send_canaries(self) -> None:
-        canary = self._valkey.key(self._canary)
-        while True:
-            await asyncio.sleep(self._canary_seconds)
-            if self._wire is None:
-                continue
-            self._unheard += 1
-            if self._unheard < MISSED_CANARIES:
-                self._wire.write(packed(("SPUBLISH", canary, b"")))
-            else:
-                self._wire.abort(f"deaf: {MISSED_CANARIES} canaries did not come back")
+    def _place(self, name: bytes, listener: Listener) -> None:
+        listener.ear = self._ear_of(name)
+        if listener.ear is not None:
+            listener.ear.listen(name)
+
+    def _displace(self, name: bytes, listener: Listener) -> None:
+        """Takes a channel from where it was heard. Who is told of confirmations learns so what may be missed."""
+        listener.ear = None
+        self._recovering.add(name)
+        if listener.on_confirmed is None:
+            self._was_deaf = True
+
+    def _ear_of(self, name: bytes) -> Ear | None:
+        home = self._valkey.store.home_of(name)
+        return None if home is None else self._ears.get(home)
 
 
 def _call(callback: Callable[[], None]) -> None:

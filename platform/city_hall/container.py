@@ -58,6 +58,10 @@ def _exposition(settings: Settings, counters: Counters) -> Exposition:
     return Exposition(counters, settings.instance_id)
 
 
+def _subscriptions(settings: Settings, valkey: Valkey, tasks: Tasks) -> Subscriptions:
+    return Subscriptions(valkey, tasks, canary_seconds=settings.canary_seconds)
+
+
 def _sessions(settings: Settings, valkey: Valkey) -> Sessions:
     return Sessions(valkey, ticket_seconds=settings.ticket_seconds)
 
@@ -269,7 +273,7 @@ class City(containers.DeclarativeContainer):
     counters = providers.Singleton(Counters)
     loop_lag = providers.Singleton(LoopLag)
     exposition = providers.Singleton(_exposition, settings, counters)
-    subscriptions = providers.Singleton(Subscriptions, valkey, tasks)
+    subscriptions = providers.Singleton(_subscriptions, settings, valkey, tasks)
     instance_lease = providers.Singleton(fleet_parts.instance_lease, settings, valkey, tasks)
 
     # Traffic Cop

@@ -11,6 +11,7 @@ import pytest
 from foundations.errors import Unavailable
 from foundations.supervision import Tasks
 from foundations.valkey.client import Valkey
+from foundations.valkey.ear import Ear
 from smart_city.post_office.gateway import hub as hub_module
 from smart_city.post_office.gateway.hub import BUFFERED, REPAIRS_AT_ONCE
 from smart_city.post_office.log import LogLimits, Stretch
@@ -286,7 +287,7 @@ async def test_a_bus_that_confirms_nothing_refuses_all_who_wait_and_leaves_nothi
     one: Instance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hub_module, "OPENING_SECONDS", 0.05)
-    monkeypatch.setattr(one.bus, "_subscribe", lambda names: None)
+    monkeypatch.setattr(Ear, "listen", lambda ear, name: None)
     found = await asyncio.gather(*(one.hub.open("guide") for _ in range(3)), return_exceptions=True)
     assert [type(refusal) for refusal in found] == [Unavailable] * 3
     assert len(set(map(id, found))) == 3
