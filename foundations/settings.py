@@ -90,7 +90,10 @@ class Settings(BaseSettings):
     instance_lease_seconds: Seconds = 5
     valkey_timeout_seconds: Seconds = 1
     canary_seconds: Seconds = 0.75
+    drain_notice_seconds: Annotated[float, Field(ge=0)] = 0
     drain_seconds: Seconds = 5
+    stop_seconds: Seconds = 5
+    hang_seconds: Seconds = 15
 
     # The channel log
     history_count: Count = 1000

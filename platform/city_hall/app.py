@@ -58,7 +58,7 @@ def create_app(settings: Settings) -> FastAPI:
                 yield
             finally:
                 mcp.cancel()
-                await asyncio.wait({mcp}, timeout=settings.drain_seconds)
+                await asyncio.wait({mcp}, timeout=settings.stop_seconds)
 
     app = FastAPI(
         title="Smart City", version=VERSION, lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None,

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import math
 import os
 import random
 import signal
@@ -30,6 +31,8 @@ STEADY_SECONDS = 30.0
 TRIES_BEFORE_READY = 3
 """A child that never got ready is given up after so many tries."""
 LAST_WORDS_SECONDS = 1.0
+BEAT_SECONDS = 0.5
+"""So often a child that beats at all does so."""
 
 _log = logging.getLogger("smart_city.supervisor")
 
@@ -40,6 +43,8 @@ class Briefing:
 
     environment: Mapping[str, str]
     files: tuple[int, ...] = ()
+    hang_seconds: float = math.inf
+    """A child that has begun to beat, and then does not for so long, hangs and is killed."""
 
     def send(self, line: socket.socket) -> None:
         socket.send_fds(line, [json.dumps(dict(self.environment)).encode() + b"\n"], self.files)
@@ -56,6 +61,8 @@ class Child:
         self._briefing: asyncio.Future[Briefing] = asyncio.get_running_loop().create_future()
         self._process: Process | None = None
         self._last_words = ""
+        self._silent_looks = 0
+        self._beats = False
         self._is_ending = False
 
     def brief(self, briefing: Briefing) -> None:
@@ -89,19 +96,19 @@ class Child:
             await asyncio.sleep(pause * random.uniform(0.75, 1))  # noqa: S311  # spreads restarts
             pause = min(pause * 2, LONGEST_PAUSE)
 
-    async def end(self, within: float) -> None:
-        """SIGTERM, then after ``within`` seconds SIGKILL; returns when the process is gone."""
+    async def end(self, within: float) -> int:
+        """SIGTERM, then after ``within`` seconds SIGKILL; the exit status when the process is gone."""
         self._is_ending = True
-        if self._process is None:
-            return
+        if self._process is None or self._process.returncode is not None:
+            return 0  # how it ended before was told then
         self._signal(signal.SIGTERM)
         try:
             async with asyncio.timeout(within):
-                await self._process.wait()
+                return await self._process.wait()
         except TimeoutError:
             _log.warning("%s did not end within %.0f s and is killed", self.name, within)
             self.kill()
-            await self._process.wait()
+            return await self._process.wait()
 
     def replace(self) -> None:
         """SIGTERM; a successor is started."""
@@ -132,12 +139,13 @@ class Child:
         with ours:
             with theirs:
                 self._process = process = await self._start(theirs.fileno())
-            talking = [asyncio.ensure_future(self._tell(ours)), asyncio.ensure_future(self._hear(ours))]
+            self._beats = False
+            talking = [asyncio.ensure_future(work) for work in (self._tell(ours), self._hear(ours), self._watch())]
             try:
                 if self._is_ending:  # asked for while it was being started
                     self._signal(signal.SIGKILL)
                 status = await process.wait()
-                await asyncio.wait(talking[1:], timeout=LAST_WORDS_SECONDS)
+                await asyncio.wait(talking[1:2], timeout=LAST_WORDS_SECONDS)
                 return status
             finally:
                 self._signal(signal.SIGKILL)
@@ -168,9 +176,23 @@ class Child:
                 for report in reports:
                     self._take_in(report.decode(errors="replace"))
 
+    async def _watch(self) -> None:
+        """Kills a child whose event loop hangs. Looks are counted, not seconds: we may have been asleep ourselves."""
+        patience = (await asyncio.shield(self._briefing)).hang_seconds
+        while True:
+            await asyncio.sleep(BEAT_SECONDS)
+            self._silent_looks += 1
+            if self._beats and self._silent_looks * BEAT_SECONDS > patience:
+                _log.error("%s hangs: its event loop has not turned for %.1f s; it is killed", self.name, patience)
+                self._signal(signal.SIGKILL)
+                return
+
     def _take_in(self, report: str) -> None:
         word, _, rest = report.partition(" ")
-        if word == "ready":
+        if word == "beat":
+            self._beats = True
+            self._silent_looks = 0
+        elif word == "ready":
             self.ready.set()
         elif word == "failed":
             self._last_words = rest

@@ -133,11 +133,13 @@ def _settings(options: Mapping[str, object], plan: Plan) -> Settings:
 
 def _refused(error: Exception, *, is_json: bool) -> Exception:
     """A person's sentence as the command's exit; a defect as itself."""
-    from city_hall.refusals import refusal_of
+    from city_hall.refusals import StopFailed, refusal_of
     from foundations.settings import WrongSetting
 
     if isinstance(error, WrongSetting):
         return complain(str(error), USAGE, code="wrong_setting", is_json=is_json)
+    if isinstance(error, StopFailed):
+        return complain(str(error), REFUSED, code="stop_failed", is_json=is_json)
     refusal = refusal_of(error)
     if refusal is None:
         return error

@@ -6,7 +6,6 @@ does not fit a Protocol is found by the type checker and not at night.
 
 from __future__ import annotations
 
-import asyncio
 from importlib.metadata import version
 
 from dependency_injector import containers, providers
@@ -33,6 +32,7 @@ from smart_city.post_office.fleet.registry import Registry
 from smart_city.post_office.gateway.admission import Admission
 from smart_city.post_office.gateway.credentials import Credentials
 from smart_city.post_office.gateway.desk import Desk
+from smart_city.post_office.gateway.draining import Drain
 from smart_city.post_office.gateway.event_streams import EventStreams
 from smart_city.post_office.gateway.gateway import Gateway
 from smart_city.post_office.gateway.heartbeats import Heartbeats
@@ -145,7 +145,7 @@ def _dispatcher(
 
 def _agents(
     consumers: Consumers, log: ChannelLog, hub: Hub, answers: Answers, dispatcher: Dispatcher, channels: Channels,
-    draining: asyncio.Event,
+    draining: Drain,
 ) -> Agents:  # fmt: skip
     return Agents(
         consumers=consumers, log=log, hub=hub, answers=answers, dispatcher=dispatcher, channels=channels,
@@ -168,7 +168,7 @@ def _desk(
 
 def _gateway(
     settings: Settings, desk: Desk, hub: Hub, credentials: Credentials, heartbeats: Heartbeats,
-    draining: asyncio.Event,
+    draining: Drain,
 ) -> Gateway:  # fmt: skip
     origins = (*settings.allowed_origins, settings.public_origin)
     admission = Admission(origins, settings.max_connections, TrustedProxies(settings.trusted_proxies))
@@ -179,13 +179,17 @@ def _gateway(
     )  # fmt: skip
 
 
+def _draining(settings: Settings) -> Drain:
+    return Drain(settings.drain_seconds)
+
+
 def _event_streams(settings: Settings, desk: Desk, gateway: Gateway) -> EventStreams:
     return EventStreams(desk, gateway, heartbeat_seconds=settings.heartbeat_seconds)
 
 
 def _listening(
     settings: Settings, hub: Hub, log: ChannelLog, channels: Channels, credentials: Credentials,
-    identities: Identities, draining: asyncio.Event, counters: Counters,
+    identities: Identities, draining: Drain, counters: Counters,
 ) -> Listening:  # fmt: skip
     return Listening(
         hub=hub, log=log, channels=channels, credentials=credentials, sessions=identities, draining=draining,
@@ -308,7 +312,7 @@ class City(containers.DeclarativeContainer):
     )  # fmt: skip
     credentials = providers.Singleton(Credentials, identities, tasks)
     heartbeats = providers.Singleton(_heartbeats, settings, registry, tasks)
-    draining = providers.Singleton(asyncio.Event)
+    draining = providers.Singleton(_draining, settings)
     gateway = providers.Singleton(_gateway, settings, desk, hub, credentials, heartbeats, draining)
     event_streams = providers.Singleton(_event_streams, settings, desk, gateway)
     listening = providers.Singleton(

@@ -17,7 +17,7 @@ from foundations.errors import CityError, Unavailable
 from foundations.settings import Settings, connections_possible
 from foundations.supervision import Tasks
 from foundations.valkey import Valkey
-from smart_city.post_office.log import Stretch
+from smart_city.post_office.log import ChannelLog, Stretch
 
 _log = logging.getLogger("smart_city.lifecycle")
 
@@ -92,12 +92,12 @@ async def _begin(city: City, stack: AsyncExitStack) -> None:
     registry.start()
     city.windows().start()
     stack.push_async_callback(_quietly, "empty the registry", registry.release)
-    stack.push_async_callback(log.flush, city.settings().drain_seconds)
+    stack.push_async_callback(_flush, log, city.settings().stop_seconds)
     dispatcher = city.dispatcher()
     await dispatcher.start()
     stack.push_async_callback(dispatcher.close)
     city.hub().start(city.settings().tail_check_seconds)
-    stack.callback(city.gateway().drain)
+    stack.push_async_callback(city.gateway().drain)
 
 
 async def _wire(city: City) -> None:
@@ -139,6 +139,17 @@ async def _wire(city: City) -> None:
             about["code"], connection_id=about["connection_id"], user_id=about["user_id"]
         ),
     }
+
+
+async def _flush(log: ChannelLog, seconds: float) -> None:
+    """Waits until everything that was accepted is logged.
+
+    Raises:
+        Unavailable: not in time; what was not logged is lost with this process.
+    """
+    lost = await log.flush(seconds)
+    if lost:
+        raise Unavailable(f"{lost} publications could not be logged within {seconds:g} s, and are lost")
 
 
 async def _quietly(what: str, end: Callable[[], object]) -> None:

@@ -10,6 +10,7 @@ import json
 import os
 import socket
 import threading
+from contextlib import suppress
 
 SUPERVISOR_GONE = 4
 """Exit status of a child whose supervisor has died."""
@@ -45,6 +46,11 @@ class Lifeline:
     def ready(self) -> None:
         """Reports that the child does its work from now on."""
         self._line.sendall(b"ready\n")
+
+    def beat(self) -> None:
+        """Reports that the child's event loop turns. A supervisor that does not listen is not waited for."""
+        with suppress(BlockingIOError, BrokenPipeError):
+            self._line.send(b"beat\n", socket.MSG_DONTWAIT)
 
     def failed(self, sentence: str) -> None:
         """Reports why the child is about to end. Whether it is started again its exit status says."""

@@ -11,6 +11,10 @@ class StartRefused(Exception):
     """The platform cannot start like this; the text says what is wrong and what to do."""
 
 
+class StopFailed(Exception):
+    """The platform has ended, but not in good order; the text says what did not."""
+
+
 def refusal_of(error: BaseException) -> StartRefused | None:
     """``error`` as a refusal, if it is one of those that a person has to settle."""
     from foundations.lease import Held

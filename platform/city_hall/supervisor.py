@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from city_hall.children import Briefing, Child
 from city_hall.data_dir import DataDir
 from city_hall.listener import listen, local_url
-from city_hall.refusals import StartRefused
+from city_hall.refusals import StartRefused, StopFailed
 from foundations.supervision import Tasks
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ READY_SECONDS = 60.0
 GUIDES_SECONDS = 2.0
 """What the demo agents get to end what they are saying."""
 MARGIN_SECONDS = 5.0
-"""What a worker gets beyond its drain."""
+"""What a worker gets beyond what its drain takes at most."""
 
 _log = logging.getLogger("smart_city.supervisor")
 
@@ -70,7 +70,8 @@ class Supervisor:
         self._workers: list[Child] = []
         self._guides: list[Child] = []
         self._residence: Residence | None = None
-        self._drain_seconds = 0.0
+        self._is_hurried = False
+        self._patience = MARGIN_SECONDS
 
     async def run(self) -> None:
         """Opens the city, keeps it, and closes it again.
@@ -88,14 +89,16 @@ class Supervisor:
             finally:
                 opening.cancel()
                 await asyncio.wait({opening})
-                await self._close()
+                ended_badly = await self._close()
+        if ended_badly:
+            raise StopFailed(f"Not ended in good order: {', '.join(ended_badly)}; the log says why.")
 
     async def _open(self) -> None:
         began = perf_counter()
         plan = self._plan
         self._workers += [self._start(f"worker {n}", plan.worker) for n in range(1, plan.workers + 1)]
         settings = await asyncio.to_thread(self._read_settings)  # meanwhile the loop starts the workers
-        self._drain_seconds = settings.drain_seconds
+        self._patience = patience_of(settings)
         if settings.valkey_url == "embedded":
             DataDir(settings.data_dir)  # refused before anything else is started
         self._listener = await listen(settings.host, settings.port)
@@ -111,15 +114,16 @@ class Supervisor:
         opened = Opened(url=url, seconds=elapsed, has_guides=bool(self._guides), settings=settings)
         self._announce(opened)
 
-    async def _close(self) -> None:
-        """In reverse: nobody new, the agents, the workers, at last what all of them used."""
+    async def _close(self) -> list[str]:
+        """In reverse: nobody new, the agents, the workers, at last what all of them used; who did not end well."""
         self._listener.close()
         await asyncio.gather(*(child.end(GUIDES_SECONDS) for child in self._guides))
-        patience = self._drain_seconds + MARGIN_SECONDS
-        await asyncio.gather(*(child.end(patience) for child in self._workers))
+        statuses = await asyncio.gather(*(child.end(self._patience) for child in self._workers))
         await self._keeping.close()
         if self._residence is not None:
             await self._residence.move_out()
+        fine = {0, -signal.SIGTERM, -signal.SIGKILL if self._is_hurried else 0}  # SIGTERM ends one that still loads
+        return [child.name for child, status in zip(self._workers, statuses, strict=True) if status not in fine]
 
     async def _move_in(self, settings: Settings) -> None:
         from city_hall.residence import Residence  # brings the Valkey driver
@@ -154,7 +158,7 @@ class Supervisor:
                 "SMART_CITY_OPERATOR_TOKEN": self._token(settings),
                 "SMART_CITY_INSTANCE_ID": name,
             }
-            worker.brief(Briefing(told, (self._listener.fileno(),)))
+            worker.brief(Briefing(told, (self._listener.fileno(),), settings.hang_seconds))
 
     async def _until_ready(self) -> None:
         try:
@@ -203,8 +207,18 @@ class Supervisor:
             _log.info("The city closes; a second signal hurries")
             self._over.set_result(None)
             return
+        self._is_hurried = True
         for child in (*self._guides, *self._workers):
             child.kill()
+
+
+def patience_of(settings: Settings) -> float:
+    """How long a worker may take to end: its notice, its waves, the closing of the last, and the rest twice.
+
+    Requests under way have the rest once, and the logs that are flushed after them once more.
+    """
+    drain = settings.drain_notice_seconds + settings.drain_seconds + settings.close_seconds
+    return drain + 2 * settings.stop_seconds + MARGIN_SECONDS
 
 
 def instance_names(name: str, port: int, workers: int) -> list[str]:

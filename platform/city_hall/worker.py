@@ -8,19 +8,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import signal
 import socket
 from collections.abc import Callable
-from types import FrameType
+from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING
 
 import uvicorn
 
-from city_hall.children import REFUSED
+from city_hall.children import BEAT_SECONDS, REFUSED
 from city_hall.http_protocol import PromptHttpProtocol
 from city_hall.lifeline import Lifeline
 from city_hall.listener import BACKLOG
 from city_hall.refusals import refusal_of
+from city_hall.server import Server
 from foundations.errors import CityError
 from foundations.settings import Settings
 from foundations.telemetry import configure_logging
@@ -73,44 +73,26 @@ async def _serve(
     """Opens the application before the first connection, and closes it after the last.
 
     Its lifespan is entered here and not by uvicorn, which would log a traceback and exit where there is a
-    sentence for people.
+    sentence for people. A signal while it opens ends that at once: what it waits for may never come.
     """
     app = create_app(settings)
-    server = _Server(_config(app, settings, websocket_protocol), lifeline.ready, lambda: _drain(app))
-    async with app.router.lifespan_context(app):
+    server = Server(
+        _config(app, settings, websocket_protocol), lifeline.ready, lambda: getattr(app.state, "gateway", None),
+        notice_seconds=settings.drain_notice_seconds,
+    )  # fmt: skip
+    async with AsyncExitStack() as stack:
+        stack.callback(asyncio.create_task(_beat(lifeline)).cancel)
+        with suppress(asyncio.CancelledError), server.interruptible():
+            await stack.enter_async_context(app.router.lifespan_context(app))
         if not server.should_exit:
             await server.serve(sockets=[listener])
 
 
-class _Server(uvicorn.Server):
-    """Tells when it listens, and ends in peace after a signal.
-
-    uvicorn raises the signal again once it has stopped, for the handler that was there before: `_stop`.
-    """
-
-    def __init__(self, config: uvicorn.Config, on_listening: Callable[[], None], on_stop: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._on_listening = on_listening
-        self._on_stop = on_stop
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._stop)
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self._on_listening()
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._on_stop()
-        await super().shutdown(sockets)
-
-    def _stop(self, number: int, frame: FrameType | None) -> None:
-        self.should_exit = True
-
-
-def _drain(app: Starlette) -> None:
-    """Tells the application, if it wants to know, that it serves nobody new."""
-    if (gateway := getattr(app.state, "gateway", None)) is not None:
-        gateway.drain()
+async def _beat(lifeline: Lifeline) -> None:
+    """Tells the supervisor that the event loop turns; a worker whose loop hangs is replaced."""
+    while True:
+        lifeline.beat()
+        await asyncio.sleep(BEAT_SECONDS)
 
 
 def _config(app: Starlette, settings: Settings, websocket_protocol: type[asyncio.Protocol] | str) -> uvicorn.Config:
@@ -119,7 +101,7 @@ def _config(app: Starlette, settings: Settings, websocket_protocol: type[asyncio
         app, http=PromptHttpProtocol.within(settings.handshake_seconds), ws=websocket_protocol,
         lifespan="off", log_config=None, server_header=False, backlog=BACKLOG, timeout_keep_alive=KEEP_ALIVE_SECONDS,
         proxy_headers=False,
-        timeout_graceful_shutdown=math.ceil(settings.drain_seconds),
+        timeout_graceful_shutdown=math.ceil(settings.stop_seconds),
     )  # fmt: skip
 
 

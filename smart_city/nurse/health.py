@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from foundations.errors import CityError
 
-GatewayState = Literal["starting", "ready", "draining"]
+GatewayState = Literal["starting", "ready", "leaving", "draining"]
 Status = Literal["healthy", "degraded", "unhealthy"]
 
 _FRESH_SECONDS = 0.5

@@ -137,7 +137,7 @@ async def _live(app: FastAPI, settings: Settings, bound: socket.socket, up: asyn
             await until(lambda: server.started or serving.done(), "the instance listens", seconds=10)
             up.set()
             await down.wait()
-            app.state.gateway.drain()  # as a worker does at its signal
+            await app.state.gateway.drain()  # as a worker does at its signal
             server.should_exit = True
             await serving
 

@@ -49,7 +49,11 @@ def create_app(settings: Settings) -> Starlette:
             }
         )
 
-    return Starlette(routes=[Route("/", tell)], lifespan=lifespan)
+    async def hang(request: Request) -> JSONResponse:
+        while True:
+            pass
+
+    return Starlette(routes=[Route("/", tell), Route("/hang", hang)], lifespan=lifespan)
 
 
 if __name__ == "__main__":

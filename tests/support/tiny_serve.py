@@ -10,7 +10,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-from city_hall.refusals import refusal_of
+from city_hall.refusals import StopFailed, refusal_of
 from city_hall.supervisor import Opened, Plan, Supervisor
 from foundations.settings import Settings
 from foundations.telemetry import configure_logging
@@ -40,6 +40,9 @@ def main() -> int:
     )  # fmt: skip
     try:
         asyncio.run(Supervisor(plan, settings, announce).run())
+    except StopFailed as failed:
+        print(f"stopped: {failed}", flush=True)  # noqa: T201
+        return 1
     except Exception as error:
         refusal = refusal_of(error)
         if refusal is None:

@@ -104,6 +104,11 @@ class Connection:
         return self.socket.outbox.unsent
 
     @property
+    def is_working(self) -> bool:
+        """Whether it is an agent with deliveries that it has not answered, or frames of it are under way."""
+        return self.consuming.is_working or not self._turns.is_idle
+
+    @property
     def is_lagging(self) -> bool:
         """Whether something waits until the client has taken what was sent."""
         return self.socket.outbox.is_awaited

@@ -65,6 +65,12 @@ class Consumer:
             self._held = {delivery_id: end for delivery_id, end in self._held.items() if end > now}
         return max(0, self.most - len(self._held))
 
+    @property
+    def is_working(self) -> bool:
+        """Whether something that was delivered is not dealt with, and its lease lasts."""
+        now = monotonic()
+        return any(end > now for end in self._held.values())
+
     def deliver(self, delivery: Delivery) -> None:
         """Sends one message to the agent."""
         self.extend(delivery.delivery_id)
@@ -114,6 +120,11 @@ class Consuming:
     def channels(self) -> Sequence[str]:
         """The channels whose inboxes the agent takes from."""
         return sorted(channel for channel, consumer in self._consumers.items() if consumer.most)
+
+    @property
+    def is_working(self) -> bool:
+        """Whether the agent has deliveries that it has not dealt with."""
+        return any(consumer.is_working for consumer in self._consumers.values())
 
     def pause(self) -> None:
         """Takes nothing more."""

@@ -97,6 +97,11 @@ class Guest(Registered, Admitted, Protocol):
         ...
 
     @property
+    def is_working(self) -> bool:
+        """Whether others wait for what it is about to say."""
+        ...
+
+    @property
     def is_lagging(self) -> bool:
         """Whether it does not keep up, and is fed from the log."""
         ...

@@ -84,6 +84,10 @@ class EventStream:
         return ()
 
     @property
+    def is_working(self) -> bool:
+        return False
+
+    @property
     def consumes(self) -> Sequence[str]:
         return ()
 

@@ -55,7 +55,7 @@ class EventStreams:
             raise
         self._enter(stream)
         stream.begin(feed, passage, since)
-        if self._gateway.state != "ready":
+        if self._gateway.draining.has_begun:
             stream.close(*DRAINING)
         return stream
 

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from time import monotonic
 from typing import Any, Literal
@@ -29,6 +29,7 @@ from smart_city.post_office.gateway.close_codes import CLOSE_CODES, OVER, TAKEN_
 from smart_city.post_office.gateway.connection import Connection
 from smart_city.post_office.gateway.credentials import Credentials
 from smart_city.post_office.gateway.desk import Desk, Guest
+from smart_city.post_office.gateway.draining import Drain, in_waves
 from smart_city.post_office.gateway.feed import Feed
 from smart_city.post_office.gateway.heartbeats import Heartbeats
 from smart_city.post_office.gateway.hub import Hub
@@ -46,7 +47,9 @@ REVOKED = OVER, "the session or token was revoked"
 OVERTAKEN = TAKEN_OVER, "another socket took over this connection; come back without resume"
 DRAINING = CloseCode.SERVICE_RESTART, "this instance is draining; reconnect now"
 
-State = Literal["starting", "ready", "draining"]
+State = Literal["starting", "ready", "leaving", "draining"]
+"""One that is leaving still serves everybody, and asks balancers to send nobody more."""
+CLOSED_LOOK_SECONDS = 0.02
 
 
 class Gateway:
@@ -54,7 +57,7 @@ class Gateway:
 
     def __init__(
         self, desk: Desk, hub: Hub, admission: Admission, credentials: Credentials, heartbeats: Heartbeats, *,
-        draining: asyncio.Event,
+        draining: Drain,
         instance_id: str,
         max_unsent_bytes: int, stall_seconds: float, handshake_seconds: float, close_seconds: float,
     ) -> None:  # fmt: skip
@@ -82,12 +85,24 @@ class Gateway:
         self._heartbeats.start()
         self.state = "ready"
 
-    def drain(self) -> None:
-        """Lets nobody in any more, and ends whoever is inside or waits here."""
+    def announce_drain(self) -> None:
+        """Asks balancers to look for another instance, while everybody is still served."""
+        self.state = "leaving"
+
+    async def drain(self) -> None:
+        """Lets nobody in any more, and ends in waves whoever is inside or waits here; an agent at work comes last."""
         self.state = "draining"
-        self.draining.set()
-        for guest in list(self.connections.values()):
+        self._desk.dispatcher.rest()
+        self.draining.begin()
+        inside = list(self.connections.values())
+        async for guest in in_waves(inside, self.draining.seconds, lambda guest: guest.is_working):
             guest.close(*DRAINING)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(2 * self.close_seconds):
+                while self.connections or self._arriving:
+                    for guest in list(self.connections.values()):
+                        guest.close(*DRAINING)  # also those whose admission was under way
+                    await asyncio.sleep(CLOSED_LOOK_SECONDS)
 
     # Who is here
 
@@ -156,11 +171,14 @@ class Gateway:
             self._arriving -= 1
 
     def _check_ready(self) -> None:
-        if self.state != "ready":
+        if self.state not in {"ready", "leaving"}:
             raise Unavailable("this instance is not serving", retry_after=1)
 
     def arrived(self, socket: Socket, request: Request) -> None:
         """Admits a socket, or closes it with the code that says why not."""
+        if self.state == "draining":
+            socket.close(*DRAINING)
+            return
         try:
             socket.address = self._admission.address_of(request, socket.address)
             self._check_ready()

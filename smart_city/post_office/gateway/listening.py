@@ -17,6 +17,7 @@ from foundations.errors import Overloaded, Unauthenticated
 from foundations.telemetry import Counters
 from smart_city.post_office.channels import Channels
 from smart_city.post_office.gateway.credentials import Credentials
+from smart_city.post_office.gateway.draining import Drain, in_waves
 from smart_city.post_office.gateway.hub import Hub
 from smart_city.post_office.gateway.watching import watching
 from smart_city.post_office.log import ChannelLog
@@ -118,7 +119,7 @@ class Listening:
 
     def __init__(
         self, *, hub: Hub, log: ChannelLog, channels: Channels, credentials: Credentials, sessions: Sessions,
-        draining: asyncio.Event, counters: Counters, most: int, most_per_caller: int, most_channels: int,
+        draining: Drain, counters: Counters, most: int, most_per_caller: int, most_channels: int,
     ) -> None:  # fmt: skip
         self._hub = hub
         self._log = log
@@ -172,7 +173,7 @@ class Listening:
             await listener.leave()
 
     def _admit(self, caller: Identity) -> None:
-        if self._draining.is_set():
+        if self._draining.has_begun:
             raise Overloaded("this instance is leaving; try again at once", retry_after=0.1)
         if len(self._open) >= self._most:
             raise Overloaded(f"this instance has {self._most} open streams", retry_after=5)
@@ -180,7 +181,7 @@ class Listening:
             raise Overloaded(f"{caller.subject} has {self._most_per_caller} open streams; close one", retry_after=5)
 
     async def end_at_drain(self) -> None:
-        """Ends all streams in peace once the instance drains."""
-        await self._draining.wait()
-        for listener in list(self._open):
+        """Ends all streams in peace once the instance drains, in waves."""
+        await self._draining.begun()
+        async for listener in in_waves(list(self._open), self._draining.seconds):
             listener.end()

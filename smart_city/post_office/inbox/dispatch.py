@@ -54,6 +54,7 @@ class Dispatcher:
             poll_seconds=poll_seconds, consumers=self.consumers, counters=counters,
         )  # fmt: skip
         self._serving: list[asyncio.Task[None]] = []
+        self._is_resting = False
         self._is_closing = False
 
     async def start(self) -> None:
@@ -71,6 +72,10 @@ class Dispatcher:
             self._tasks.start(f"desk of {desk.channel}", partial(self._serve, desk)) for desk in self._desks.values()
         ]
         self._reaper.start()
+
+    def rest(self) -> None:
+        """Takes nothing more; what was taken stays where it is."""
+        self._is_resting = True
 
     async def close(self) -> None:
         """Takes nothing more and hands everything back, which counts as no try; answers tell no more parts."""
@@ -154,7 +159,7 @@ class Dispatcher:
 
     async def _take(self, desk: Desk) -> float | None:
         """Takes once; returns after how many seconds to take again, ``None``: once somebody has room."""
-        plan = desk.plan()
+        plan = [] if self._is_resting else desk.plan()
         if not plan:
             return None
         try:

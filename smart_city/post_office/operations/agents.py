@@ -17,6 +17,7 @@ from foundations.operations import Result, Rule, operation
 from smart_city.post_office.answers import Answers
 from smart_city.post_office.channels import Channels
 from smart_city.post_office.consumers import Consumer, Consumers, Mode
+from smart_city.post_office.gateway.draining import Drain
 from smart_city.post_office.gateway.hub import Hub
 from smart_city.post_office.gateway.watching import watching
 from smart_city.post_office.inbox.dispatch import Dispatcher
@@ -94,7 +95,7 @@ class Agents:
     def __init__(
         self, *, consumers: Consumers, log: ChannelLog, hub: Hub, answers: Answers, dispatcher: Dispatcher,
         channels: Channels,
-        draining: asyncio.Event,
+        draining: Drain,
     ) -> None:  # fmt: skip
         self._consumers = consumers
         self._log = log
@@ -256,7 +257,7 @@ class Agents:
 
     async def _until(self, something: asyncio.Event, seconds: float) -> None:
         """Waits for something, for so long, and not while the instance drains."""
-        waits = [asyncio.ensure_future(event.wait()) for event in (something, self._draining)]
+        waits = [asyncio.ensure_future(something.wait()), asyncio.ensure_future(self._draining.turn())]
         try:
             await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         finally:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import time
 from functools import partial
 from pathlib import Path
 
+import httpx2 as httpx
 import pytest
 import redis
 
@@ -168,13 +170,15 @@ class TestEnding:
             assert not is_alive(worker)
 
     def test_a_worker_that_hangs_is_killed_after_its_drain(self, data_dir: Path) -> None:
-        with Tiny(data_dir, settings={"TEST_MANNER": "hang", "DRAIN_SECONDS": "0.1"}).opened() as city:
+        hasty = {"DRAIN_SECONDS": "0.1", "CLOSE_SECONDS": "0.1", "STOP_SECONDS": "0.1"}
+        with Tiny(data_dir, settings={"TEST_MANNER": "hang", **hasty}).opened() as city:
             worker = city.get()["pid"]
             city.signal(signal.SIGTERM)
 
-            assert city.ended() == 0
+            assert city.ended() == 1
             assert not is_alive(worker)
             assert "is killed" in city.said
+            assert "Not ended in good order: worker 1" in city.said
 
 
 class TestSurviving:
@@ -187,6 +191,32 @@ class TestSurviving:
 
             assert after["pid"] != before["pid"]
             assert after["instance_id"] == before["instance_id"]
+
+    @pytest.mark.parametrize("manner", ["stopped", "endless"])
+    def test_a_worker_whose_event_loop_hangs_is_replaced(self, data_dir: Path, manner: str) -> None:
+        with Tiny(data_dir, settings={"HANG_SECONDS": "1"}).opened() as city:
+            before = city.get()
+            if manner == "stopped":
+                os.kill(before["pid"], signal.SIGSTOP)
+            else:
+                with pytest.raises(httpx.HTTPError):
+                    httpx.get(city.url + "/hang", timeout=10, trust_env=False)
+
+            wait_until(lambda: not is_alive(before["pid"]), "it is killed")
+            after = city.get()
+
+            assert after["instance_id"] == before["instance_id"]
+            assert "hangs" in city.said
+
+    def test_a_worker_is_not_blamed_for_the_sleep_of_its_supervisor(self, data_dir: Path) -> None:
+        with Tiny(data_dir, settings={"HANG_SECONDS": "1"}).opened() as city:
+            worker = city.get()["pid"]
+            city.signal(signal.SIGSTOP)
+            time.sleep(2)  # longer than a worker may be silent
+            city.signal(signal.SIGCONT)
+            time.sleep(1.2)  # a few looks
+
+            assert is_alive(worker)
 
     def test_a_killed_supervisor_leaves_no_worker_and_a_valkey_to_take_over(self, data_dir: Path) -> None:
         with Tiny(data_dir, "--workers", "2").opened() as city:

@@ -11,6 +11,7 @@ from foundations.supervision import Tasks
 from foundations.valkey.client import Valkey
 from smart_city.post_office.channels import Channels
 from smart_city.post_office.consumers import Consumers
+from smart_city.post_office.gateway.draining import Drain
 from smart_city.post_office.gateway.hub import Hub
 from smart_city.post_office.inbox import Delivery
 from smart_city.post_office.operations import Agents
@@ -50,7 +51,7 @@ async def test_what_was_taken_for_a_call_that_was_given_up_goes_back(valkey: Val
         agents = Agents(
             consumers=Consumers(valkey), log=office.log, answers=office.answers, dispatcher=dispatcher,
             hub=Hub(office.log, office.subscriptions, tasks, office.counters), channels=Channels(()),
-            draining=asyncio.Event(),
+            draining=Drain(1),
         )  # fmt: skip
         made = await agents.subscribe_to_channel(CALLER, "guide", "inbox")
         dispatcher.call = asyncio.create_task(

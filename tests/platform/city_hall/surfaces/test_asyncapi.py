@@ -197,5 +197,5 @@ async def streamed(city: Instance, schemas: FrameSchemas, token: str) -> None:
     async with EventReader.connected(city.url, "guide", token, since="0") as events:
         schemas.recognise(events.ack, is_event=True)
         schemas.recognise((await events.next()).data)
-        city.app.state.gateway.drain()
+        await city.app.state.gateway.drain()
         schemas.recognise((await events.ends()).data)

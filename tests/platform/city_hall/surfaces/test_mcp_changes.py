@@ -158,7 +158,7 @@ async def test_only_what_changes_here_is_acknowledged(city: Instance) -> None:
 async def test_a_stream_ends_in_peace_when_its_instance_drains(platform: Platform) -> None:
     async with platform.instance() as leaving:
         async with listening(leaving, "auto", GUIDE) as heard:
-            leaving.app.state.gateway.drain()
+            await leaving.app.state.gateway.drain()
             await until(lambda: bool(heard.ended), "it ends")
             assert heard.ended == ["graceful"]
         async with opened(leaving) as client:

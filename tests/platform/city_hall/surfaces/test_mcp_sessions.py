@@ -270,7 +270,7 @@ async def test_a_stream_ends_with_its_token_and_with_its_instance(platform: Plat
     token = await stays.session("alice")
     session = await Session.begun(stays, token)
     async with platform.instance() as leaving, session.stream(leaving) as stream:
-        leaving.app.state.gateway.drain()
+        await leaving.app.state.gateway.drain()
         await stream.ends()
         assert (await leaving.http.get("/mcp", headers=session.headers)).status_code == 503
     async with session.stream(stays) as stream:

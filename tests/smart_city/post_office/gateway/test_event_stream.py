@@ -183,7 +183,7 @@ async def test_a_drain_ends_streams_cleanly_and_says_when_to_come_back(platform:
         token = await reader_of(one)
         async with EventReader.connected(one.url, "guide", token) as events:
             opening = len(events.retries)
-            one.app.state.gateway.drain()
+            await one.app.state.gateway.drain()
             last = await events.ends()
             assert (last.name, last.data["code"]) == ("close", 1012)
             assert len(events.retries) == opening + 1

@@ -284,7 +284,7 @@ async def test_a_drain_ends_calls_that_wait(platform: Platform) -> None:
         for one in (made["consumer"], log["consumer"])
     ]
     await eventually(lambda: queue_has_consumer(city), "the call waits")
-    city.app.state.gateway.drain()
+    await city.app.state.gateway.drain()
     inbox, publications = await asyncio.gather(*waiting)
     assert loop.time() - began < 8
     assert (inbox["deliveries"], publications["publications"]) == ([], [])

@@ -1,0 +1,79 @@
+"""uvicorn's server as a worker runs it: it can be interrupted while the city opens, and drains before it stops.
+
+When a worker serves is `worker`'s affair, and how connections end the gateway's; here are signals and their order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Protocol
+
+import uvicorn
+
+
+class Leaving(Protocol):
+    """Who ends the connections of an application: its gateway."""
+
+    def announce_drain(self) -> None:
+        """Readiness says no from now on; everybody is still served."""
+        ...
+
+    async def drain(self) -> None:
+        """Ends all connections, spread over the drain."""
+        ...
+
+
+class Server(uvicorn.Server):
+    """Tells when it listens, and ends in peace after a signal.
+
+    uvicorn raises the signal again once it has stopped, for the handler that was there before: `_stop`.
+    """
+
+    def __init__(
+        self, config: uvicorn.Config, on_listening: Callable[[], None], leaving: Callable[[], Leaving | None], *,
+        notice_seconds: float,
+    ) -> None:  # fmt: skip
+        super().__init__(config)
+        self._on_listening = on_listening
+        self._leaving = leaving
+        self._notice_seconds = notice_seconds
+        self._opening: asyncio.Task[None] | None = None
+        self._loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._stop)
+
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """What the calling task does inside is cancelled by a signal."""
+        self._opening = asyncio.current_task()
+        try:
+            yield
+        finally:
+            self._opening = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_listening()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Readiness first, then the listener, then the connections in waves; what is left uvicorn ends."""
+        if (leaving := self._leaving()) is not None:
+            leaving.announce_drain()
+            await asyncio.sleep(self._notice_seconds)
+            for server in self.servers:
+                server.close()
+            await leaving.drain()
+        await super().shutdown(sockets)
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        self.should_exit = True
+        self._loop.call_soon_threadsafe(self._interrupt)
+
+    def _interrupt(self) -> None:
+        if self._opening is not None:
+            self._opening.cancel()
