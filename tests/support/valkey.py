@@ -150,10 +150,18 @@ def valkey_server() -> Iterator[ValkeyServer]:
         yield server
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--cluster", action="store_true", help="the fixture `valkey` is a cluster of three nodes")
+
+
 @pytest.fixture
-async def valkey(valkey_server: ValkeyServer) -> AsyncIterator[Valkey]:
-    """A client on that server whose keys no other test shares. The two fixed keys have no prefix."""
-    connected = await Valkey.connect(valkey_server.url, prefix=f"test-{secrets.token_hex(4)}:")
+async def valkey(request: pytest.FixtureRequest) -> AsyncIterator[Valkey]:
+    """A client on that server, or with ``--cluster`` on a cluster, whose keys no other test shares.
+
+    The two fixed keys have no prefix.
+    """
+    store = request.getfixturevalue("valkey_cluster" if request.config.getoption("--cluster") else "valkey_server")
+    connected = await Valkey.connect(store.url, prefix=f"test-{secrets.token_hex(4)}:")
     yield connected
     await connected.close()
 
