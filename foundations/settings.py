@@ -91,6 +91,7 @@ class Settings(BaseSettings):
     valkey_timeout_seconds: Seconds = 1
     canary_seconds: Seconds = 0.75
     drain_notice_seconds: Annotated[float, Field(ge=0)] = 0
+    ack_replicas: Annotated[int, Field(ge=0)] = 0
     drain_seconds: Seconds = 5
     stop_seconds: Seconds = 5
     hang_seconds: Seconds = 15

@@ -7,12 +7,14 @@ from foundations.valkey.address import shown_url
 from foundations.valkey.client import Valkey, WrongStore
 from foundations.valkey.embedded import EmbeddedServer, ServerFailed, ServerHung, UnusableDataDir
 from foundations.valkey.launch import NoServer
+from foundations.valkey.refusals import NotCopied
 from foundations.valkey.scripts import Script
 from foundations.valkey.subscriptions import Subscriptions
 
 __all__ = [
     "EmbeddedServer",
     "NoServer",
+    "NotCopied",
     "Script",
     "ServerFailed",
     "ServerHung",

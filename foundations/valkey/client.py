@@ -19,6 +19,7 @@ from foundations.valkey import slots
 from foundations.valkey.address import Address, shown_url
 from foundations.valkey.cluster import Cluster
 from foundations.valkey.refusals import WrongStore, check, memory, translated
+from foundations.valkey.replicas import Copies
 from foundations.valkey.scripts import Script
 from foundations.valkey.store import Server, Store
 from foundations.valkey.wire import Argument, Reply
@@ -26,6 +27,9 @@ from foundations.valkey.wire import Argument, Reply
 __all__ = ["Argument", "Valkey", "WrongStore"]
 
 Item = TypeVar("Item")
+
+WAIT_SHARE = 0.4
+"""Of a command's time, for one WAIT: a command may have to let the batch before it pass."""
 
 _CLOSED = frozenset(("NOAUTH", "WRONGPASS", "NOPERM"))
 
@@ -43,6 +47,8 @@ class Valkey:
         self.prefix = prefix
         self.timeout = timeout
         self.incarnation = secrets.token_hex(8)
+        self.acknowledged = self
+        """For writes that somebody is told of: the same store, which answers once ``ack_replicas`` have them."""
         self._ask = store.ask
         # How redis-py reads the replies to each command; nothing is asked through it.
         self._read = cast(Mapping[str, Callable[[Any], Any]], redis.asyncio.Redis().response_callbacks)
@@ -54,6 +60,7 @@ class Valkey:
         *,
         prefix: str = "",
         timeout: float = 1.0,  # noqa: ASYNC109  # of every command to come
+        ack_replicas: int = 0,
     ) -> Valkey:
         """Opens the store and makes sure that it can be trusted with what the platform keeps.
 
@@ -62,8 +69,11 @@ class Valkey:
             Unavailable: nobody answers there within ``timeout`` seconds.
         """
         address = Address.read(url)
-        servers = Cluster(address, seconds=timeout) if address.is_cluster else Server(address.pool, seconds=timeout)
-        valkey = cls(servers, url=url, prefix=prefix, timeout=timeout)
+        copies = Copies(ack_replicas, WAIT_SHARE * timeout) if ack_replicas else None
+        valkey = cls(_store(address, timeout, copies), url=url, prefix=prefix, timeout=timeout)
+        if copies:
+            valkey.acknowledged = cls(valkey.store, url=url, prefix=prefix, timeout=timeout)
+            valkey.acknowledged._ask = valkey.store.ask_copied
         try:
             await valkey.store.open()
             for info in await valkey._each("INFO"):
@@ -157,3 +167,9 @@ class Valkey:
     async def close(self) -> None:
         """Closes every connection."""
         await self.store.close()
+
+
+def _store(address: Address, seconds: float, copies: Copies | None) -> Store:
+    if address.is_cluster:
+        return Cluster(address, seconds=seconds, copies=copies)
+    return Server(address.pool, seconds=seconds, copies=copies)

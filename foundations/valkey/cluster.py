@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 
 import hiredis
 from redis.asyncio import ConnectionPool
@@ -18,6 +18,7 @@ from foundations.supervision import Tasks
 from foundations.valkey import topology
 from foundations.valkey.address import Address, Endpoint
 from foundations.valkey.pipe import Figures
+from foundations.valkey.replicas import Copies
 from foundations.valkey.routing import key_of
 from foundations.valkey.slot_table import Node, SlotTable
 from foundations.valkey.slots import SLOTS, slot_of
@@ -45,11 +46,11 @@ class Cluster:
 
     is_cluster = True
 
-    def __init__(self, address: Address, *, seconds: float) -> None:
+    def __init__(self, address: Address, *, seconds: float, copies: Copies | None = None) -> None:
         self.figures = Figures()
         self._address = address
         self._seconds = seconds
-        self._table = SlotTable(address, seconds=seconds, figures=self.figures)
+        self._table = SlotTable(address, seconds=seconds, figures=self.figures, copies=copies)
         self._tasks = Tasks("cluster")
         self._is_stale = asyncio.Event()
 
@@ -69,7 +70,11 @@ class Cluster:
         self._check_served()
         self._tasks.start("topology", self._keep_looking)
 
-    async def ask(self, command: Sequence[Argument]) -> Reply:
+    def ask_copied(self, command: Sequence[Argument]) -> Awaitable[Reply]:
+        """The same, answered once replicas have it."""
+        return self.ask(command, copied=True)
+
+    async def ask(self, command: Sequence[Argument], *, copied: bool = False) -> Reply:
         """Sends a command to where its key lies, and after it when that has moved.
 
         Raises:
@@ -79,9 +84,10 @@ class Cluster:
         deadline = asyncio.get_running_loop().time() + self._seconds
         try:
             node = await self._node_for(command, deadline)
-            reply = await node.pipe.ask(command, deadline)
+            pipe = node.copied if copied else node.pipe
+            reply = await pipe.ask(command, deadline)
             if isinstance(reply, hiredis.ReplyError):
-                return await self._followed(command, reply, node, deadline)
+                return await self._followed(command, reply, node, deadline, copied=copied)
         except Unavailable:
             self.look_again()
             raise
@@ -121,7 +127,7 @@ class Cluster:
         """Closes every connection."""
         await self._tasks.close()
         for node in self._table.nodes.values():
-            await node.pipe.close()
+            await node.close()
 
     # Where to
 
@@ -141,7 +147,7 @@ class Cluster:
         raise Unavailable(f"{table.unserved} of {SLOTS} slots of the Valkey cluster are served by no node")
 
     async def _followed(
-        self, command: Sequence[Argument], refusal: hiredis.ReplyError, node: Node, deadline: float
+        self, command: Sequence[Argument], refusal: hiredis.ReplyError, node: Node, deadline: float, *, copied: bool
     ) -> Reply:
         """Goes where the nodes send it: who sends it on has not carried the command out."""
         for _ in range(MOST_REDIRECTIONS):
@@ -154,7 +160,8 @@ class Cluster:
                 if code in _UNWELL:
                     self.look_again()
                 return refusal
-            reply = await node.pipe.ask(command, deadline, imported=code == "ASK")
+            pipe = node.copied if copied else node.pipe
+            reply = await pipe.ask(command, deadline, imported=code == "ASK")
             if not isinstance(reply, hiredis.ReplyError):
                 return reply
             refusal = reply
@@ -214,7 +221,7 @@ class Cluster:
         """Closes a node that has left the cluster, once those who still wait on it have their replies."""
         if waiting := node.pipe.unanswered():
             await asyncio.wait(waiting, timeout=self._seconds)
-        await node.pipe.close()
+        await node.close()
 
 
 def _redirection(refusal: str, asked: Node) -> tuple[int, Endpoint]:

@@ -7,19 +7,17 @@ is not for commands that block or that change the connection, such as BLPOP, MUL
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import hiredis
 from redis.asyncio import ConnectionPool
 
-from foundations.errors import Overloaded, Unavailable
+from foundations.errors import Unavailable
 from foundations.telemetry import Histogram
-from foundations.valkey.wire import Argument, Reply, Wire, WireLost, packed
+from foundations.valkey.line import Line
+from foundations.valkey.replicas import CopiedLine, Copies
+from foundations.valkey.wire import Argument, Reply, WireLost, packed
 
-MOST_UNANSWERED = 100_000
-"""Commands on the way at once; one more is refused."""
 _ASKING = packed(("ASKING",))
 
 
@@ -35,15 +33,19 @@ class Pipe:
     """Sends commands in the order asked, and hands back their replies, an error reply as a `hiredis.ReplyError`.
 
     A command that is not answered ``seconds`` after it was asked for fails. The connection is then left to
-    those who still wait on it, and what comes later takes a new one: a deaf connection fails nobody else.
+    those who still wait on it, and what comes later takes a new one: a deaf connection fails nobody else. With
+    ``copies`` a reply comes once replicas have what was written.
     """
 
-    def __init__(self, pool: ConnectionPool, *, seconds: float, figures: Figures | None = None) -> None:
+    def __init__(
+        self, pool: ConnectionPool, *, seconds: float, figures: Figures | None = None, copies: Copies | None = None
+    ) -> None:
         self.figures = figures or Figures()
+        self._copies = copies
         self._pool = pool
         self._seconds = seconds
-        self._line: _Line | None = None
-        self._lines: set[_Line] = set()
+        self._line: Line | None = None
+        self._lines: set[Line] = set()
         """The present one, and those on which some still wait."""
         self._opening = asyncio.Lock()
         self._entering = 0
@@ -91,7 +93,7 @@ class Pipe:
         for line in tuple(self._lines):
             await line.close("closed")
 
-    async def _open(self, deadline: float) -> _Line:
+    async def _open(self, deadline: float) -> Line:
         """A connection for all who wait for one; they come one by one, and each has its own deadline."""
         self._entering += 1
         try:
@@ -99,7 +101,9 @@ class Pipe:
                 if self._is_closed:
                     raise WireLost("this client is closed")
                 if self._line is None or not self._line.is_open:
-                    self._line = await _Line.open(self._pool, self._seconds, self._lines)
+                    line = CopiedLine(self._copies) if self._copies else Line()
+                    await line.open(self._pool, self._seconds, self._lines)
+                    self._line = line
                 return self._line
         except TimeoutError:
             raise Unavailable(f"Valkey let nobody in within {self._seconds} s") from None
@@ -107,92 +111,6 @@ class Pipe:
             raise Unavailable(f"Valkey cannot be reached: {error}") from error
         finally:
             self._entering -= 1
-
-
-class _Line:
-    """One connection and those who wait for replies on it, in the order in which they asked."""
-
-    def __init__(self) -> None:
-        self.is_open = True
-        self._loop = asyncio.get_running_loop()
-        self._unanswered: deque[tuple[float, asyncio.Future[Reply]]] = deque()
-        self._unsent: list[bytes] = []
-        self._alarm: asyncio.TimerHandle | None = None
-        self._wire: Wire
-
-    @classmethod
-    async def open(cls, pool: ConnectionPool, seconds: float, lines: set[_Line]) -> _Line:
-        """Opens one, which stands in ``lines`` as long as it has a connection."""
-        line = cls()
-        line._wire = await Wire.open(pool, line._received, seconds=seconds, name="smart-city")
-        line._wire.lost.add_done_callback(lambda lost: line.end(lost.result()))
-        lines.add(line)
-        line._wire.closed.add_done_callback(lambda _: lines.discard(line))
-        return line
-
-    def ask(self, command: bytes, deadline: float) -> asyncio.Future[Reply]:
-        if len(self._unanswered) >= MOST_UNANSWERED:
-            raise Overloaded(f"{MOST_UNANSWERED} commands wait for Valkey already", retry_after=1)
-        if not self._unsent:
-            self._loop.call_soon(self._send)
-        self._unsent.append(command)
-        reply: asyncio.Future[Reply] = self._loop.create_future()
-        self._unanswered.append((deadline, reply))
-        if self._alarm is None:
-            self._alarm = self._loop.call_at(deadline, self._check)
-        return reply
-
-    def last(self) -> asyncio.Future[Reply] | None:
-        """The last command that somebody still waits for."""
-        return next((waiting for _, waiting in reversed(self._unanswered) if not waiting.done()), None)
-
-    def end(self, reason: str) -> None:
-        """Closes the connection and fails everybody who waits."""
-        self.is_open = False
-        self._wire.abort(reason)
-        if self._alarm is not None:
-            self._alarm.cancel()
-        while self._unanswered:
-            _fail(self._unanswered.popleft()[1], f"Valkey's connection ended: {reason}")
-
-    async def close(self, reason: str) -> None:
-        self.end(reason)
-        await self._wire.close(reason)
-
-    def _send(self) -> None:
-        commands, self._unsent = self._unsent, []
-        self._wire.write(b"".join(commands))
-
-    def _received(self, reply: Reply) -> None:
-        if isinstance(reply, hiredis.PushNotification):
-            return
-        if not self._unanswered:
-            self.end(f"it answered without being asked: {reply}")
-            return
-        _, waiting = self._unanswered.popleft()
-        if not waiting.done():
-            waiting.set_result(reply)
-        if not self.is_open and not self._unanswered:
-            self.end("all have their replies")
-
-    def _check(self) -> None:
-        """Fails those whose time is up. New commands then take a new line, as this one may have gone deaf."""
-        self._alarm = None
-        now = self._loop.time() + 0.001  # a timer may fire a little early
-        late = [waiting for deadline, waiting in self._unanswered if deadline <= now and not waiting.done()]
-        for waiting in late:
-            _fail(waiting, "Valkey did not answer in time")
-        self.is_open = self.is_open and not late
-        still = [deadline for deadline, waiting in self._unanswered if not waiting.done()]
-        if still:
-            self._alarm = self._loop.call_at(min(still), self._check)
-        elif not self.is_open:
-            self.end("nobody waits any more")
-
-
-def _fail(waiting: asyncio.Future[Reply], reason: str) -> None:
-    if not waiting.done():
-        waiting.set_exception(Unavailable(reason))
 
 
 def _ignored(reply: asyncio.Future[Reply]) -> None:

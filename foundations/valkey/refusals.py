@@ -19,6 +19,14 @@ _PASSING = frozenset(("LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAG
 """Refusals that pass: it starts, fails over, moves keys, lacks replicas or disk, or a script runs too long."""
 
 
+NOT_COPIED = "NOTCOPIED"
+"""Our own word, in which a connection that waits for replicas refuses what too few of them have."""
+
+
+class NotCopied(Unavailable):
+    """It was carried out, but on too few replicas for it to be told: it may be lost with its server."""
+
+
 class WrongStore(Exception):
     """A store that the platform must not run on; the sentence names what to set."""
 
@@ -28,6 +36,8 @@ def translated(refusal: str) -> Exception:
     code = refusal.partition(" ")[0]
     if code == "OOM":
         return Overloaded("Valkey has reached its maxmemory and takes no more writes", retry_after=1)
+    if code == NOT_COPIED:
+        return NotCopied(refusal.removeprefix(NOT_COPIED).lstrip())
     if code in _PASSING:
         return Unavailable(f"Valkey cannot do this at the moment: {refusal}")
     return exceptions.ResponseError(refusal.removeprefix("ERR "))

@@ -14,23 +14,30 @@ from redis.asyncio import ConnectionPool
 from foundations.errors import Unavailable
 from foundations.valkey.address import Address, Endpoint
 from foundations.valkey.pipe import Figures, Pipe
+from foundations.valkey.replicas import Copies
 from foundations.valkey.slots import SLOTS
 from foundations.valkey.topology import Topology
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Node:
-    """One node, and the connection on which everybody's commands to it go."""
+    """One node, the connection on which everybody's commands to it go, and the one for writes that are copied."""
 
     endpoint: Endpoint
     pool: ConnectionPool
     pipe: Pipe
+    copied: Pipe
+
+    async def close(self) -> None:
+        """Closes both connections."""
+        await self.copied.close()
+        await self.pipe.close()
 
 
 class SlotTable:
     """Who serves which slot. ``moved`` is called whenever a slot has another owner than before, or none."""
 
-    def __init__(self, address: Address, *, seconds: float, figures: Figures) -> None:
+    def __init__(self, address: Address, *, seconds: float, figures: Figures, copies: Copies | None = None) -> None:
         self.moved: list[Callable[[], None]] = []
         self.nodes: dict[Endpoint, Node] = {}
         self.primaries: Sequence[Node] = ()
@@ -38,6 +45,7 @@ class SlotTable:
         self._address = address
         self._seconds = seconds
         self._figures = figures
+        self._copies = copies
         self._settling: dict[int, asyncio.Future[list[object]]] = {}
         """Slots that have moved while commands were on the way to their former node, until those are answered."""
 
@@ -45,7 +53,9 @@ class SlotTable:
         """The node at an address, which may be a new one."""
         if (known := self.nodes.get(endpoint)) is None:
             pool = self._address.pool_of(endpoint)
-            known = Node(endpoint, pool, Pipe(pool, seconds=self._seconds, figures=self._figures))
+            pipe = Pipe(pool, seconds=self._seconds, figures=self._figures)
+            copied = Pipe(pool, seconds=self._seconds, figures=self._figures, copies=self._copies)
+            known = Node(endpoint, pool, pipe, copied)
             self.nodes[endpoint] = known
         return known
 

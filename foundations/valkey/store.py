@@ -11,6 +11,7 @@ from typing import Protocol
 from redis.asyncio import ConnectionPool
 
 from foundations.valkey.pipe import Figures, Pipe
+from foundations.valkey.replicas import Copies
 from foundations.valkey.wire import Argument, Reply
 
 
@@ -35,6 +36,10 @@ class Store(Protocol):
 
     def ask(self, command: Sequence[Argument]) -> Awaitable[Reply]:
         """The reply of the server that the command's key lies on, or of any for a command without."""
+        ...
+
+    def ask_copied(self, command: Sequence[Argument]) -> Awaitable[Reply]:
+        """The same, once the replicas that are wanted have what was written; in no order with what `ask` sends."""
         ...
 
     async def ask_each(self, command: Sequence[Argument]) -> list[Reply]:
@@ -67,17 +72,21 @@ class Server:
 
     is_cluster = False
 
-    def __init__(self, pool: ConnectionPool, *, seconds: float) -> None:
+    def __init__(self, pool: ConnectionPool, *, seconds: float, copies: Copies | None = None) -> None:
         self.figures = Figures()
         self.moved: list[Callable[[], None]] = []
         self._pool = pool
         self._pipe = Pipe(pool, seconds=seconds, figures=self.figures)
+        self._copied = Pipe(pool, seconds=seconds, figures=self.figures, copies=copies)
 
     async def open(self) -> None:
         """The first command connects."""
 
     def ask(self, command: Sequence[Argument]) -> Awaitable[Reply]:
         return self._pipe.ask(command)
+
+    def ask_copied(self, command: Sequence[Argument]) -> Awaitable[Reply]:
+        return self._copied.ask(command)
 
     async def ask_each(self, command: Sequence[Argument]) -> list[Reply]:
         return [await self._pipe.ask(command)]
@@ -95,4 +104,5 @@ class Server:
         """There is nowhere else to look."""
 
     async def close(self) -> None:
+        await self._copied.close()
         await self._pipe.close()

@@ -63,6 +63,7 @@ async def _connected(settings: Settings) -> Valkey:
                 settings.valkey_url,
                 prefix=settings.valkey_key_prefix,
                 timeout=settings.valkey_timeout_seconds,
+                ack_replicas=settings.ack_replicas,
             )
         except Unavailable as error:
             if loop.time() > give_up:

@@ -24,7 +24,10 @@ SCRIPTS: Mapping[str, Sequence[str]] = {
 }  # fmt: skip
 """Each with what stands before it, beside what all share."""
 FILLING = frozenset({"enqueue", "requeue"})
-"""Scripts that do not run in a store that is full; all others are needed to empty it, or to see that it is."""
+"""Scripts that do not run in a store that is full, and whose callers hear that all is safe.
+
+All others are needed to empty the store, or to see that it is full.
+"""
 
 
 class InboxScripts:
@@ -40,7 +43,8 @@ class InboxScripts:
         if "circuit" in SCRIPTS[name]:
             args = (*args, self._rule)
         inbox = self._valkey.key(bus_channel(channel))
-        return await self._valkey.run(self._scripts[name], [inbox, never(inbox)], args)
+        valkey = self._valkey.acknowledged if name in FILLING else self._valkey
+        return await valkey.run(self._scripts[name], [inbox, never(inbox)], args)
 
 
 def bus_channel(channel: str) -> str:

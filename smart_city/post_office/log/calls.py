@@ -31,6 +31,8 @@ class Post(NamedTuple):
     then: Then
     needs_owner: bool
     is_held: bool = False
+    is_logged: bool = False
+    """It is in the log, and its sender not told yet: too few replicas have it."""
 
 
 class AppendCall(NamedTuple):
@@ -41,6 +43,11 @@ class AppendCall(NamedTuple):
     posts: Mapping[str, list[Post]]
     keys: list[str]
     what: list[bytes | str | int]
+
+    def note_logged(self) -> None:
+        """Notes of all that it was carried out, though nobody may be told yet."""
+        for posts in self.posts.values():
+            posts[:] = [post._replace(is_logged=True) for post in posts]
 
     def arguments(self) -> list[bytes | str | int]:
         """What to send this time: the very same, but for a new candidate epoch.

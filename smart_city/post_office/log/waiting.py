@@ -62,7 +62,8 @@ class Waiting:
     def hold(self, channel: str, posts: Iterable[Post], *, sent: bool = False) -> list[Post]:
         """Holds posts, tells their senders so, and subscribers what is coming; those without room are refused.
 
-        What was ``sent`` may be logged already, and is held whether there is room or not.
+        What was ``sent`` may be logged already, and is held whether there is room or not. What is known to be logged
+        has reached its subscribers, and waits for its acknowledgement alone.
         """
         kept, fresh = [], []
         for post in posts:
@@ -73,14 +74,15 @@ class Waiting:
                 fresh.append(post)
             kept.append(post)
         if fresh:
-            self._tell_on(Provisional(channel, tuple(post.entry for post in fresh)))
+            if coming := tuple(post.entry for post in fresh if not post.is_logged):
+                self._tell_on(Provisional(channel, coming))
             for post in fresh:
                 tell(post, Held(post.entry.message_id))
         return kept
 
     def conclude(self, channel: str, post: Post, outcome: Outcome) -> None:
         """Gives a post that was not newly appended its final word, and withdraws what subscribers had of it."""
-        if post.is_held:
+        if post.is_held and not post.is_logged:
             earlier = outcome.message_id if isinstance(outcome, Appended) else ""
             self._tell_on(Withdrawn(channel, post.entry, earlier))
         tell(post, outcome)

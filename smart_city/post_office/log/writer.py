@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from foundations.errors import CityError, Internal, Unavailable
 from foundations.supervision import Tasks
-from foundations.valkey import Valkey
+from foundations.valkey import NotCopied, Valkey
 from smart_city.post_office.keep import Keep
 from smart_city.post_office.log.calls import (
     Answer,
@@ -67,7 +67,8 @@ class LogWriter:
         self._limits = limits
         self._on_appended = on_appended
         self._patience = replace(patience, seconds=keep.after)
-        self._brisk_patience = replace(patience, seconds=keep.after * BRISKLY)
+        waits_for_replicas = valkey.acknowledged is not valkey  # which tell late that all is in the log
+        self._brisk_patience = replace(patience, seconds=keep.after * (1 if waits_for_replicas else BRISKLY))
         self._keep = keep
         self._script = log_script("append")
         self._incarnation = secrets.token_hex(6)
@@ -163,7 +164,11 @@ class LogWriter:
     # Answers
 
     async def _ask(self, call: AppendCall) -> Sequence[Answer]:
-        texts = await self._valkey.run(self._script, call.keys, call.arguments())
+        try:
+            texts = await self._valkey.acknowledged.run(self._script, call.keys, call.arguments())
+        except NotCopied:
+            call.note_logged()
+            raise
         return [read_answer(text) for text in texts]
 
     async def _deliver(self, call: AppendCall) -> None:

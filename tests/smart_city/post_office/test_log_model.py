@@ -246,7 +246,7 @@ class LogMachine(RuleBasedStateMachine):
         keys = dict(self.store.keys[channel])
         fresh: list[Entry] = []
         aside: list[tuple[object, ...]] = []
-        for index, (entry, _, needs_owner, _) in enumerate(mine):
+        for index, (entry, _, needs_owner, *_) in enumerate(mine):
             known = keys.get(entry.key) if entry.key else None
             if known is not None and known.digest == entry.digest:
                 aside.append((index, "duplicate", known.offset, known.epoch, known.message_id))

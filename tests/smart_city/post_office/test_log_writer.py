@@ -382,7 +382,7 @@ class TestOutages:
         sent = some(6000)
         for number, entry in enumerate(sent):
             post(log, f"user:{number}", [entry], told)
-        assert await log.flush(5) == 0
+        assert await log.flush(30) == 0
         assert sorted(message_id for message_id, _ in told.outcomes) == sorted(entry.message_id for entry in sent)
         assert len(told.errors) == 6000
 

@@ -9,9 +9,13 @@ local most, most_bytes, key_life = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
 local share, share_bytes = math.max(1, math.floor(most / 10)), most_bytes / 10
 local WRITER_LIFE = 3600 * 1000
 
--- A round that was sent again, because its answer was lost, is answered as before and does nothing.
+-- A round that was sent again, because its answer was lost, is answered as before and does nothing; what it writes is
+-- there for WAIT to wait for.
 local last = call('HMGET', writer, 'sequence', 'answers')
-if last[1] and sequence == tonumber(last[1]) then return cjson.decode(last[2]) end
+if last[1] and sequence == tonumber(last[1]) then
+  call('PEXPIRE', writer, WRITER_LIFE)
+  return cjson.decode(last[2])
+end
 if last[1] and sequence < tonumber(last[1]) then return {} end
 
 local function known(key, digest)

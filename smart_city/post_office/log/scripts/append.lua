@@ -226,14 +226,26 @@ local function publish(bus, head, fresh)
   end
 end
 
+-- Changes nothing, and yet is a write that WAIT can wait for: what was logged by another call, of which this one tells
+-- its sender, may not have reached the replicas.
+local function touch(meta, log)
+  if not log.is_new then call('HSET', meta, 'renewed', log.renewed) end
+end
+
 local function append(meta, entries, keys, owner, limits, data, marks)
   local log = opened(meta)
   local earlier = log.record and earlier_answer(log.record)
-  if earlier then return earlier end
+  if earlier then
+    touch(meta, log)
+    return earlier
+  end
   local fresh, aside, told = data, nil, nil
   if marks then fresh, aside, told = judged(log, data, marks, keys, owner) end
   local tail = (aside and #aside > 0) and ',"x":' .. cjson.encode(aside) .. '}' or '}'
-  if #fresh == 0 then return '{"v":1' .. tail end
+  if #fresh == 0 then
+    touch(meta, log)
+    return '{"v":1' .. tail
+  end
 
   local head = format(
     '{"v":1,"e":"%s","s":%d,"f":%d,"l":%d', log.epoch, log.start, log.last + 1, log.last + #fresh)
