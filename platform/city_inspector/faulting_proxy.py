@@ -22,7 +22,7 @@ Upstream = int | tuple[str, int] | Path
 """A port of loopback, a host and port, or a Unix socket."""
 Towards = Literal["server", "client", "both"]
 CHUNK = 64 * 1024
-CHUNKS_UNDER_WAY = 64
+CHUNKS_UNDER_WAY = 16
 CONNECT_SECONDS = 5.0
 _RESET = struct.pack("ii", 1, 0)
 """SO_LINGER of no time: closing sends RST and drops what is unsent."""
@@ -115,13 +115,18 @@ class FaultingProxy:
     Args:
         upstreams: where to; of several each connection goes to the next that answers. They may be changed.
         tls: the listening side's context.
+        receive_buffer: bytes that the system keeps of what a server sends, so that a slow client is felt early; by
+            default several MiB.
     """
 
-    def __init__(self, *upstreams: Upstream, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, *upstreams: Upstream, tls: ssl.SSLContext | None = None, receive_buffer: int | None = None
+    ) -> None:
         self.upstreams: Sequence[Upstream] = upstreams
         self.port = 0
         self.accepted = 0
         self._tls = tls
+        self._receive_buffer = receive_buffer
         self._conditions = (GOOD, GOOD)
         self._connections: dict[ProxiedConnection, asyncio.Task[None]] = {}
         self._reserved: socket.socket | None = None
@@ -221,15 +226,19 @@ class FaultingProxy:
         for upstream in (*self.upstreams[first:], *self.upstreams[:first]):
             with contextlib.suppress(OSError):  # a TimeoutError is one
                 async with asyncio.timeout(CONNECT_SECONDS):
-                    return await _open(upstream)
+                    return await _open(upstream, self._receive_buffer)
         return None
 
 
-async def _open(upstream: Upstream) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def _open(upstream: Upstream, receive_buffer: int | None) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     if isinstance(upstream, Path):
-        return await asyncio.open_unix_connection(upstream, limit=CHUNK)
-    host, port = ("127.0.0.1", upstream) if isinstance(upstream, int) else upstream
-    return await asyncio.open_connection(host, port, limit=CHUNK)
+        reader, writer = await asyncio.open_unix_connection(upstream, limit=CHUNK)
+    else:
+        host, port = ("127.0.0.1", upstream) if isinstance(upstream, int) else upstream
+        reader, writer = await asyncio.open_connection(host, port, limit=CHUNK)
+    if receive_buffer is not None:
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    return reader, writer
 
 
 async def _read(

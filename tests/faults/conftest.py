@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from tests.faults.trial import Trials
 
 HERE = Path(__file__).parent
 
@@ -18,3 +21,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(HERE) and item.get_closest_marker("quick") is None:
             item.add_marker("faults")
+
+
+@pytest.fixture
+def trials(tmp_path: Path, record_property: Callable[[str, object], None]) -> Trials:
+    """Opens a city for a fault, looks at it afterwards, and tells the report."""
+    return Trials(tmp_path, record_property)
