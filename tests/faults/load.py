@@ -21,7 +21,7 @@ from tests.faults.talker import Talker
 GUIDE, CONTENT = "guide", "pillar:content"
 CHANNELS = (GUIDE, CONTENT)
 FLOW_SECONDS = 40.0
-SETTLE_SECONDS = 45.0
+SETTLE_SECONDS = 30.0
 LOST_SECONDS = 15.0
 """How long a question is waited for that the store may have lost: twice its lease and more."""
 LANES = 4

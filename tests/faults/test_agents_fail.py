@@ -7,6 +7,7 @@ import asyncio
 from city_client import Question
 from tests.faults.others import SocketAgent
 from tests.faults.trial import City, Trials
+from tests.support.waiting import until
 
 
 def first_agent(city: City) -> SocketAgent:
@@ -26,9 +27,7 @@ async def in_hand(city: City, agent: SocketAgent, count: int) -> None:
             await asyncio.Event().wait()
 
     agent.work = work
-    async with asyncio.timeout(60):
-        while working < count:
-            await asyncio.sleep(0.02)  # looks again, with a deadline
+    await until(lambda: working == count, f"{count} questions are in hand", 60)
 
 
 async def test_an_agent_that_crashes_in_mid_answer(trials: Trials) -> None:

@@ -9,6 +9,7 @@ from tests.faults.invariants import Allowed
 from tests.faults.load import CONTENT, GUIDE
 from tests.faults.talker import Talker
 from tests.faults.trial import City, Trials
+from tests.support.waiting import until
 
 SLEEP_SECONDS = 7.0
 """Longer than two heartbeats, and than the resume window of a trial."""
@@ -86,13 +87,8 @@ async def expire(city: City, talker: object) -> None:
     talker.renew = renew
     talker.token = await city.load.session(talker.name, ttl_seconds=2)
     talker.proxy.reset()
-    await until_renewed(talker, talker.token)
-
-
-async def until_renewed(talker: Talker, token: str) -> None:
-    async with asyncio.timeout(30):
-        while talker.token == token:
-            await asyncio.sleep(0.05)  # looks again, with a deadline
+    token = talker.token
+    await until(lambda: talker.token != token, "the session has ended and another one has begun", 30)
 
 
 async def test_history_trimmed_below_the_cursor(trials: Trials) -> None:

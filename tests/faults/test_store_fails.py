@@ -61,7 +61,7 @@ async def test_valkey_that_hangs(trials: Trials) -> None:
 @pytest.mark.parametrize("towards", ["server", "client", "both"])
 async def test_a_blackhole_between_an_instance_and_valkey(trials: Trials, towards: str) -> None:
     name = {"server": "commands", "client": "replies", "both": "both ways"}[towards]
-    async with trials(f"blackhole instance–Valkey, {name}", lines=True) as city:
+    async with trials(f"blackhole instance to Valkey, {name}", lines=True) as city:
         line = city.instances.line("one")
         line.impose(BLACKHOLE, towards=towards)  # type: ignore[arg-type]  # one of the parameters above
         await asyncio.sleep(OUTAGE_SECONDS)
@@ -70,7 +70,7 @@ async def test_a_blackhole_between_an_instance_and_valkey(trials: Trials, toward
 
 
 async def test_a_slow_way_to_valkey(trials: Trials) -> None:
-    async with trials("delay instance–Valkey, 150–450 ms", lines=True) as city:
+    async with trials("delay instance to Valkey, 150 to 450 ms", lines=True) as city:
         city.instances.line("one").impose(Conditions(delay=0.075, jitter=0.15))
         await city.flows()
         await asyncio.sleep(OUTAGE_SECONDS)
@@ -79,7 +79,7 @@ async def test_a_slow_way_to_valkey(trials: Trials) -> None:
 
 
 async def test_resets_between_an_instance_and_valkey(trials: Trials) -> None:
-    async with trials("resets instance–Valkey, ten times", lines=True) as city:
+    async with trials("resets instance to Valkey, ten times", lines=True) as city:
         for _ in range(10):
             city.instances.line("one").reset()
             await asyncio.sleep(0.3)
