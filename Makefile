@@ -28,9 +28,9 @@ journeys: environment ## whole stories over real processes, too long for `make t
 	@scripts/test-machine
 	$(PYTHON) -m pytest tests/journeys $(ARGS)
 
-faults: environment ## parts fail one at a time, and nothing is lost
+faults: environment ## parts fail one at a time, and nothing is lost; a whole run writes docs/faults.md
 	@scripts/test-machine
-	$(PYTHON) -m pytest tests/faults -n $(JOBS) --dist worksteal $(ARGS)
+	$(PYTHON) -m pytest tests/faults -n $(JOBS) --dist worksteal --faults-page docs/faults.md $(ARGS)
 
 check: environment tools ## ruff, mypy --strict, the layers, tsc
 	$(PYTHON) -m ruff check .

@@ -46,7 +46,7 @@ class Publisher:
     async def say(self, channel: str, **payload: Any) -> Told | None:
         """Publishes until it is acknowledged for good; ``None`` if it gave up."""
         key = f"{self.name}-{next(self._keys)}"
-        self._record.sent.append(Sent(key=key, channel=channel, by=self.name, link="http", at=time.monotonic()))
+        self._record.sent.append(Sent(key=key, channel=channel, by=self.name, link=key, at=time.monotonic()))
         body = {"channel": channel, "message": {"key": key, **payload}}
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(TRY_SECONDS):

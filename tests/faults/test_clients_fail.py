@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from city_inspector.conditions import BLACKHOLE, GOOD, Conditions
 from tests.faults.invariants import Allowed
 from tests.faults.load import CONTENT, GUIDE
@@ -16,6 +18,7 @@ SLEEP_SECONDS = 7.0
 LARGE = "x" * 100_000
 
 
+@pytest.mark.quick
 async def test_connections_that_are_reset(trials: Trials) -> None:
     async with trials("clients reset, five times each") as city:
         for _ in range(5):

@@ -13,6 +13,7 @@ from tests.faults.trial import Trials
 OUTAGE_SECONDS = 4.0
 
 
+@pytest.mark.quick
 async def test_valkey_killed_that_writes_everything_at_once(trials: Trials) -> None:
     async with trials("SIGKILL of Valkey, AOF always, three times") as city:
         for _ in range(3):
