@@ -11,8 +11,9 @@ import logging
 import secrets
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 
 from foundations.errors import CityError
 from foundations.processes import Process, machine
@@ -82,6 +83,7 @@ class Lease:
 
     ``lost`` is called when it was not renewed in time or somebody else took it. It is then tried for again at
     every renewal, and ``regained`` called when it is back; between the two, others may have been its holder.
+    ``taken`` is called with the new holder when somebody else has it.
     """
 
     def __init__(self, valkey: Valkey, name: str, *, seconds: float, tasks: Tasks) -> None:
@@ -89,6 +91,7 @@ class Lease:
         self.seconds = seconds
         self.lost: list[Callable[[], None]] = []
         self.regained: list[Callable[[], None]] = []
+        self.taken: list[Callable[[Owner], None]] = []
         self._valkey = valkey
         self._tasks = tasks
         self._key = valkey.key(f"lease:{{{name}}}")
@@ -169,20 +172,30 @@ class Lease:
         return None
 
     async def _keep(self) -> None:
+        new_holder: Owner | None = None
         while True:
             await asyncio.sleep(self._pause)
+            before = new_holder
             try:
-                await self._renew()
+                new_holder = await self._renew()
+                if new_holder is not None and before is None:
+                    self._lose_to(new_holder)
             except CityError as error:
                 _log.warning("the lease %r could not be renewed: %s", self.name, error)
 
-    async def _renew(self) -> None:
+    def _lose_to(self, holder: Owner) -> None:
+        _log.error("the lease %r was taken by process %d on host %s", self.name, holder.pid, holder.host)
+        self._hold_until(0.0)
+        self._call([partial(callback, holder) for callback in self.taken])
+
+    async def _renew(self) -> Owner | None:
+        """Prolongs the lease, or takes one that lapsed again; who else has it, if somebody has."""
         asked = time.monotonic()
         if await self._valkey.run(self._scripts["renew"], [self._key], [self._token, self._milliseconds]):
             self._hold_until(asked + self.seconds)
-        elif (holder := await self._take()) is not None:
-            _log.warning("the lease %r was taken by %s", self.name, holder.owner)
-            self._hold_until(0.0)
+            return None
+        holder = await self._take()
+        return None if holder is None else holder.owner
 
     def _hold_until(self, moment: float) -> None:
         self._held_until = moment
@@ -204,7 +217,10 @@ class Lease:
         if self._keeper is None:
             return  # taken for the first time, or given back
         _log.warning("the lease %r %s", self.name, "is held again" if held else "was lost")
-        for callback in self.regained if held else self.lost:
+        self._call(self.regained if held else self.lost)
+
+    def _call(self, callbacks: Sequence[Callable[[], None]]) -> None:
+        for callback in callbacks:
             try:
                 callback()
             except Exception:

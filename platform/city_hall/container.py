@@ -297,7 +297,7 @@ class City(containers.DeclarativeContainer):
     log = providers.Singleton(_log, settings, valkey, tasks, announcer, keep)
     inbox = providers.Singleton(_inbox, settings, valkey, tasks, channels, member, keep)
     ownership = providers.Singleton(fleet_parts.ownership, settings, valkey, member)
-    registry = providers.Singleton(fleet_parts.registry, settings, valkey, ownership, tasks)
+    registry = providers.Singleton(fleet_parts.registry, settings, valkey, ownership, tasks, instance_lease)
     takeovers = providers.Singleton(fleet_parts.takeovers, valkey, subscriptions, tasks, member)
     windows = providers.Singleton(fleet_parts.windows, settings, ownership, log, tasks)
     fleet = providers.Singleton(fleet_parts.fleet, settings, valkey, subscriptions, tasks, counters, registry, member)

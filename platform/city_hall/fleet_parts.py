@@ -76,10 +76,11 @@ def _claim_seconds(settings: Settings) -> float:
     return settings.resume_window_seconds / 3
 
 
-def registry(settings: Settings, valkey: Valkey, ownership: Ownership, tasks: Tasks) -> Registry:
+def registry(settings: Settings, valkey: Valkey, ownership: Ownership, tasks: Tasks, name: Lease) -> Registry:
     return Registry(
         valkey, ownership, tasks, instance_id=settings.instance_id, lease_seconds=settings.instance_lease_seconds,
         claim_seconds=_claim_seconds(settings), most_per_user=settings.max_connections_per_user,
+        holds_name=lambda: name.is_held,
     )  # fmt: skip
 
 

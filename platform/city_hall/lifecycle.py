@@ -17,6 +17,7 @@ from foundations.errors import CityError, Unavailable
 from foundations.settings import Settings, connections_possible
 from foundations.supervision import Tasks
 from foundations.valkey import Valkey
+from smart_city.post_office.inbox import Inbox
 from smart_city.post_office.log import ChannelLog, Stretch
 
 _log = logging.getLogger("smart_city.lifecycle")
@@ -77,6 +78,7 @@ async def _connected(settings: Settings) -> Valkey:
 async def _begin(city: City, stack: AsyncExitStack) -> None:
     """Starts the parts in the order of need; each is pushed onto the stack that ends it."""
     lease = city.instance_lease()
+    lease.taken.append(lambda _: city.draining().wanted.set())
     await lease.acquire()
     stack.push_async_callback(lease.release)
     city.tasks().start("loop lag", city.loop_lag().watch)
@@ -93,7 +95,7 @@ async def _begin(city: City, stack: AsyncExitStack) -> None:
     registry.start()
     city.windows().start()
     stack.push_async_callback(_quietly, "empty the registry", registry.release)
-    stack.push_async_callback(_flush, log, city.settings().stop_seconds)
+    stack.push_async_callback(_flush, log, city.inbox(), city.settings().stop_seconds)
     dispatcher = city.dispatcher()
     await dispatcher.start()
     stack.push_async_callback(dispatcher.close)
@@ -142,15 +144,18 @@ async def _wire(city: City) -> None:
     }
 
 
-async def _flush(log: ChannelLog, seconds: float) -> None:
-    """Waits until everything that was accepted is logged.
+async def _flush(log: ChannelLog, inbox: Inbox, seconds: float) -> None:
+    """Waits until everything that was accepted is in the store.
 
     Raises:
-        Unavailable: not in time; what was not logged is lost with this process.
+        Unavailable: not in time; what is not there is lost with this process.
     """
-    lost = await log.flush(seconds)
-    if lost:
-        raise Unavailable(f"{lost} publications could not be logged within {seconds:g} s, and are lost")
+    publications, questions = await asyncio.gather(log.flush(seconds), inbox.flush(seconds))
+    if publications or questions:
+        raise Unavailable(
+            f"{publications} publications and {questions} questions could not be stored within {seconds:g} s, "
+            "and are lost"
+        )
 
 
 async def _quietly(what: str, end: Callable[[], object]) -> None:

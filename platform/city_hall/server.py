@@ -6,6 +6,7 @@ When a worker serves is `worker`'s affair, and how connections end the gateway's
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -15,9 +16,21 @@ from typing import Protocol
 
 import uvicorn
 
+_log = logging.getLogger("smart_city.worker")
+
+
+class Draining(Protocol):
+    """What an application knows of its end."""
+
+    wanted: asyncio.Event
+    """Set when it must end, although nobody outside has asked for it."""
+
 
 class Leaving(Protocol):
     """Who ends the connections of an application: its gateway."""
+
+    @property
+    def draining(self) -> Draining: ...
 
     def announce_drain(self) -> None:
         """Readiness says no from now on; everybody is still served."""
@@ -59,10 +72,18 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._on_listening()
+        if (leaving := self._leaving()) is not None:
+            self._ending = asyncio.create_task(self._end_when_wanted(leaving.draining.wanted))
+
+    async def _end_when_wanted(self, wanted: asyncio.Event) -> None:
+        await wanted.wait()
+        _log.error("this instance has to end: it drains")
+        self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Readiness first, then the listener, then the connections in waves; what is left uvicorn ends."""
         if (leaving := self._leaving()) is not None:
+            self._ending.cancel()
             leaving.announce_drain()
             await asyncio.sleep(self._notice_seconds)
             for server in self.servers:

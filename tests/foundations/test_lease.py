@@ -201,6 +201,21 @@ async def test_a_lease_that_was_taken_is_lost(valkey: Valkey, tasks: Tasks) -> N
     await watched.lease.release()
 
 
+async def test_who_has_lost_its_lease_to_another_is_told_once_to_whom(valkey: Valkey, tasks: Tasks) -> None:
+    lease = Lease(valkey, "desk", seconds=0.2, tasks=tasks)
+    told: list[Owner] = []
+    lease.taken.append(told.append)
+    await lease.acquire()
+    await valkey.command("DEL", valkey.key("lease:{desk}"))
+    await asyncio.sleep(0.3)  # some renewals: it takes again what nobody has
+    assert told == []
+    await hold_as(valkey, ELSEWHERE, milliseconds=60_000)
+    await until(lambda: bool(told), "told")
+    await asyncio.sleep(0.2)  # some more
+    assert told == [ELSEWHERE]
+    await lease.release()
+
+
 async def test_another_holder_is_left_alone_at_the_release(valkey: Valkey, tasks: Tasks) -> None:
     lease = Lease(valkey, "desk", seconds=60, tasks=tasks)
     await lease.acquire()

@@ -47,9 +47,10 @@ class Registry:
 
     def __init__(
         self, valkey: Valkey, ownership: Ownership, tasks: Tasks, *, instance_id: str, lease_seconds: float,
-        claim_seconds: float, most_per_user: int,
+        claim_seconds: float, most_per_user: int, holds_name: Callable[[], bool],
     ) -> None:  # fmt: skip
         self._valkey = valkey
+        self._holds_name = holds_name
         self._ownership = ownership
         self._tasks = tasks
         self._instance_id = instance_id
@@ -233,7 +234,9 @@ class Registry:
             self._channels[channel] = self._channels.get(channel, 0) + 1
 
     async def listed(self, channels: Sequence[str]) -> None:
-        """Writes channels into the key that says what is listened to here."""
+        """Writes channels into the key that says what is listened to here; without its name, with a later renewal."""
+        if not self._holds_name():
+            return
         await self._valkey.command("SADD", self.subscriptions_key, *channels)
         await self._valkey.command("PEXPIRE", self.subscriptions_key, self._lease)
 
@@ -251,7 +254,7 @@ class Registry:
     async def _unlisted(self, channels: Sequence[str]) -> None:
         gone = [channel for channel in channels if channel not in self._channels]
         try:
-            if gone:
+            if gone and self._holds_name():
                 await self._valkey.command("SREM", self.subscriptions_key, *gone)
         except CityError as error:
             _log.warning("%d channels stay listed until the lease ends: %s", len(gone), error)
@@ -342,7 +345,8 @@ class Registry:
         self._leaving += [_Departure(_claim(c), True) for c in self._connections.values()]
         self._connections.clear()
         await self._depart()
-        await self._valkey.command("DEL", self.subscriptions_key)
+        if self._holds_name():  # else the key is another's
+            await self._valkey.command("DEL", self.subscriptions_key)
 
 
 def _claim(connection: Registered) -> Claim:

@@ -20,10 +20,14 @@ Leaving = TypeVar("Leaving")
 
 
 class Drain:
-    """Whether this instance drains, and at which moment of the drain a waiting call is to end."""
+    """Whether this instance drains, and at which moment of the drain a waiting call is to end.
+
+    ``wanted`` is set by whoever here finds that the instance must end; its process sees to it.
+    """
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
+        self.wanted = asyncio.Event()
         self._begun = asyncio.Event()
         self._waiting = 0
 

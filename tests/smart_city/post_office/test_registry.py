@@ -29,12 +29,14 @@ def make(valkey: Valkey, tasks: Tasks) -> Made:
     return partial(made, valkey, tasks)
 
 
-def made(valkey: Valkey, tasks: Tasks, *, lease_seconds: float = 5, most_per_user: int = 20) -> Registry:
+def made(
+    valkey: Valkey, tasks: Tasks, *, lease_seconds: float = 5, most_per_user: int = 20, has_name: bool = True
+) -> Registry:
     """The registry of one more instance."""
     ownership = Ownership(valkey, member=unique("member"), window_seconds=60, unclaimed_seconds=20)
     return Registry(
         valkey, ownership, tasks, instance_id=unique("instance"), lease_seconds=lease_seconds, claim_seconds=20,
-        most_per_user=most_per_user,
+        most_per_user=most_per_user, holds_name=lambda: has_name,
     )  # fmt: skip
 
 

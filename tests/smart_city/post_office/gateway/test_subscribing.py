@@ -34,7 +34,7 @@ class Client:
         ownership = Ownership(instance.valkey, member="one#1", window_seconds=60, unclaimed_seconds=30)
         self.registry = Registry(
             instance.valkey, ownership, instance.tasks, instance_id=instance.valkey.incarnation, lease_seconds=60,
-            claim_seconds=20, most_per_user=5,
+            claim_seconds=20, most_per_user=5, holds_name=lambda: True,
         )  # fmt: skip
         self.subscriptions = Subscribing(instance.joining, self.registry, self.listener, most=most)
 
