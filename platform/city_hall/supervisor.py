@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
+import os
 import signal
 import socket
 import sys
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from city_hall.children import Briefing, Child
 from city_hall.data_dir import DataDir
+from city_hall.instance_names import all_names, instance_names
 from city_hall.listener import listen, local_url
 from city_hall.refusals import StartRefused, StopFailed
 from foundations.supervision import Tasks
@@ -69,7 +70,11 @@ class Supervisor:
         self._listener = socket.socket()
         self._workers: list[Child] = []
         self._guides: list[Child] = []
+        self._names: dict[Child, str] = {}
+        self._keepers: dict[Child, asyncio.Task[None]] = {}
+        self._renewing: asyncio.Task[None] | None = None
         self._residence: Residence | None = None
+        self._is_open = False
         self._is_hurried = False
         self._patience = MARGIN_SECONDS
 
@@ -104,7 +109,10 @@ class Supervisor:
         self._listener = await listen(settings.host, settings.port)
         if settings.valkey_url == "embedded":
             await self._move_in(settings)
-        self._brief_workers(settings)
+        self._settings = settings
+        port = self._listener.getsockname()[1]
+        self._names = dict(zip(self._workers, instance_names(settings.instance_id, port, plan.workers), strict=True))
+        self._brief_workers()
         await self._until_ready()
         url, token = local_url(self._listener), self._token(settings)
         if plan.has_demo and token:
@@ -112,11 +120,15 @@ class Supervisor:
             self._guides[0].brief(Briefing({"SMART_CITY_URL": url, "SMART_CITY_TOKEN": token}))
         elapsed = perf_counter() - began
         opened = Opened(url=url, seconds=elapsed, has_guides=bool(self._guides), settings=settings)
+        self._is_open = True
         self._announce(opened)
 
     async def _close(self) -> list[str]:
         """In reverse: nobody new, the agents, the workers, at last what all of them used; who did not end well."""
         self._listener.close()
+        if self._renewing is not None:
+            self._renewing.cancel()
+            await asyncio.wait({self._renewing})
         await asyncio.gather(*(child.end(GUIDES_SECONDS) for child in self._guides))
         statuses = await asyncio.gather(*(child.end(self._patience) for child in self._workers))
         await self._keeping.close()
@@ -130,7 +142,7 @@ class Supervisor:
 
         def moved() -> None:
             """The workers know Valkey under its old URL only, so they are replaced."""
-            self._brief_workers(settings)
+            self._brief_workers()
             for worker in self._workers:
                 worker.replace()
 
@@ -145,20 +157,22 @@ class Supervisor:
             return self._residence.operator_token
         return settings.operator_token.get_secret_value()
 
-    def _brief_workers(self, settings: Settings) -> None:
-        """Tells each what it cannot know from the environment that it inherits, and hands it the listener."""
-        port = self._listener.getsockname()[1]
-        names = instance_names(settings.instance_id, port, len(self._workers))
-        for worker, name in zip(self._workers, names, strict=True):
-            told = {
-                "SMART_CITY_HOST": settings.host,
-                "SMART_CITY_PORT": str(port),
-                "SMART_CITY_DATA_DIR": str(settings.data_dir.absolute()),
-                "SMART_CITY_VALKEY_URL": self._residence.valkey_url if self._residence else settings.valkey_url,
-                "SMART_CITY_OPERATOR_TOKEN": self._token(settings),
-                "SMART_CITY_INSTANCE_ID": name,
-            }
-            worker.brief(Briefing(told, (self._listener.fileno(),), settings.hang_seconds))
+    def _brief_workers(self) -> None:
+        for worker, name in self._names.items():
+            self._brief(worker, name)
+
+    def _brief(self, worker: Child, name: str) -> None:
+        """Tells it what it cannot know from the environment that it inherits, and hands it the listener."""
+        settings = self._settings
+        told = {
+            "SMART_CITY_HOST": settings.host,
+            "SMART_CITY_PORT": str(self._listener.getsockname()[1]),
+            "SMART_CITY_DATA_DIR": str(settings.data_dir.absolute()),
+            "SMART_CITY_VALKEY_URL": self._residence.valkey_url if self._residence else settings.valkey_url,
+            "SMART_CITY_OPERATOR_TOKEN": self._token(settings),
+            "SMART_CITY_INSTANCE_ID": name,
+        }
+        worker.brief(Briefing(told, (self._listener.fileno(),), settings.hang_seconds))
 
     async def _until_ready(self) -> None:
         try:
@@ -171,15 +185,57 @@ class Supervisor:
 
     def _start(self, name: str, command: Sequence[str]) -> Child:
         child = Child(name, command)
-        self._keeping.spawn(name, self._keep(child))
+        self._keepers[child] = self._keeping.spawn(name, self._keep(child))
         return child
+
+    # Renewal
+
+    async def _renew(self) -> None:
+        """Replaces the workers one after the other: each successor is ready before its predecessor drains.
+
+        There is one name more than there are workers, so that both live side by side.
+        """
+        port = self._listener.getsockname()[1]
+        names = all_names(self._settings.instance_id, port, self._plan.workers)
+        for predecessor in list(self._workers):
+            name = next(name for name in names if name not in self._names.values())
+            if not await self._succeed(predecessor, name):
+                return
+        _log.info("All workers are replaced")
+
+    async def _succeed(self, predecessor: Child, name: str) -> bool:
+        successor = self._start(predecessor.name, self._plan.worker)
+        self._names[successor] = name
+        self._brief(successor, name)
+        waiting = asyncio.ensure_future(successor.ready.wait())
+        try:
+            await asyncio.wait(
+                {waiting, self._keepers[successor]}, timeout=READY_SECONDS, return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            waiting.cancel()
+            if not successor.ready.is_set():
+                await successor.end(0)
+                self._forget(successor)
+        if not successor.ready.is_set():
+            _log.error("%s stays as it is: its successor did not get ready", predecessor.name)
+            return False
+        self._workers.append(successor)
+        if await predecessor.end(self._patience):
+            _log.error("%s did not end in good order", predecessor.name)
+        self._workers.remove(predecessor)
+        self._forget(predecessor)
+        return True
+
+    def _forget(self, child: Child) -> None:
+        del self._names[child], self._keepers[child]
 
     async def _keep(self, child: Child) -> None:
         """A worker that must not be started again ends everything; demo agents may be missing."""
         try:
             await child.keep()
         except StartRefused as refusal:
-            if child in self._guides:
+            if child not in self._workers:
                 _log.error("%s", refusal)
             elif not self._over.done():
                 self._over.set_exception(refusal)
@@ -188,19 +244,26 @@ class Supervisor:
     def _signals(self) -> Iterator[None]:
         """Ctrl-C, ``kill`` and a closed terminal end it in good order; ``nohup`` holds against the last.
 
-        A shell starts its background jobs deaf to Ctrl-C; they are to hear ``kill -INT`` all the same.
+        A shell starts its background jobs deaf to Ctrl-C; they are to hear ``kill -INT`` all the same. Where there
+        is no terminal that could close, SIGHUP asks for new workers, as daemons have it.
         """
         loop = asyncio.get_running_loop()
-        heard = [signal.SIGINT, signal.SIGTERM]
+        heard = {signal.SIGINT: self._asked_to_stop, signal.SIGTERM: self._asked_to_stop}
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-            heard.append(signal.SIGHUP)
-        for number in heard:
-            loop.add_signal_handler(number, self._asked_to_stop)
+            heard[signal.SIGHUP] = self._asked_to_stop if has_terminal() else self._asked_to_renew
+        for number, action in heard.items():
+            loop.add_signal_handler(number, action)
         try:
             yield
         finally:
             for number in heard:
                 loop.remove_signal_handler(number)
+
+    def _asked_to_renew(self) -> None:
+        if not self._is_open or self._over.done() or (self._renewing is not None and not self._renewing.done()):
+            return
+        _log.info("The workers are replaced, one after the other")
+        self._renewing = self._keeping.spawn("renew the workers", self._renew())
 
     def _asked_to_stop(self) -> None:
         if not self._over.done():
@@ -221,9 +284,10 @@ def patience_of(settings: Settings) -> float:
     return drain + 2 * settings.stop_seconds + MARGIN_SECONDS
 
 
-def instance_names(name: str, port: int, workers: int) -> list[str]:
-    """The instances' names: one worker's is ``name`` itself; several get a number, as do unnamed ones."""
-    if name and workers == 1:
-        return [name]
-    prefix = name or f"{re.sub(r'[^A-Za-z0-9._-]', '-', socket.gethostname())}-{port}"
-    return [f"{prefix}-{number}" for number in range(1, workers + 1)]
+def has_terminal() -> bool:
+    """Whether this process belongs to a terminal, whose end it would be told by SIGHUP."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True

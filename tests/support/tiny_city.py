@@ -1,7 +1,7 @@
 """A worker with almost nothing in it, for tests of the supervisor.
 
 ``GET /`` tells what it was briefed with. SMART_CITY_TEST_MANNER makes it ``refuse`` or ``crash`` at its
-start, or ``hang`` at its end.
+start, or ``hang`` at its end; SMART_CITY_TEST_MANNER_NOTE names a file that says so for later ones.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -29,6 +30,9 @@ def create_app(settings: Settings) -> Starlette:
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         manner = os.environ.get("SMART_CITY_TEST_MANNER", "")
+        note = Path(os.environ.get("SMART_CITY_TEST_MANNER_NOTE", ""))
+        if note.is_file():
+            manner = note.read_text()
         if manner == "refuse":
             raise StartRefused("this city is closed on Mondays")
         if manner == "crash":

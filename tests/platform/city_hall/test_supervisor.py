@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ import httpx2 as httpx
 import pytest
 import redis
 
-from city_hall.supervisor import instance_names
+from city_hall.instance_names import all_names, instance_names
 from foundations.processes import Process
 from tests.support.serving import TINY_SERVE, Serving, wait_until
 from tests.support.valkey import free_port
@@ -127,7 +128,7 @@ class TestRefusing:
 
 
 class TestEnding:
-    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
     def test_a_signal_ends_everything_it_started(self, data_dir: Path, number: signal.Signals) -> None:
         with Tiny(data_dir).opened() as city:
             worker, valkey = city.get()["pid"], city.valkey_pid
@@ -179,6 +180,50 @@ class TestEnding:
             assert not is_alive(worker)
             assert "is killed" in city.said
             assert "Not ended in good order: worker 1" in city.said
+
+    def test_the_end_of_its_terminal_ends_everything_it_started(self, data_dir: Path) -> None:
+        on_terminal = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
+        with Serving(data_dir, command=(sys.executable, "-c", on_terminal, *TINY_SERVE)).opened() as city:
+            worker = city.get()["pid"]
+            city.signal(signal.SIGKILL)  # who holds the other end of the terminal is gone
+            city.ended()
+            wait_until(lambda: not is_alive(worker), "the worker has ended")
+            wait_until(lambda: city.valkey_pid == 0, "and so has Valkey")
+
+
+class TestRenewing:
+    def test_sighup_replaces_the_workers_one_after_the_other_while_somebody_always_answers(
+        self, data_dir: Path
+    ) -> None:
+        with Tiny(data_dir, "--workers", "2", settings={"INSTANCE_ID": "north"}).opened() as city:
+            before: dict[str, int] = {}
+            wait_until(lambda: len(before.update(answering_instances(city)) or before) == 2, "both answer")
+
+            city.signal(signal.SIGHUP)
+
+            answers = 0
+            while "All workers are replaced" not in city.said:
+                assert city.get()["pid"]
+                answers += 1
+            assert answers > 5
+            after: dict[str, int] = {}
+            wait_until(lambda: len(after.update(answering_instances(city)) or after) == 2, "both answer")
+            assert set(after) == {"north-3", "north-1"}
+            assert not any(is_alive(pid) for pid in before.values())
+            city.signal(signal.SIGTERM)
+            assert city.ended() == 0
+
+    def test_a_successor_that_does_not_get_ready_replaces_nobody(self, data_dir: Path) -> None:
+        note = data_dir.with_name("manner")
+        settings = {"TEST_MANNER_NOTE": str(note)}
+        with Tiny(data_dir, settings=settings).opened() as city:
+            worker = city.get()["pid"]
+            note.write_text("refuse")
+            city.signal(signal.SIGHUP)
+            wait_until(lambda: "stays as it is" in city.said, "it was tried", 30)
+            assert city.get()["pid"] == worker
+            city.signal(signal.SIGTERM)
+            assert city.ended() == 0
 
 
 class TestSurviving:
@@ -285,6 +330,10 @@ class TestInstanceNames:
 
     def test_several_workers_are_numbered(self) -> None:
         assert instance_names("north", 8000, 3) == ["north-1", "north-2", "north-3"]
+
+    def test_while_they_are_replaced_one_name_more_is_in_use(self) -> None:
+        assert all_names("north", 8000, 2) == ["north-1", "north-2", "north-3"]
+        assert all_names("north", 8000, 1) == ["north", "north-2"]
 
     def test_without_a_name_it_is_made_of_host_and_port(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(socket, "gethostname", lambda: "bob's laptop")
