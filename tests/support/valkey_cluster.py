@@ -32,12 +32,16 @@ class ClusterNode(ValkeyServer):
         self.bus_port = free_port()
         super().__init__(tcp=True, cluster_enabled="yes", cluster_port=str(self.bus_port), **flags)
         self.name = secrets.token_hex(20)
+        self.login: dict[str, Any] = {
+            "port": self.port,
+            "password": flags.get("requirepass"),
+            "protocol": 2,
+            "socket_timeout": 5,
+        }
 
     async def ask(self, *words: Any) -> Any:
         """One command to this very node, whatever it serves; text comes as bytes."""
-        async with redis.asyncio.Redis(
-            port=self.port, protocol=2, socket_timeout=5, single_connection_client=True
-        ) as to:
+        async with redis.asyncio.Redis(**self.login, single_connection_client=True) as to:
             return await to.execute_command(*words)  # type: ignore[no-untyped-call]
 
 
@@ -173,8 +177,18 @@ class ValkeyCluster:
     # Primaries that change
 
     async def kill_and_fail_over(self, primary: ClusterNode) -> ClusterNode:
-        """SIGKILL; the cluster notices by itself and promotes the replica, which is returned once it serves."""
+        """SIGKILL; the cluster notices by itself and promotes the replica, which is returned once it serves.
+
+        No write is lost, since the last moment before is without any; for the other case see `promote_lagging`.
+        """
         replica = await self.replica_of(primary)
+        await primary.ask("CLIENT", "PAUSE", int(PATIENCE_SECONDS * 1000), "WRITE")
+
+        async def has_all() -> bool:
+            (_, written, _), (*_, copied) = await primary.ask("ROLE"), await replica.ask("ROLE")
+            return bool(written == copied)
+
+        await eventually(has_all, "the replica has everything", PATIENCE_SECONDS)
         primary.kill()
         await self._until_primary(replica)
         return replica
@@ -236,7 +250,7 @@ class ValkeyCluster:
 
 def _serves(node: ClusterNode, expected: Sequence[ClusterNode]) -> bool:
     """Whether a node takes part in a cluster that serves, and knows of all that are expected."""
-    with redis.Redis(port=node.port, protocol=2, socket_timeout=5) as to:
+    with redis.Redis(**node.login) as to:
         try:
             info, known = to.execute_command("CLUSTER INFO"), to.execute_command("CLUSTER SLOTS")
         except redis.RedisError:
