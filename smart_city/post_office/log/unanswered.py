@@ -63,6 +63,12 @@ class Unanswered:
                 task.add_done_callback(self._ended)
 
     async def _work(self) -> None:
+        try:
+            await self._ask_in_turns()
+        finally:
+            self._working -= 1  # in the same breath as its last look: who comes from now on needs another
+
+    async def _ask_in_turns(self) -> None:
         clock = asyncio.get_running_loop().time
         pause = FIRST_PAUSE
         while self._turns:
@@ -95,7 +101,6 @@ class Unanswered:
         return Unavailable(text, retry_after=1)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._working -= 1
         if task.cancelled():
             self._end_all()
 
