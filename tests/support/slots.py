@@ -49,6 +49,14 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "on_one_server: shows what travels together where all keys lie in one place")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With ``--cluster`` there is no single server to show that on."""
+    if config.getoption("--cluster"):
+        apart = [item for item in items if item.get_closest_marker("on_one_server")]
+        items[:] = [item for item in items if item not in apart]
+        config.hook.pytest_deselected(items=apart)
+
+
 @pytest.fixture(autouse=True)
 def one_slot_a_call(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mixed]:
     """Makes the client of a single server group by the real slots, and watches what it is asked."""

@@ -143,6 +143,12 @@ async def plainly(valkey: Valkey) -> AsyncIterator[redis.asyncio.Redis]:
         yield client
 
 
+async def keys_in(valkey: Valkey, pattern: str = "*") -> list[bytes]:
+    """All keys that look like this behind the client's prefix, wherever they lie."""
+    replies = await valkey.store.ask_each(("KEYS", valkey.key(pattern)))
+    return [key for found in replies for key in found]
+
+
 @pytest.fixture(scope="session")
 def valkey_server() -> Iterator[ValkeyServer]:
     """One server for all tests of a session. Who hangs, fills or kills a server starts an own one."""

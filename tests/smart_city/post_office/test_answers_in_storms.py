@@ -18,7 +18,7 @@ from foundations.valkey.client import Valkey
 from smart_city.post_office.inbox import Delivery, InboxLimits, Route
 from tests.support.inboxes import CHANNELS, until_async
 from tests.support.offices import Agent, Office
-from tests.support.valkey import plainly
+from tests.support.valkey import keys_in
 
 LIMITS = InboxLimits(
     lease_seconds=0.3, tries=3, first_wait_seconds=0.02, longest_wait_seconds=0.05, reclaim_seconds=0.3,
@@ -167,9 +167,7 @@ class Storm:
 
     async def left_behind(self) -> set[str]:
         """Kinds of keys that belong to a question or to an answer shown as open; drafts expire by themselves."""
-        prefix = self.valkey.key("")
-        async with plainly(self.valkey) as client:
-            found = [key.decode() async for key in client.scan_iter(match=prefix + "*", count=10_000)]
+        found = [key.decode() for key in await keys_in(self.valkey)]
         inbox_keys = {key.rpartition("}:")[2].partition(":")[0] for key in found if ":inbox:" in key}
         return inbox_keys - KEPT | {key for key in found if key.endswith(":streams")}
 

@@ -12,6 +12,7 @@ from foundations.valkey import Subscriptions, Valkey
 from smart_city.post_office.log import Appended, Gone, LogLimits, Page, Retention, Stretch, bus
 from smart_city.vocabulary import Position
 from tests.support.logs import ALog, an_entry, short_lived, some_limits
+from tests.support.valkey import keys_in
 from tests.support.waiting import until
 
 
@@ -50,7 +51,7 @@ class TestUnwrittenLogs:
         page = await log.read("connection:a", None)
         assert page == Page((), Position(0, ""), 1, 0, None, "", (), ())
         assert await log.newest(["connection:a"]) == {"connection:a": Position(0, "")}
-        assert await valkey.command("KEYS", valkey.key("*")) == []
+        assert await keys_in(valkey) == []
 
     async def test_its_position_is_good_before_and_after_the_first_publication(self, log: ALog) -> None:
         assert (await log.read("connection:a", Position(0, ""))).recovered
@@ -73,7 +74,7 @@ class TestUnwrittenLogs:
 
     async def test_joining_a_connections_log_leaves_it_unwritten(self, log: ALog, valkey: Valkey) -> None:
         assert (await log.read("connection:a", None, create=True)).newest == Position(0, "")
-        assert await valkey.command("KEYS", valkey.key("*")) == []
+        assert await keys_in(valkey) == []
 
     async def test_joining_twice_begins_it_once(self, log: ALog) -> None:
         first = await log.read("guide", None, create=True)
@@ -337,7 +338,7 @@ class TestOwners:
     async def test_an_ended_connections_log_gets_no_keys(self, log: ALog, valkey: Valkey) -> None:
         with pytest.raises(Gone):
             await log.append_now("connection:a", an_entry(), owner="a")
-        assert await valkey.command("KEYS", valkey.key("*")) == []
+        assert await keys_in(valkey) == []
         assert log.announced == []
 
     async def test_a_living_owner_lets_entries_in(self, log: ALog, valkey: Valkey) -> None:

@@ -19,6 +19,7 @@ from smart_city.post_office.log import ChannelLog, Entry, Gone
 from smart_city.vocabulary import Position
 from tests.support.logs import ROOMY
 from tests.support.platform import unique
+from tests.support.valkey import keys_in
 from tests.support.waiting import eventually
 
 WINDOW = 0.4
@@ -163,7 +164,7 @@ async def test_every_key_of_a_connection_expires(fleet: Fleet) -> None:
     claim = await fleet.connected()
     await fleet.answered(claim, "unheard")
     await fleet.here.leave([claim], may_return=True)
-    keys = await fleet.valkey.command("KEYS", fleet.valkey.key("*"))
+    keys = await keys_in(fleet.valkey)
     lives = {key: await fleet.valkey.command("PTTL", key) for key in keys}
     assert lives
     assert [key for key, life in lives.items() if life <= 0] == []

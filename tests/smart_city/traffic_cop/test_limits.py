@@ -61,9 +61,9 @@ async def script_calls(valkey: Valkey) -> int:
 
 
 @pytest.fixture
-async def other(valkey_server: ValkeyServer, valkey: Valkey) -> AsyncIterator[Valkey]:
+async def other(valkey: Valkey) -> AsyncIterator[Valkey]:
     """Another instance's client on the same keys."""
-    connected = await Valkey.connect(valkey_server.url, prefix=valkey.prefix)
+    connected = await Valkey.connect(valkey.url, prefix=valkey.prefix)
     yield connected
     await connected.close()
 

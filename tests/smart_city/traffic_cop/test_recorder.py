@@ -14,7 +14,7 @@ from smart_city.traffic_cop.analytics import Analytics, Recorder, recorder
 from smart_city.traffic_cop.analytics.results import TrafficFigures
 from smart_city.traffic_cop.identities import OPERATOR_IDENTITY
 from tests.smart_city.traffic_cop.conftest import eventually
-from tests.support.valkey import ValkeyServer
+from tests.support.valkey import ValkeyServer, keys_in
 
 
 @pytest.fixture
@@ -154,7 +154,7 @@ async def test_what_happens_in_a_minute_is_counted_in_that_minute(
 
     async def in_several_minutes() -> bool:
         counters.operation("a.b").count += 1
-        return len(await valkey.command("KEYS", valkey.key("traffic:*"))) >= 3
+        return len(await keys_in(valkey, "traffic:*")) >= 3
 
     await eventually(in_several_minutes)
     await own.close()
@@ -173,7 +173,7 @@ async def test_minutes_are_kept_for_a_day(valkey: Valkey, tasks: Tasks) -> None:
     counters = Counters()
     counters.operation("a.b").count += 1
     await recorder_of(valkey, tasks, counters).write()
-    (key,) = await valkey.command("KEYS", valkey.key("traffic:*"))
+    (key,) = await keys_in(valkey, "traffic:*")
     assert 86_000 < await valkey.command("TTL", key) <= 86_400
 
 

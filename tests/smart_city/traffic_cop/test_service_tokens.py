@@ -12,6 +12,7 @@ from smart_city.traffic_cop import service_tokens as module
 from smart_city.traffic_cop.service_tokens import ServiceTokens
 from smart_city.traffic_cop.tokens import Token, read_token
 from tests.smart_city.traffic_cop.conftest import eventually
+from tests.support.valkey import keys_in
 
 
 def token_of(text: str) -> Token:
@@ -30,13 +31,13 @@ async def test_a_token_opens_its_realm_with_its_scopes(service_tokens: ServiceTo
 
 async def test_only_its_digest_is_kept(service_tokens: ServiceTokens, valkey: Valkey) -> None:
     text, _ = await service_tokens.create("content", [], None)
-    for key in await valkey.command("KEYS", valkey.key("*")):
+    for key in await keys_in(valkey):
         assert text[4:].encode() not in key + await valkey.command("DUMP", key)
 
 
 async def test_a_token_without_a_time_lives_on(service_tokens: ServiceTokens, valkey: Valkey) -> None:
     await service_tokens.create("content", [], None)
-    for key in await valkey.command("KEYS", valkey.key("*")):
+    for key in await keys_in(valkey):
         assert await valkey.command("PTTL", key) == -1
 
 
@@ -70,7 +71,7 @@ async def test_a_revoked_token_is_gone(service_tokens: ServiceTokens, valkey: Va
     with pytest.raises(Unauthenticated):
         await service_tokens.by_token(token_of(text))
     assert await service_tokens.list() == []
-    assert await valkey.command("KEYS", valkey.key("*")) == []
+    assert await keys_in(valkey) == []
     assert not await service_tokens.revoke(made.token_id)
 
 

@@ -17,6 +17,7 @@ from smart_city.traffic_cop.grants import DEFAULT_GRANTS
 from smart_city.traffic_cop.sessions import MAX_CONTEXT_BYTES, Sessions
 from smart_city.traffic_cop.tokens import Token, read_token
 from tests.smart_city.traffic_cop.conftest import CreateSession, eventually
+from tests.support.valkey import keys_in
 
 
 def token_of(text: str) -> Token:
@@ -34,7 +35,7 @@ async def opens(sessions: Sessions, text: str) -> bool:
 
 
 async def all_keys(valkey: Valkey) -> set[bytes]:
-    return set(await valkey.command("KEYS", valkey.key("*")))
+    return set(await keys_in(valkey))
 
 
 def key_of(valkey: Valkey, text: str) -> str:

@@ -33,7 +33,7 @@ from smart_city.traffic_cop.service_tokens import ServiceTokens
 from smart_city.traffic_cop.sessions import Sessions
 from smart_city.vocabulary import SCOPES, Identity
 from tests.smart_city.traffic_cop.conftest import RATES
-from tests.support.valkey import ValkeyServer
+from tests.support.valkey import ValkeyServer, keys_in
 from tests.support.waiting import eventually, until
 
 OPERATOR = OPERATOR_IDENTITY
@@ -481,7 +481,7 @@ async def test_a_session_of_an_older_release_has_no_rates_of_its_own(
     cop: TrafficCop, valkey: Valkey, identities: Identities
 ) -> None:
     created = await cop.create_session(OPERATOR, "alice")
-    [key] = await valkey.command("KEYS", valkey.key("token:*"))
+    [key] = await keys_in(valkey, "token:*")
     kept = json.loads(await valkey.command("GET", key))
     del kept["rates"]
     await valkey.command("SET", key, json.dumps(kept))

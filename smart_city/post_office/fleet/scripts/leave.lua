@@ -6,6 +6,7 @@
 -- KEYS  TWO for each connection: `owner:{connection:ID}`, the meta of its log
 -- ARGV  ms of the window, ms for which the record outlives it, the owner,
 --       then FOUR for each: fence, offset up to which the log was heard, user id, 'back' or 'never'
+-- A record that stays is never removed on the way: while its slot moves key by key, a key that is gone is not found again.
 -- Returns for each when to look after it, in ms; 0 for never, -1 when it has another owner by now.
 
 local time = redis.call('TIME')
@@ -17,9 +18,11 @@ local function leave(owner, meta, fence, heard, user, may_return)
   if known[1] and (known[1] ~= fence or not known[2]) then return -1 end
   local is_heard = tonumber(redis.call('HGET', meta, 'last') or 0) <= tonumber(heard)
   if may_return == 'never' and is_heard then
-    redis.call('DEL', owner)
-    if tonumber(fence) > 1 then
+    if tonumber(fence) == 1 then
+      redis.call('DEL', owner)
+    else
       redis.call('HSET', owner, 'v', 1, 'fence', fence)
+      redis.call('HDEL', owner, 'user_id', 'instance', 'heard', 'ends', 'is_lost')
       redis.call('PEXPIRE', owner, ARGV[1] + ARGV[2])
     end
     return 0

@@ -5,13 +5,17 @@
 -- ARGV  TWO for each key: connection id, fence
 -- Returns 1 for each connection that is taken out.
 
-local outcome = {}
+local outcome, gone = {}, {}
 
-local function unregister(key, id, fence)
+local function note(key, id, fence)
   local known = redis.call('HGET', key, id)
   if not known or string.match(known, '"fence":(%d+)') ~= fence then return 0 end
-  return redis.call('HDEL', key, id)
+  gone[key] = gone[key] or {}
+  table.insert(gone[key], id)
+  return 1
 end
 
-for i, key in ipairs(KEYS) do outcome[i] = unregister(key, ARGV[2 * i - 1], ARGV[2 * i]) end
+-- A hash that loses its last connection is touched no more: while its slot moves key by key, it would not be found again.
+for i, key in ipairs(KEYS) do outcome[i] = note(key, ARGV[2 * i - 1], ARGV[2 * i]) end
+for key, ids in pairs(gone) do redis.call('HDEL', key, unpack(ids)) end
 return outcome
