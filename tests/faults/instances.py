@@ -16,7 +16,7 @@ from typing import Any
 import httpx2
 
 from city_inspector.faulting_proxy import FaultingProxy
-from tests.support.serving import Serving
+from tests.support.serving import Serving, wait_until
 from tests.support.valkey import free_port
 
 OPERATOR_TOKEN = "op_" + "f" * 43
@@ -81,6 +81,13 @@ class Instances:
         serving.signal(signal.SIGTERM)
         self.statuses[name] = await asyncio.to_thread(serving.ended, seconds)
         return self.statuses[name]
+
+    async def renew(self, name: str, seconds: float = 60.0) -> None:
+        """SIGHUP, and waits until its worker is replaced; the successor has another name."""
+        serving = self._lives[name][-1]
+        serving.signal(signal.SIGHUP)
+        await asyncio.to_thread(wait_until, lambda: "All workers are replaced" in serving.said, "replaced", seconds)
+        self.names[name] = (await self.look(name, "/health/websocket-gateway"))["instance_id"]
 
     async def look(self, name: str, path: str) -> dict[str, Any]:
         """What one answers on an address for balancers."""
