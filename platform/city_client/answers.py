@@ -52,9 +52,11 @@ class Answer:
     Raises, in both ways: `AnswerFailed`, `NoAnswer`, and whatever `CityClient.send` raises.
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, stop: Callable[[str], Awaitable[str]]) -> None:
         self._assembly = Assembly()
         self._seconds = seconds
+        self._stop = stop
+        self._message_id = ""
         self._error: ClientError | None = None
         self._news: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -77,6 +79,16 @@ class Answer:
                 await asyncio.shield(self._news)
         self._raise_failure()
 
+    async def stop(self) -> str:
+        """Tells the platform that this answer is not wanted any more; it then ends with the code ``stopped``.
+
+        Returns ``stopped``, ``finished`` (it was over before) or ``unknown``. Leaving the loop over the parts, or
+        cancelling whoever awaits the answer, stops nothing.
+        """
+        while not self._message_id and not self._is_over:
+            await asyncio.shield(self._news)
+        return await self._stop(self._message_id) if self._message_id else "unknown"
+
     def take(self, frame: Frame) -> None:
         """Adds one frame of the answer."""
         self._assembly.take(frame)
@@ -84,10 +96,10 @@ class Answer:
 
     async def follow(self, send: Callable[[], Awaitable[Acknowledged]], answers: Answers) -> None:
         """Lives as long as the answer is awaited: asks, then watches that something is heard of it."""
-        message_id = ""
         try:
-            message_id = (await send()).message_id
-            answers.expect(message_id, self)
+            self._message_id = (await send()).message_id
+            answers.expect(self._message_id, self)
+            self._wake()
             while not self._is_over:
                 async with asyncio.timeout(self._seconds):
                     await asyncio.shield(self._news)
@@ -96,7 +108,7 @@ class Answer:
         except ClientError as error:
             self._error = error
         finally:
-            answers.forget(message_id)
+            answers.forget(self._message_id)
             self.fail(Ended(1000, "closed here"))
 
     def fail(self, error: ClientError) -> None:

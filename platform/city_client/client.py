@@ -131,11 +131,20 @@ class CityClient:
         payload = {"message": question} if isinstance(question, str) else dict(question)
         if conversation_id:
             payload["conversation_id"] = conversation_id
-        answer = Answer(seconds)
+        answer = Answer(seconds, self.stop)
         self._post.answers.asking()
         send = partial(self.send, channel, payload, intent=intent, seconds=seconds)
         self._own(answer.follow(send, self._post.answers))
         return answer
+
+    async def stop(self, message_id: str, *, seconds: float = 10.0) -> str:
+        """Ends a question of this user, whichever connection asked it: its answer is not wanted any more.
+
+        Returns ``stopped``, ``finished`` (it was over before) or ``unknown``; raises as `send`. The answer itself
+        ends with `AnswerFailed`, whose code is ``stopped``.
+        """
+        frame = {"type": "stop", "message_id": message_id}
+        return (await self._connection.deliver(frame, f"stopping {message_id}", seconds)).outcome
 
     async def subscribe(self, channels: Channels, *, since: Since = None, seconds: float = 30.0) -> Subscription:
         """Subscribes, from positions if given, and stays subscribed until the reader closes.

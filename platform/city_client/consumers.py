@@ -57,6 +57,12 @@ class Consumer:
                 logger.info("%s: %s is dropped: %s", self.channel, known, why)
                 task.cancel()
 
+    def stop(self, delivery_id: str) -> None:
+        """Cancels the work on a message to which nobody wants an answer any more."""
+        if delivery_id in self._in_hand:
+            self._in_hand[delivery_id][0].delivery.stop()
+            self.drop("its asker stopped it", delivery_id)
+
     async def working(self) -> None:
         """Asks for more time for everything in hand."""
         for question, _ in list(self._in_hand.values()):
@@ -149,6 +155,11 @@ class Consumers:
         """An error about a delivery: the attempt is over."""
         for consumer in self._consumers.values():
             consumer.drop(frame.code, frame.delivery_id)
+
+    def stopped(self, frame: Frame) -> None:
+        """Nobody wants an answer to a delivery any more."""
+        for consumer in self._consumers.values():
+            consumer.stop(frame.delivery_id)
 
     def lost(self) -> None:
         """The link is gone, and with it every attempt."""

@@ -117,6 +117,7 @@ class Frame(msgspec.Struct, frozen=True):
     heartbeat_seconds: float = 25.0
     max_message_bytes: int = 4 * 1024 * 1024
     expires_at: Any = None
+    outcome: str = ""
     # deliveries
     delivery_id: str = ""
     attempt: int = 1

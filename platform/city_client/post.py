@@ -49,6 +49,8 @@ class Post:
                 await self._publication(frame, raw)
             case "delivery":
                 self.consumers.delivered(frame, link)
+            case "stop":
+                self.consumers.stopped(frame)
             case "ack":
                 self.subscriptions.acknowledged(frame)
                 link.settle(frame)

@@ -28,6 +28,8 @@ class Delivery:
     def __init__(self, delivery_id: str, link: Link) -> None:
         self.delivery_id = delivery_id
         self.is_settled = False
+        self.is_stopped = False
+        """Whoever asked wants no answer any more; it is settled then, too."""
         self._link = link
         self._is_streaming = False
 
@@ -59,6 +61,10 @@ class Delivery:
     async def working(self) -> None:
         """Asks for more time."""
         await self._send({"type": "working"})
+
+    def stop(self) -> None:
+        """Takes note that nobody wants an answer any more."""
+        self.is_stopped = self.is_settled = True
 
     async def _send(self, frame: Mapping[str, object]) -> None:
         if self.is_settled:

@@ -402,3 +402,55 @@ async def test_a_stop_is_heard_while_the_platform_is_away() -> None:
 def test_only_async_functions_can_answer() -> None:
     with pytest.raises(TypeError, match="async"):
         Agent("guide").on("chat")(lambda question: question)
+
+
+async def test_a_stopped_question_cancels_its_handler_which_may_clean_up_and_says_nothing(peer: Peer) -> None:
+    agent = Agent("guide")
+    began, ended = asyncio.Event(), list[bool]()
+
+    @agent.on("chat")
+    async def answer(question: Question) -> str:
+        try:
+            began.set()
+            await asyncio.sleep(30)
+        finally:
+            ended.append(question.delivery.is_stopped)
+            with pytest.raises(Dropped):
+                await question.delivery.reply({"message": "too late"})
+        return "never"
+
+    async with running(peer, agent) as visit:
+        await visit.deliver("guide/m1/1")
+        await began.wait()
+        await visit.say("stop", delivery_id="guide/other/1")
+        await visit.say("stop", delivery_id="guide/m1/1")
+        await until(lambda: ended == [True], "the handler is cancelled, and knows why")
+
+
+async def test_a_stopped_generator_is_closed_between_two_parts(peer: Peer) -> None:
+    agent = Agent("guide")
+    closed = asyncio.Event()
+
+    @agent.on()
+    async def answer(question: Question) -> AsyncGenerator[str, None]:
+        try:
+            while True:
+                yield "and "
+                await asyncio.sleep(0.001)
+        finally:
+            closed.set()
+
+    stop = asyncio.Event()
+    run = asyncio.create_task(agent.run(peer.url, "svc", stop=stop))
+    visit = await peer.visit()
+    await visit.acknowledge("consume")
+    await visit.deliver("guide/m1/1")
+    await visit.heard("reply")
+    await visit.say("stop", delivery_id="guide/m1/1")
+    async with asyncio.timeout(5):
+        await closed.wait()
+    stop.set()
+    last = await visit.heard_after("reply", "consume")
+    await visit.say("ack", id=last["id"])
+    async with asyncio.timeout(5):
+        await run

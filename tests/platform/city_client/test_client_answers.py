@@ -172,3 +172,37 @@ async def test_answers_that_nobody_waits_for_are_read_from_the_own_log(arrive: A
     publication = await anext(reader)
     assert (publication.channel, publication.payload) == ("user:alice", {"message": "late"})
     assert (publication.sender.kind, publication.sender.id) == ("agent", "guide")
+
+
+async def test_a_question_is_stopped_as_soon_as_its_id_is_known(arrive: Arrive) -> None:
+    client, visit = await arrive()
+    answer = client.ask("guide", "go on for ever")
+    stopping = asyncio.create_task(answer.stop())
+    await take(visit)
+    frame = await visit.acknowledge("stop", message_id="q1", outcome="stopped")
+    assert frame["message_id"] == "q1"
+    assert await stopping == "stopped"
+    await respond(visit, "error", error={"code": "stopped", "message": "nobody wants it"}, retrying=False)
+    with pytest.raises(AnswerFailed) as failed:
+        await answer
+    assert failed.value.code == "stopped"
+
+
+async def test_stopping_what_was_never_taken_asks_nobody(arrive: Arrive) -> None:
+    client, visit = await arrive()
+    answer = client.ask("guide", "no")
+    stopping = asyncio.create_task(answer.stop())
+    frame = await visit.heard("message")
+    await visit.say("error", id=frame["id"], code="forbidden", message="no", retryable=False)
+    assert await stopping == "unknown"
+
+
+async def test_a_stop_is_said_again_over_the_next_link(arrive: Arrive, peer: Peer) -> None:
+    client, visit = await arrive()
+    stopping = asyncio.create_task(client.stop("q1"))
+    await visit.heard("stop")
+    visit.cut()
+    later = await peer.visit()
+    later_frame = await later.heard_after("subscribe", "stop")
+    await later.say("ack", id=later_frame["id"], outcome="finished")
+    assert await stopping == "finished"

@@ -257,3 +257,32 @@ async def test_a_position_may_be_given_as_its_text(city: Instance, since: Positi
             assert (await anext(publications)).offset == 1
         with pytest.raises(ValueError, match="position"):
             await client.subscribe("guide", since="yesterday")
+
+
+async def test_a_stopped_question_ends_for_asker_and_agent_on_different_instances(platform: Platform) -> None:
+    here, there = await platform.start(), await platform.start()
+    agent = Agent("guide")
+    began, cancelled = asyncio.Event(), asyncio.Event()
+
+    @agent.on()
+    async def answer(question: Question) -> AsyncGenerator[str, None]:
+        try:
+            yield "once upon a time"
+            began.set()
+            await asyncio.sleep(60)
+        finally:
+            cancelled.set()
+
+    stop = asyncio.Event()
+    run = asyncio.create_task(agent.run(there.url, await there.service("guide", "post_office.consume"), stop=stop))
+    async with CityClient(here.url, token=await here.session(unique("alice"))) as client:
+        asked = client.ask("guide", "tell me a story")
+        async with asyncio.timeout(10):
+            await began.wait()
+            assert await asked.stop() == "stopped"
+            with pytest.raises(AnswerFailed) as failed:
+                await asked
+            await cancelled.wait()
+    assert failed.value.code == "stopped"
+    stop.set()
+    await run
