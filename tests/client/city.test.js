@@ -5,14 +5,9 @@ import { runInNewContext } from "node:vm";
 
 import { City, CityError } from "../../platform/city_hall/console/client/index.js";
 import { MOST_UNREAD } from "../../platform/city_hall/console/client/listening.js";
-import { World, connectedCity, join, publication, response, settled, told, welcome } from "./world.js";
+import { World, acknowledge, connectedCity, join, publication, response, settled, told, welcome } from "./world.js";
 
 const code = (expected) => (error) => error instanceof CityError && error.code === expected;
-
-function acknowledge({ socket }, messageId = "q-1", more = {}) {
-  const { id, channel } = socket.last("message") ?? socket.last("publish");
-  socket.says({ type: "ack", id, channel, status: "queued", message_id: messageId, ...more });
-}
 
 async function take(reader, count) {
   const messages = [];

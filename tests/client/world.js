@@ -129,6 +129,12 @@ export function join(socket, { id = "c-1", outcomes = {}, ...more } = {}) {
   socket.says({ type: "ack", id: asked, channels: Object.fromEntries(joined) });
 }
 
+/** The platform has taken what was sent last. */
+export function acknowledge({ socket }, messageId = "q-1", more = {}) {
+  const { id, channel } = socket.last("message") ?? socket.last("publish");
+  socket.says({ type: "ack", id, channel, status: "queued", message_id: messageId, ...more });
+}
+
 export function publication(offset, more = {}) {
   return {
     type: "message", channel: "guide", sender: { kind: "service", id: "content" },

@@ -58,6 +58,9 @@ export class Asking {
   #error = null;
   #isOver = false;
   #callOff = () => {};
+  /** @type {(() => void) | null} */
+  #stop = null;
+  #isUnwanted = false;
   #forgetSignal = () => {};
   /** @type {Deferred<void>} */
   #news = deferred();
@@ -101,9 +104,28 @@ export class Asking {
 
   /** @param {AbortSignal} [signal] */
   endWith(signal) {
-    const give = () => this.fail(signal?.reason);
+    const give = () => {
+      this.stop();
+      this.fail(signal?.reason);
+    };
     signal?.addEventListener("abort", give);
     this.#forgetSignal = () => signal?.removeEventListener("abort", give);
+  }
+
+  /**
+   * The answer is not wanted any more: the platform is told, its agent leaves off, and this rejects with the code
+   * `stopped`. To leave the loop over its parts stops nothing.
+   */
+  stop() {
+    if (this.#isOver) return;
+    this.#isUnwanted = true;
+    this.#stop?.();
+  }
+
+  /** From now on it can be stopped. @param {() => void} stop */
+  known(stop) {
+    this.#stop = stop;
+    if (this.#isUnwanted) stop();
   }
 
   /** The question is in the inbox: from now on something is to be heard. */

@@ -113,10 +113,24 @@ export class City {
    */
   ask(channel, question, { conversationId = "", seconds = PATIENCE_S, ...options } = {}) {
     const asking = new Asking(this.#clock, seconds * 1000);
+    const asked = (/** @type {string} */ messageId) => {
+      this.#tab.expect(messageId, asking);
+      asking.known(() => this.stop(messageId));
+    };
     this.send(channel, payloadOf(question, conversationId), options).then(
-      ({ messageId }) => this.#tab.expect(messageId, asking), (error) => asking.fail(error));
+      ({ messageId }) => asked(messageId), (error) => asking.fail(error));
     asking.endWith(options.signal);
     return asking;
+  }
+
+  /**
+   * Ends a question of this user, whichever page asked it. Its answer fails with the code `stopped`, unless it was
+   * quicker.
+   *
+   * @param {string} messageId of the question
+   */
+  stop(messageId) {
+    this.#tab.ask({ ask: "stop", messageId });
   }
 
   /**

@@ -9,6 +9,7 @@ import { Feeds } from "./feeds.js";
 import { Outgoing } from "./outgoing.js";
 import { Questions } from "./questions.js";
 import { Refreshing } from "./refreshing.js";
+import { Stopping } from "./stopping.js";
 
 /** @import { Clock } from "./clock.js" */
 /** @import { Passing, Socket, State } from "./connection.js" */
@@ -27,6 +28,7 @@ import { Refreshing } from "./refreshing.js";
  *   { ask: "hello", token: string, past: Past, channels: Places, letters: Letter[], isWatching: boolean }
  *   | { ask: "listen", channels: Places } | { ask: "leave", channels: string[] }
  *   | { ask: "send", letter: Letter } | { ask: "forget", id: string } | { ask: "watch" }
+ *   | { ask: "stop", messageId: string }
  *   | { ask: "refresh", token: string, id: string } | { ask: "hurry" | "reconnect" | "renew" | "end" | "bye" }
  * )} Request  what a tab wants; `watch` is for every frame that passes
  * @typedef {(
@@ -46,6 +48,7 @@ export class Engine {
   #outgoing;
   #questions = new Questions();
   #refreshing;
+  #stopping;
 
   /** @param {World} world */
   constructor({ openSocket, clock, random }) {
@@ -55,6 +58,7 @@ export class Engine {
     this.#feeds = new Feeds(parts, () => connection.giveUp());
     this.#outgoing = new Outgoing(parts);
     this.#refreshing = new Refreshing(parts.send);
+    this.#stopping = new Stopping(parts);
     connection.changed.listen((state) => this.#changed(state));
     connection.heard.listen((frame) => this.#hear(frame));
     connection.lost.listen((verdict) => this.#lost(verdict));
@@ -88,11 +92,17 @@ export class Engine {
     else if (request.ask === "listen") this.#feeds.listen(tab, request.channels);
     else if (request.ask === "leave") this.#feeds.leave(tab, request.channels);
     else if (request.ask === "send") this.#outgoing.submit(tab, request.letter);
-    else if (request.ask === "forget") this.#outgoing.forget(request.id);
+    else if (request.ask === "forget") this.#callOff(request.id);
+    else if (request.ask === "stop") this.#stopping.stop(request.messageId);
     else if (request.ask === "watch") tab.isWatching = true;
     else if (request.ask === "refresh") this.#refreshing.start(tab, request);
     else if (request.ask === "bye") this.#dismiss(tab);
     else this.#steer(request.ask);
+  }
+
+  /** What was asked already is to be stopped; what was not is not asked any more. @param {string} id */
+  #callOff(id) {
+    if (this.#outgoing.forget(id)) this.#stopping.stopOnceKnown(id);
   }
 
   /** @param {"hurry" | "reconnect" | "renew" | "end"} how */
@@ -169,19 +179,21 @@ export class Engine {
       for (const tab of this.#tabs) this.#feeds.join(tab, this.#ownPlaces(tab, own));
     });
     this.#outgoing.flush(welcome.max_message_bytes);
+    this.#stopping.flush();
   }
 
   /** @param {Verdict} verdict */
   #lost(verdict) {
     this.#feeds.lost();
     this.#refreshing.lost();
+    this.#stopping.lost();
     this.#outgoing.interrupted(verdict);
     this.#releaseEarly();
   }
 
   /** @param {Ack} ack */
   #acked(ack) {
-    if (this.#feeds.acked(ack) || this.#refreshing.settled(ack.id, null)) return;
+    if (this.#feeds.acked(ack) || this.#refreshing.settled(ack.id, null) || this.#stopping.acked(ack)) return;
     const letter = this.#outgoing.acked(ack);
     if (!letter) return;
     if (letter.frame.type !== "publish" && ack.message_id) this.#questions.asked(ack.message_id, letter.sender);
@@ -191,6 +203,7 @@ export class Engine {
   /** @param {ErrorFrame} error */
   #refused(error) {
     if (this.#outgoing.refused(error)) this.#releaseEarly();
+    else if (this.#stopping.refused(error)) return;
     else if (!this.#feeds.refused(error.id, error) && !this.#refreshing.settled(error.id, error)) {
       const { code, message, retryable, retry_after: retryAfter } = error;
       this.#tellAll({ news: "error", refusal: { code, message, retryable, retryAfter } });

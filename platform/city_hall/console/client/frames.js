@@ -7,7 +7,7 @@ import { mayHaveBytes, toJson, withBytes } from "./base64.js";
 import { pack, unpack } from "./msgpack.js";
 
 /** @import { ClientFrame, Frame, Places } from "./protocol.js" */
-/** @import { RefreshFrame, SubscribeFrame, UnsubscribeFrame } from "./protocol.js" */
+/** @import { RefreshFrame, StopFrame, SubscribeFrame, UnsubscribeFrame } from "./protocol.js" */
 
 /**
  * @param {string} id
@@ -26,6 +26,11 @@ export function unsubscribeFrame(channels) {
 /** @param {string} id @param {string} token @returns {RefreshFrame} */
 export function refreshFrame(id, token) {
   return { type: "refresh", session_token: token, id };
+}
+
+/** @param {string} id @param {string} messageId @returns {StopFrame} */
+export function stopFrame(id, messageId) {
+  return { type: "stop", message_id: messageId, id };
 }
 
 /** A frame as JSON. @param {ClientFrame | Frame} frame */

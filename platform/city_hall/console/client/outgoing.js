@@ -75,10 +75,17 @@ export class Outgoing {
     this.#dispatch(waiting);
   }
 
-  /** Its sender does not care any more; what went out may arrive. @param {string} id */
+  /**
+   * Its sender does not care any more; what went out may arrive.
+   *
+   * @param {string} id
+   * @returns {boolean} whether it is a question that went out
+   */
   forget(id) {
-    this.#letters.get(id)?.callOff();
+    const letter = this.#letters.get(id);
+    letter?.callOff();
     this.#letters.delete(id);
+    return letter !== undefined && letter.isSent && letter.frame.type !== "publish";
   }
 
   /** @param {Listener} sender that is gone */

@@ -58,8 +58,9 @@
  * @typedef {{ type: "subscribe", channels: Places, id: string }} SubscribeFrame
  * @typedef {{ type: "unsubscribe", channels: string[] }} UnsubscribeFrame
  * @typedef {{ type: "refresh", session_token: string, id: string }} RefreshFrame
+ * @typedef {{ type: "stop", message_id: string, id: string }} StopFrame
  * @typedef {(
- *   MessageFrame | SubscribeFrame | UnsubscribeFrame | RefreshFrame | { type: "ping" }
+ *   MessageFrame | SubscribeFrame | UnsubscribeFrame | RefreshFrame | StopFrame | { type: "ping" }
  * )} ClientFrame
  */
 
