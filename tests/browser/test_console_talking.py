@@ -131,3 +131,18 @@ async def test_a_suggested_question_is_asked_with_one_click(browser: Browser, ga
         await page.get_by_role("button", name="Explain this platform").click()
         assert (await peer.heard("message"))["payload"]["message"] == "Explain this platform"
         await expect(page.locator(".opening")).to_have_count(0)
+
+
+async def test_an_answer_is_stopped_while_it_is_written(browser: Browser, gateway: ScriptedGateway) -> None:
+    async with signed_in(browser, gateway) as (page, peer):
+        await asked(page, peer, "Tell me everything")
+        stop = answer(page).get_by_role("button", name="Stop")
+        await peer.answer("q-1", "a-1", "In the beginning", stream="delta", part=1)
+        await stop.click()
+        frame = await peer.heard("stop")
+        assert frame["message_id"] == "q-1"
+        stopped = {"code": "stopped", "message": "nobody wants it"}
+        await peer.answer("q-1", "a-1", "", stream="error", error=stopped, retrying=False)
+        await expect(answer(page).locator(".remark")).to_have_text("Stopped.")
+        await expect(answer(page).locator(".prose")).to_have_text("In the beginning")
+        await expect(stop).to_be_hidden()

@@ -115,3 +115,37 @@ async def test_queues_show_what_waits_and_that_nobody_takes_it(browser: Browser,
                 delivery = await clerk.of("delivery")
                 await clerk.send(type="done", delivery_ids=[delivery["delivery_id"]])
             await expect(queue).to_contain_text("0 of 10,000")
+
+
+async def test_a_dead_letter_is_put_back_or_dropped_only_when_one_is_sure(browser: Browser, town: Instance) -> None:
+    channel, alice = "pillar:content", unique("alice")
+    agent = await town.service("content", "post_office.consume")
+    async with (
+        town.connected(await town.session(alice)) as asker,
+        town.connected(agent) as clerk,
+        operating(browser, town.url, "queues") as page,
+    ):
+        await clerk.ask(type="consume", channel=channel)
+        for text in ("first", "second"):
+            await asker.ask(channel=channel, payload={"message": text})
+            delivery = await clerk.of("delivery")
+            await clerk.ask(type="failed", delivery_id=delivery["delivery_id"], reason="no archive", retry=False)
+        queue = row(page, channel)
+        await expect(queue.locator("[data-label=Takes]")).to_have_text("all")
+        await queue.get_by_role("link", name="2", exact=True).click()
+        await headed(page, f"Dead letters of {channel}")
+        first, second = row(page, "first"), row(page, "second")
+        await expect(first).to_contain_text(alice)
+        await expect(first).to_contain_text("the agent gave up: no archive")
+        await first.get_by_role("button", name="Put back").click()
+        await page.get_by_role("dialog").get_by_role("button", name="Put back").click()
+        await expect(page.locator(".toast")).to_contain_text("in the inbox again")
+        await expect(first).to_have_count(0)
+        again = await clerk.of("delivery")
+        assert again["message"]["payload"] == {"message": "first"}
+        await clerk.ask(type="done", delivery_ids=[again["delivery_id"]])
+        await second.get_by_role("button", name="Drop").click()
+        await page.get_by_role("dialog").get_by_role("button", name="Drop").click()
+        await expect(page.get_by_text("There is no dead letter.")).to_be_visible()
+        await page.get_by_role("link", name="Queues").first.click()
+        await expect(queue).to_contain_text("none")

@@ -8,13 +8,14 @@ import { createInterface } from "node:readline";
 import { toJson, withBytes } from "../../platform/city_hall/console/client/base64.js";
 import { City, CityError } from "../../platform/city_hall/console/client/index.js";
 
-const CAN = ["ask", "refresh", "bytes", "msgpack"];
+const CAN = ["ask", "stop", "refresh", "bytes", "msgpack"];
 
 function tell(told, fields = {}) {
   process.stdout.write(`${toJson({ told, ...fields })}\n`);
 }
 
 const readers = new Map();
+const askings = new Map();
 /** @type {City} */
 let city;
 
@@ -53,9 +54,14 @@ const doing = {
     const { messageId, position } = await city.publish(channel, payload);
     return { message_id: messageId, ...position };
   },
-  async ask({ channel, payload }) {
-    const { text, payload: whole } = await city.ask(channel, payload);
+  async ask({ channel, payload }, name) {
+    const asking = city.ask(channel, payload);
+    askings.set(name, asking);
+    const { text, payload: whole } = await asking;
     return { text, payload: whole };
+  },
+  async stop({ question }) {
+    askings.get(question).stop();
   },
   async refresh({ token }) {
     await city.refresh(token);
@@ -64,7 +70,8 @@ const doing = {
 
 async function carryOut({ do: what, as: name, ...given }) {
   try {
-    tell("done", { as: name, ...await doing[what](given) });
+    const done = await doing[what](given, name);
+    if (name) tell("done", { as: name, ...done });
   } catch (error) {
     if (!(error instanceof CityError)) throw error;
     tell("refused", { as: name, code: error.code });

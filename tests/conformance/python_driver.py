@@ -11,11 +11,11 @@ import sys
 from collections.abc import Awaitable
 from typing import Any, Literal
 
-from city_client import AnswerFailed, CityClient, ClientError, Ended, Question, Refused, Subscription
+from city_client import Answer, AnswerFailed, CityClient, ClientError, Ended, Question, Refused, Subscription
 from city_client.events import Connected, Event
 from tests.conformance.encodings import with_bytes, without_bytes
 
-CAN = ["ask", "consume", "refresh", "bytes", "msgpack"]
+CAN = ["ask", "consume", "stop", "refresh", "bytes", "msgpack"]
 
 
 def tell(told: str, **fields: Any) -> None:
@@ -31,6 +31,7 @@ class Driver:
         self._is_open = False
         self._readers: dict[str, Subscription] = {}
         self._questions: dict[str, Question] = {}
+        self._asked: dict[str, Answer] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     def spawn(self, work: Awaitable[None]) -> None:
@@ -53,6 +54,8 @@ class Driver:
     async def do(self, do: str, name: str, arguments: dict[str, Any]) -> None:
         """Carries out one instruction."""
         try:
+            if do == "ask":
+                arguments["name"] = name
             result = await getattr(self, do)(**arguments)
         except Refused as refused:
             tell("refused", code=refused.code, **{"as": name})
@@ -61,7 +64,8 @@ class Driver:
         except ClientError as error:
             tell("refused", code="ended" if isinstance(error, Ended) else "unconfirmed", **{"as": name})
         else:
-            tell("done", **{"as": name}, **(result or {}))
+            if name:
+                tell("done", **{"as": name}, **(result or {}))
 
     async def subscribe(self, channel: str, since: str | None = None) -> None:
         reader = self._readers[channel] = await self.client.subscribe(channel, since=since)
@@ -91,15 +95,23 @@ class Driver:
     async def send(self, channel: str, payload: dict[str, Any]) -> dict[str, Any]:
         return {"message_id": (await self.client.send(channel, payload)).message_id}
 
-    async def ask(self, channel: str, payload: dict[str, Any]) -> dict[str, Any]:
-        reply = await self.client.ask(channel, payload)
+    async def ask(self, channel: str, payload: dict[str, Any], name: str) -> dict[str, Any]:
+        self._asked[name] = self.client.ask(channel, payload)
+        reply = await self._asked[name]
         return {"text": reply.text, "payload": reply.payload}
+
+    async def stop(self, question: str) -> None:
+        await self._asked[question].stop()
 
     async def consume(self, channel: str) -> None:
         async def handle(question: Question) -> None:
             self._questions[question.message_id] = question
             tell("delivery", message_id=question.message_id, payload=question.payload, attempt=question.attempt)
-            await asyncio.Event().wait()  # until it is answered, or dropped with its link
+            try:
+                await asyncio.Event().wait()  # until it is answered, stopped, or dropped with its link
+            finally:
+                if question.delivery.is_stopped:
+                    tell("stopped", message_id=question.message_id)
 
         self.client.consume(channel, handle)
 

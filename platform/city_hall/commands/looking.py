@@ -46,7 +46,7 @@ def status(
 
 @talking
 def channels(remote: Remote) -> None:
-    """Lists the channels: who listens, where each log ends, what waits for agents, and how many take it.
+    """Lists the channels: who listens, where each log ends, what waits for agents, how many take it, and its circuit.
 
     \b
     [b]Examples[/b]
@@ -56,7 +56,7 @@ def channels(remote: Remote) -> None:
     found = remote.call("post_office.list_channels")["channels"]
     queues = remote.call("post_office.get_queue_status")["channels"]
     told = [channel | {"queue": queues.get(channel["channel"], {})} for channel in found]
-    rows = Rows("channel", "listen", "newest", "wait", "agents")
+    rows = Rows("channel", "listen", "newest", "wait", "agents", "circuit")
     for one in told:
         newest = f"{one['offset']}.{one['epoch']}" if one["offset"] else "nothing yet"
         queue: dict[str, Any] = one["queue"]
@@ -66,6 +66,7 @@ def channels(remote: Remote) -> None:
             newest,
             str(queue.get("depth", "")),
             str(queue.get("consumers", "")),
+            str(queue.get("circuit", "")).replace("_", " "),
         )
     show({"channels": told}, is_json=remote.is_json, as_people_read_it=rows)
 

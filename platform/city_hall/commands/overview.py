@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from city_client import Operations, Refused
 
 COLOURS = {"healthy": "green", "degraded": "yellow", "warning": "yellow", "unhealthy": "red", "away": "red"}
+CIRCUITS = {"closed": "", "half_open": "yellow", "open": "red"}
 _COUNT, _QUEUES = "post_office.get_connection_count", "post_office.get_queue_status"
 _LEFT_OUT = frozenset(("forbidden", "unavailable"))
 """Refusals that need no words: the token has no right to see it, or health says what is wrong."""
@@ -80,6 +81,8 @@ class Overview:
         for name, queue in told.get("queues", {}).items():
             if queue["depth"]:
                 yield f"{queue['depth']} wait on {name} for {queue['consumers']} agents"
+            if queue["circuit"] != "closed":
+                yield f"the circuit of {name} is {queue['circuit'].replace('_', ' ')}"
 
     def _parts(self) -> RenderableType:
         rows = Rows("part", "status", "answers in", "what is wrong", has_prose=True)
@@ -98,12 +101,13 @@ class Overview:
         return rows
 
     def _queues(self) -> RenderableType:
-        rows = Rows("queue", "wait", "oldest", "agents")
+        rows = Rows("queue", "wait", "oldest", "agents", "circuit", "dead letters")
         for name, queue in self.document["queues"].items():
             age = queue.get("oldest_age_seconds")
-            style = "yellow" if queue["depth"] and not queue["consumers"] else ""
+            style = "yellow" if queue["depth"] and not queue["consumers"] else CIRCUITS[queue["circuit"]]
             oldest = "" if age is None else f"{age:.0f} s"
-            rows.add_row(name, str(queue["depth"]), oldest, str(queue["consumers"]), style=style)
+            circuit, dead = queue["circuit"].replace("_", " "), str(queue["dead_letters"])
+            rows.add_row(name, str(queue["depth"]), oldest, str(queue["consumers"]), circuit, dead, style=style)
         return rows
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Literal, Protocol
 
 from pydantic import Field
@@ -48,6 +49,7 @@ class ChannelListed(Result):
     subscribers: int
     offset: int
     epoch: str
+    circuit: Circuit = Field(description="which questions its inbox takes, as in get_queue_status")
 
 
 class ChannelsListed(Result):
@@ -169,15 +171,18 @@ class Observing:
 
     @operation(scope="post_office.observe", read_only=True, example={})
     async def list_channels(self, caller: Identity) -> ChannelsListed:
-        """Lists the agent channels with their newest positions and how many connections listen to each."""
-        newest = await self._log.newest(self._channels.agents)
+        """Lists the agent channels: newest positions, how many connections listen, and whether questions are taken."""
+        agents = self._channels.agents
+        newest, inboxes = await asyncio.gather(
+            self._log.newest(agents), asyncio.gather(*map(self._inbox.status, agents))
+        )
         return ChannelsListed(
             channels=[
                 ChannelListed(
                     channel=channel, kind="agent", kept="history", subscribers=self._fleet.subscribers(channel),
-                    offset=newest[channel].offset, epoch=newest[channel].epoch,
+                    offset=newest[channel].offset, epoch=newest[channel].epoch, circuit=inbox.circuit,
                 )
-                for channel in self._channels.agents
+                for channel, inbox in zip(agents, inboxes, strict=True)
             ]
         )  # fmt: skip
 

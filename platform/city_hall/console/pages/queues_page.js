@@ -1,4 +1,7 @@
-/** The agents' inboxes: how much waits, for how long, and whether anybody takes it. */
+/**
+ * The agents' inboxes: how much waits, for how long, and whether anybody takes it. The dead letters of each have a page of
+ * their own.
+ */
 
 import { grouped, span } from "../model/measures.js";
 import { addressOf } from "../model/routes.js";
@@ -6,6 +9,7 @@ import { Watch } from "../model/watch.js";
 import { h } from "../ui/elements.js";
 import { live } from "../ui/live.js";
 import { Table } from "../ui/table.js";
+import { lettersPage } from "./letters_page.js";
 import { nothing, sheet } from "./place.js";
 
 /** @import { Place } from "./place.js" */
@@ -13,14 +17,22 @@ import { nothing, sheet } from "./place.js";
 /**
  * @typedef {{
  *   channel: string, depth: number, capacity: number, oldest_age_seconds?: number, consumers: number,
+ *   circuit: "closed" | "open" | "half_open", dead_letters: number,
  * }} Queue
  */
+
+const CIRCUITS = {
+  closed: { words: "all", tone: "" },
+  half_open: { words: "a few, to see how it goes", tone: "trying" },
+  open: { words: "none for now", tone: "bad" },
+};
 
 const EVERY_MS = 2000;
 const OLD_SECONDS = 30;
 
 /** @param {Place} place */
 export function queuesPage(place) {
+  if (place.route.rest) return lettersPage(place, place.route.rest);
   /** @type {Watch<Queue[]>} */
   const watch = new Watch(async (signal) => {
     const { channels } = await place.access.call("post_office.get_queue_status", {}, { signal });
@@ -49,9 +61,22 @@ function queueTable() {
         title: "Agents", kind: "number", text: ({ consumers }) => (consumers > 0 ? grouped(consumers) : "nobody"),
         tone: ({ consumers, depth }) => (consumers > 0 ? "" : depth > 0 ? "bad" : "trying"),
       },
+      {
+        title: "Takes", text: ({ circuit }) => CIRCUITS[circuit].words,
+        tone: ({ circuit }) => CIRCUITS[circuit].tone,
+      },
+      {
+        title: "Dead letters", kind: "number", node: letters, text: ({ dead_letters: n }) => (n > 0 ? grouped(n) : "none"),
+        tone: ({ dead_letters: n }) => (n > 0 ? "trying" : ""),
+      },
     ],
   });
   return table;
+}
+
+/** Leads to them. @param {() => Queue} now */
+function letters(now) {
+  return h("a", { href: addressOf("queues", now().channel) });
 }
 
 /** @param {() => Queue} now */

@@ -14,7 +14,9 @@ import { Prose } from "./prose.js";
 
 /**
  * @typedef {{ element: HTMLElement, update: () => void }} Drawn
- * @typedef {{ sendAgain: (key: string) => void, discard: (message: Message) => void }} Actions
+ * @typedef {{
+ *   sendAgain: (key: string) => void, discard: (message: Message) => void, stop: (question: string) => void,
+ * }} Actions  `stop`: the answer to the question with this message_id is not wanted any more
  */
 
 /**
@@ -24,7 +26,7 @@ import { Prose } from "./prose.js";
  */
 export function drawItem(item, actions) {
   const drawn = item.kind === "question" ? question(item, actions)
-    : item.kind === "answer" ? answer(item)
+    : item.kind === "answer" ? answer(item, actions)
     : item.kind === "publication" ? publication(item)
     : notice(item);
   drawn.update();
@@ -48,7 +50,8 @@ function question(item, actions) {
   const { message, at } = item;
   const progress = h("span", { class: "progress" });
   const trouble = h("div", { class: "trouble" });
-  const patience = h("span", { class: "patience" }, "No answer yet; it stays in line.");
+  const patience = h("span", { class: "patience" }, "No answer yet; it stays in line. ",
+    h("button", { class: "small quiet", onclick: () => actions.stop(message.messageId) }, "Never mind"));
   const element = h("article", { class: "item question", "aria-label": "You" },
     h("p", { class: "said" }, message.text),
     h("footer", {}, clockTime(at), progress, patience),
@@ -83,18 +86,24 @@ function refusal(message, actions) {
   ];
 }
 
-/** @param {AnswerItem} item @returns {Drawn} */
-function answer(item) {
+/**
+ * @param {AnswerItem} item
+ * @param {Actions} actions
+ * @returns {Drawn}
+ */
+function answer(item, actions) {
   const { agent, channel } = item.answer;
   const prose = new Prose();
   const remark = h("p", { class: "remark" });
   const data = h("pre", { class: "data", tabindex: "0" });
   const { line } = wordsFor(channel);
+  const stop = h("button", { class: "small quiet stop", onclick: () => actions.stop(item.answer.question) }, "Stop");
   const element = h("article", { class: "item answer", "aria-label": agent, "data-line": line },
     h("header", {}, h("span", { class: "name" }, agent.replaceAll("_", " ")), clockTime(item.at)),
-    prose.element, data, remark);
+    prose.element, data, remark, stop);
   const update = () => {
     const { state, text, payload } = item.answer;
+    stop.hidden = state !== "writing" && state !== "retrying";
     const json = bodyOf(payload).data;
     element.dataset.state = state;
     element.classList.toggle("silent", state === "writing" && !text);
@@ -112,6 +121,7 @@ function answer(item) {
 function remarkOn({ state, refusal, attempt, hasGap }) {
   const words = refusal ? refusal.message || refusalInWords(refusal) : "";
   if (state === "retrying") return `${words} Trying again…`;
+  if (state === "failed" && refusal?.code === "stopped") return "Stopped.";
   if (state === "failed") return `No answer: ${words}`;
   if (state === "interrupted") return "The rest of this answer was lost on the way.";
   if (hasGap) return "Some words are missing; the whole answer follows.";

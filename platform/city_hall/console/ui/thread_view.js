@@ -107,6 +107,8 @@ export class ThreadView {
   #actions = {
     /** @param {string} key */
     sendAgain: (key) => this.#talk.outbox.sendAgain(key),
+    /** @param {string} question */
+    stop: (question) => this.#talk.city.stop(question),
     /** @param {import("../model/outbox.js").Message} message */
     discard: (message) => {
       this.#talk.outbox.discard(message.key);
