@@ -7,7 +7,7 @@ come the strict argument model, the JSON schemas and the documentation. Calling 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
@@ -109,7 +109,7 @@ class Operation:
     def may_hold(self) -> bool:
         """Whether it may be promised while a store is away, and done later."""
         status = self.result.model_fields.get("status")
-        return status is not None and HELD in get_args(status.annotation)
+        return status is not None and HELD in _words_in(status.annotation)
 
     @property
     def waits(self) -> bool:
@@ -128,6 +128,12 @@ class Operation:
     def path(self) -> str:
         """Where HTTP finds it: ``/soa/post-office/list_channels``."""
         return f"/soa/{self.service.replace('_', '-')}/{self.name}"
+
+
+def _words_in(annotation: object) -> Iterator[object]:
+    """The words that a type of literals allows, optional or not."""
+    for argument in get_args(annotation):
+        yield from _words_in(argument) if get_args(argument) else [argument]
 
 
 def exactly_one_of(*names: str) -> Rule:

@@ -125,11 +125,11 @@ def _inbox(settings: Settings, valkey: Valkey, tasks: Tasks, channels: Channels,
 
 
 def _answers(
-    settings: Settings, valkey: Valkey, tasks: Tasks, log: ChannelLog, inbox: Inbox, counters: Counters
+    settings: Settings, valkey: Valkey, tasks: Tasks, log: ChannelLog, inbox: Inbox, counters: Counters, keep: Keep
 ) -> Answers:
     return Answers(
         valkey, tasks, log, inbox, counters,
-        gather_seconds=settings.stream_gather_ms / 1000, most_bytes=settings.max_message_bytes,
+        gather_seconds=settings.stream_gather_ms / 1000, most_bytes=settings.max_message_bytes, keep=keep,
     )  # fmt: skip
 
 
@@ -301,7 +301,7 @@ class City(containers.DeclarativeContainer):
     takeovers = providers.Singleton(fleet_parts.takeovers, valkey, subscriptions, tasks, member)
     windows = providers.Singleton(fleet_parts.windows, settings, ownership, log, tasks)
     fleet = providers.Singleton(fleet_parts.fleet, settings, valkey, subscriptions, tasks, counters, registry, member)
-    answers = providers.Singleton(_answers, settings, valkey, tasks, log, inbox, counters)
+    answers = providers.Singleton(_answers, settings, valkey, tasks, log, inbox, counters, keep)
     dispatcher = providers.Singleton(_dispatcher, settings, inbox, answers, subscriptions, tasks, counters, member)
     succession = providers.Singleton(fleet_parts.succession, dispatcher, tasks, fleet)
     hub = providers.Singleton(Hub, log, subscriptions, tasks, counters)

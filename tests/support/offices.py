@@ -15,6 +15,7 @@ from foundations.valkey.subscriptions import Subscriptions
 from smart_city.post_office.answers import Answers
 from smart_city.post_office.inbox import Delivery, Inbox, InboxLimits, Question
 from smart_city.post_office.inbox.dispatch import Dispatcher
+from smart_city.post_office.keep import Keep
 from smart_city.post_office.log import ChannelLog, Stretch, bus
 from smart_city.vocabulary import Position
 from tests.support.inboxes import CHANNELS, LIMITS, a_question, text_of
@@ -65,7 +66,7 @@ class Office:
     def __init__(
         self, valkey: Valkey, tasks: Tasks, limits: InboxLimits = LIMITS, *, name: str = "one",
         gather_seconds: float = 0.01, most_bytes: int = 100_000, poll_seconds: float = 0.05,
-        instance_lease_seconds: float = 0.3,
+        instance_lease_seconds: float = 0.3, keep: Keep | None = None,
     ) -> None:  # fmt: skip
         self.valkey = valkey
         self.tasks = tasks
@@ -73,8 +74,9 @@ class Office:
         self.counters = Counters()
         self.announced: list[Stretch] = []
         self.subscriptions = Subscriptions(valkey, tasks, canary_seconds=0.2)
-        self.log = ChannelLog(valkey, tasks, ROOMY, self.announced.append)
-        self.inbox = Inbox(valkey, tasks, limits, channels=CHANNELS, instance_id=name)
+        self.keep = keep or Keep()
+        self.log = ChannelLog(valkey, tasks, ROOMY, self.announced.append, keep=self.keep)
+        self.inbox = Inbox(valkey, tasks, limits, channels=CHANNELS, instance_id=name, keep=self.keep)
         self.answers = Answers(
             valkey,
             tasks,
@@ -83,6 +85,7 @@ class Office:
             self.counters,
             gather_seconds=gather_seconds,
             most_bytes=most_bytes,
+            keep=self.keep,
         )
         self.dispatcher = Dispatcher(
             self.inbox, self.answers, self.subscriptions, tasks, self.counters, instance_id=name,
@@ -142,12 +145,12 @@ class Office:
 @asynccontextmanager
 async def an_office(
     valkey: Valkey, tasks: Tasks, *, name: str = "one", gather_seconds: float = 0.01,
-    most_bytes: int = 100_000, poll_seconds: float = 0.05, **limits: Any,
+    most_bytes: int = 100_000, poll_seconds: float = 0.05, keep: Keep | None = None, **limits: Any,
 ) -> AsyncIterator[Office]:  # fmt: skip
     """A started office; further names change the limits of its inboxes."""
     office = Office(
         valkey, tasks, replace(LIMITS, **limits), name=name, gather_seconds=gather_seconds,
-        most_bytes=most_bytes, poll_seconds=poll_seconds,
+        most_bytes=most_bytes, poll_seconds=poll_seconds, keep=keep,
     )  # fmt: skip
     await office.start()
     try:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 
 from foundations.errors import CityError, Overloaded, StaleDelivery, TooLarge, Unavailable
 from foundations.supervision import Tasks
 from smart_city.post_office.answers import frames
 from smart_city.post_office.answers.frames import About
 from smart_city.post_office.answers.open_answers import End, Ended, OpenAnswers, Part
+from smart_city.post_office.keep import Keep
 
 WAITING_BYTES = 1024 * 1024
 """Of one answer, while Valkey does not take it."""
@@ -27,7 +29,7 @@ class Gathering:
 
     def __init__(
         self, about: About, log: str, message_id: str, *, open_answers: OpenAnswers, tasks: Tasks,
-        seconds: float, newest_part: int, on_too_large: Callable[[], None],
+        seconds: float, newest_part: int, on_too_large: Callable[[], None], keep: Keep,
     ) -> None:  # fmt: skip
         self._log = log
         self._message_id = message_id
@@ -37,6 +39,10 @@ class Gathering:
         self._seconds = seconds
         self._newest = newest_part
         self._on_too_large = on_too_large
+        self._keep = keep
+        self._held: list[int] = []
+        """Sizes of the pieces that are held: those that came while Valkey did not take the ones before."""
+        self._is_away = False
         self._pieces: list[bytes] = []
         self._size = 0
         self._unsure: Part | None = None
@@ -50,13 +56,18 @@ class Gathering:
         Raises:
             StaleDelivery: the answer was ended from elsewhere.
             TooLarge: the answer became too long and was ended.
-            Overloaded: too much waits for Valkey.
+            Overloaded: too much of this answer waits for Valkey.
+            Unavailable: Valkey is away, and there is no room to hold more.
         """
         if self._failure is not None:
             raise self._failure
         piece = frames.escaped(text)
         if self._size and self._size + len(piece) > WAITING_BYTES:
             raise Overloaded("too much of this answer waits already", retry_after=1)
+        if self._is_away:
+            if not self._keep.take(len(piece)):
+                raise self._keep.full()
+            self._held.append(len(piece))
         self._pieces.append(piece)
         self._size += len(piece)
         self._tell_soon()
@@ -83,6 +94,7 @@ class Gathering:
 
     def stop(self) -> None:
         """Tells nothing more by itself."""
+        self._release()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -95,7 +107,8 @@ class Gathering:
 
     def _start_telling(self) -> None:
         self._timer = None
-        self._tasks.spawn("a part of an answer", self._tell_gathered())
+        with suppress(RuntimeError):  # the tasks' owner has closed them: nothing is told any more
+            self._tasks.spawn("a part of an answer", self._tell_gathered())
 
     async def _tell_gathered(self) -> None:
         async with self._lock:
@@ -105,6 +118,7 @@ class Gathering:
             try:
                 await self._tell(part)
             except (Unavailable, Overloaded):
+                self._is_away = True
                 self._tell_soon()
             except CityError as error:
                 self._failure = error
@@ -123,8 +137,15 @@ class Gathering:
 
     def _told(self, part: Part) -> None:
         self._unsure = None
+        self._release()
         if part.text:
             self._newest = part.number
+
+    def _release(self) -> None:
+        self._is_away = False
+        held, self._held = self._held, []
+        for size in held:
+            self._keep.release(size)
 
     def _cut(self) -> Part:
         """What was gathered so far, as the next part."""

@@ -13,7 +13,7 @@ from functools import partial
 
 from msgspec import Raw
 
-from foundations.errors import CityError, Conflict, InvalidMessage, StaleDelivery, TooLarge
+from foundations.errors import CityError, Conflict, InvalidMessage, StaleDelivery, TooLarge, Unavailable
 from foundations.supervision import Tasks
 from smart_city.post_office.answers import frames
 from smart_city.post_office.answers.askers import Askers, about_delivery, start_key
@@ -24,6 +24,7 @@ from smart_city.post_office.answers.returns import Returns
 from smart_city.post_office.envelopes import new_message_id
 from smart_city.post_office.inbox import Inbox
 from smart_city.post_office.inbox.questions import DeliveryId, Standing
+from smart_city.post_office.keep import Keep
 
 BROKEN_OFF = "this answer was broken off: its lease lapsed, or it was given back"
 IDLE_LEASES = 3
@@ -45,7 +46,7 @@ class Parts:
 
     def __init__(
         self, inbox: Inbox, askers: Askers, open_answers: OpenAnswers, returns: Returns, tasks: Tasks, *,
-        gather_seconds: float, on_too_large: Callable[[DeliveryId], None],
+        gather_seconds: float, on_too_large: Callable[[DeliveryId], None], keep: Keep,
     ) -> None:  # fmt: skip
         self._deliveries = inbox.deliveries
         self._lease = inbox.limits.lease_seconds
@@ -55,6 +56,7 @@ class Parts:
         self._tasks = tasks
         self._gather_seconds = gather_seconds
         self._on_too_large = on_too_large
+        self._keep = keep
         self._given: dict[DeliveryId, _Given] = {}
 
     def __len__(self) -> int:
@@ -103,7 +105,8 @@ class Parts:
         now = asyncio.get_running_loop().time()
         if now - given.heard_at > self._lease / 3:  # parts are a sign of life
             given.heard_at = now
-            await self._deliveries.extend(delivery)
+            with suppress(Unavailable):  # the text is taken: whoever said it must not say it again
+                await self._deliveries.extend(delivery)
 
     async def end(self, standing: Standing, agent: str, payload: bytes, intent: str) -> None:
         """Ends the open answer with its whole text, unless the payload has a message of its own.
@@ -155,7 +158,7 @@ class Parts:
     def _give(self, delivery: DeliveryId, about: About, log: str, stream: str, newest_part: int) -> _Given:
         gathering = Gathering(
             about, log, stream, open_answers=self._open_answers, tasks=self._tasks, newest_part=newest_part,
-            seconds=self._gather_seconds, on_too_large=partial(self._on_too_large, delivery),
+            seconds=self._gather_seconds, on_too_large=partial(self._on_too_large, delivery), keep=self._keep,
         )  # fmt: skip
         given = _Given(gathering, log, stream, heard_at=asyncio.get_running_loop().time())
         self._given[delivery] = given

@@ -184,10 +184,10 @@ class Connection:
         counters.channel(channel).refused(error.code)
         self.send(error_frame(error, _id(frame), _delivery(frame)))
 
-    def acknowledge(self, frame: ClientFrame) -> None:
-        """Answers a frame that carried an id and needs no other answer."""
+    def acknowledge(self, frame: ClientFrame, *, is_held: bool = False) -> None:
+        """Answers a frame that carried an id and needs no other answer; of one that is held, it is not the last."""
         if frame.id is not UNSET:
-            self.send(wire(encode(Ack(id=frame.id))))
+            self.send(wire(encode(Ack(id=frame.id, status="held" if is_held else UNSET))))
 
     def _handle(self, data: bytes) -> None:
         """Handles a frame at once if there is credit for it here; refused frames cost credit, too."""

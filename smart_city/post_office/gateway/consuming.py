@@ -1,7 +1,7 @@
 """An agent on a socket: it consumes inboxes, and what it says of its deliveries goes to the answers.
 
-Its frames run side by side, bounded; the answers keep the order of each delivery. Whether a delivery is still
-good is not known here.
+Its frames run side by side, bounded until they are answered; the answers keep the order of each delivery, and what the
+store cannot hear now. Whether a delivery is still good is not known here.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from smart_city.post_office.gateway.messages import ClientFrame, encode, wire
 from smart_city.post_office.gateway.payloads import read
 from smart_city.post_office.inbox.dispatch import Dispatcher
 from smart_city.post_office.inbox.questions import Delivery
+from smart_city.post_office.keep import Held
 from smart_city.vocabulary import Identity
 
 if TYPE_CHECKING:
@@ -34,9 +35,13 @@ class Agent(Protocol):
     connection_id: str
     identity: Identity
 
-    def acknowledge(self, frame: ClientFrame) -> None: ...
+    def acknowledge(self, frame: ClientFrame, *, is_held: bool = False) -> None: ...
 
-    def side_by_side(self, frame: ClientFrame, work: Coroutine[Any, Any, None]) -> None: ...
+    def failed(self, frame: ClientFrame, error: Exception) -> None: ...
+
+    def began(self) -> None: ...
+
+    def ended(self) -> None: ...
 
 
 class Consumer:
@@ -173,16 +178,16 @@ class Consuming:
 
     def _done(self, frame: messages.Done) -> None:
         self.check()
-        self._run(frame, self._answers.done(frame.delivery_ids), frame.delivery_ids)
+        self._say(frame, self._answers.done(frame.delivery_ids), settles=frame.delivery_ids)
 
     def _failed(self, frame: messages.Failed) -> None:
         self.check()
         work = self._answers.failed(frame.delivery_id, frame.reason, retry=frame.retry)
-        self._run(frame, work, [frame.delivery_id])
+        self._say(frame, work, settles=[frame.delivery_id])
 
     def _working(self, frame: messages.Working) -> None:
         self.check()
-        self._run(frame, self._extend(frame.delivery_id), [])
+        self._say(frame, self._extend(frame.delivery_id))
 
     async def _extend(self, delivery_id: str) -> None:
         await self._answers.working(delivery_id)
@@ -192,7 +197,7 @@ class Consuming:
 
     def _forward(self, frame: messages.Forward) -> None:
         self.check()
-        self._run(frame, self._answers.forward(frame.delivery_id, frame.channel), [frame.delivery_id])
+        self._say(frame, self._answers.forward(frame.delivery_id, frame.channel), settles=[frame.delivery_id])
 
     def _reply(self, frame: messages.Reply) -> None:
         self.check()
@@ -205,23 +210,31 @@ class Consuming:
             frame.delivery_id, self._agent.identity.realm, payload,
             intent="" if frame.intent is UNSET else frame.intent, stream=stream,
         )  # fmt: skip
-        self._run(frame, work, [frame.delivery_id] if stream in {"", "end"} else [])
+        settles = [frame.delivery_id] if stream in {"", "end"} else []
+        self._say(frame, work, settles=settles, size=len(bytes(payload)))
 
-    def _run(self, frame: ClientFrame, work: Coroutine[Any, Any, None], settles: list[str]) -> None:
+    def _say(
+        self, frame: ClientFrame, work: Coroutine[Any, Any, None], *, settles: Sequence[str] = (), size: int = 0
+    ) -> None:
         """Carries out one frame beside the others; what it settled, or found settled, makes room."""
+        self._agent.began()
+        is_answered = False
 
-        async def settle() -> None:
-            try:
-                await work
-            except StaleDelivery:
+        def then(outcome: Exception | Held | None) -> None:
+            nonlocal is_answered
+            if not is_answered:
+                is_answered = True
+                self._agent.ended()
+            if outcome is None or isinstance(outcome, StaleDelivery):
                 self._release(settles)
-                raise
-            self._release(settles)
-            self._agent.acknowledge(frame)
+            if isinstance(outcome, Exception):
+                self._agent.failed(frame, outcome)
+            else:
+                self._agent.acknowledge(frame, is_held=outcome is not None)
 
-        self._agent.side_by_side(frame, settle())
+        self._answers.spoken.say(work, size, then)
 
-    def _release(self, delivery_ids: list[str]) -> None:
+    def _release(self, delivery_ids: Sequence[str]) -> None:
         for consumer in self._consumers.values():
             if consumer.release(delivery_ids):
                 self._dispatcher.has_room(consumer.channel)

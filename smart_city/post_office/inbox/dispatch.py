@@ -51,7 +51,8 @@ class Dispatcher:
         self._desks = {channel: Desk(channel) for channel in inbox.channels}
         self._reaper = Reaper(
             inbox, answers.returns, tasks, instance_id=instance_id, instance_lease_seconds=instance_lease_seconds,
-            poll_seconds=poll_seconds, consumers=self.consumers, counters=counters,
+            poll_seconds=poll_seconds, consumers=self.consumers, words=answers.spoken, counters=counters,
+            keep=answers.keep,
         )  # fmt: skip
         self._serving: list[asyncio.Task[None]] = []
         self._is_resting = False

@@ -10,28 +10,37 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from time import monotonic
 
 from foundations.errors import CityError, StaleDelivery
 from foundations.supervision import Tasks
 from foundations.telemetry import Counters, log_event
 from smart_city.post_office.answers.returns import Returns
+from smart_city.post_office.answers.spoken import Spoken
 from smart_city.post_office.inbox.deliveries import RECLAIMED_AT_ONCE, How
 from smart_city.post_office.inbox.questions import Delivery, DeliveryId, Reclaimed, UnheardTake
 from smart_city.post_office.inbox.store import CircuitChange, Inbox
+from smart_city.post_office.keep import Keep
 
 _log = logging.getLogger(__name__)
 
 CONSUMERS_KNOWN_POLLS = 5
 
+MOST_OWED = 10_000
+"""What is not brought home comes home when its leases have lapsed."""
+
 Action = Callable[[], Awaitable[None]]
 
 
 class Reaper:
-    """One instance's share of the reaping; ``consumers`` tells how many takers a channel has here."""
+    """One instance's share of the reaping; ``consumers`` tells how many takers a channel has here.
+
+    What of the agents' ``words`` is held is carried out before anything is taken from them.
+    """
 
     def __init__(
         self, inbox: Inbox, returns: Returns, tasks: Tasks, *, instance_id: str, instance_lease_seconds: float,
-        poll_seconds: float, consumers: Callable[[str], int], counters: Counters,
+        poll_seconds: float, consumers: Callable[[str], int], words: Spoken, counters: Counters, keep: Keep,
     ) -> None:  # fmt: skip
         self._inbox = inbox
         self._deliveries = inbox.deliveries
@@ -42,11 +51,14 @@ class Reaper:
         self._poll = poll_seconds
         self._consumers = consumers
         self._counters = counters
+        self._words = words
+        self._keep = keep
         self._reaping: asyncio.Task[None] | None = None
         self._homeward: set[asyncio.Task[None]] = set()
         self._owed: list[Action] = []
         """What could not be brought home because Valkey was away."""
         self._is_away = False
+        self._leaves_to_leases = False
         self._quiet_until = 0.0
 
     def start(self) -> None:
@@ -87,11 +99,21 @@ class Reaper:
         task.add_done_callback(self._homeward.discard)
 
     async def _now_or_later(self, action: Action) -> None:
+        if self._is_away or self._words.held:
+            self._is_away = True
+            return self._owe(action)
         try:
-            await action()
+            return await action()
         except CityError as error:
             _log.warning("deliveries cannot be brought home yet: %s", error)
+            return self._owe(action)
+
+    def _owe(self, action: Action) -> None:
+        if len(self._owed) < MOST_OWED:
             self._owed.append(action)
+        elif not self._leaves_to_leases:
+            self._leaves_to_leases = True
+            _log.warning("more than %d things are to be brought home; the rest waits for its leases", MOST_OWED)
 
     async def _return(self, delivery: DeliveryId, how: How) -> None:
         with suppress(StaleDelivery):
@@ -119,15 +141,17 @@ class Reaper:
     async def _reap_each_second(self) -> None:
         while True:
             await asyncio.sleep(self._poll)
+            began = monotonic()
             try:
-                await self._reap()
+                await self._reap(began)
             except CityError as error:
                 if not self._is_away:
                     _log.warning("the inboxes cannot be looked after: %s", error)
                 self._is_away = True
+            self._is_away = self._is_away or self._keep.has_taken_since(began)
 
-    async def _reap(self) -> None:
-        """Brings home what is owed and what lapsed; after Valkey was away the living come first."""
+    async def _reap(self, began: float) -> None:
+        """Brings home what is owed and what lapsed; after Valkey was away the living and their words come first."""
         known = self._poll * CONSUMERS_KNOWN_POLLS
         for channel in self._inbox.channels:
             changed = await self._inbox.count_consumers(channel, self._instance, self._consumers(channel), known)
@@ -136,12 +160,14 @@ class Reaper:
         now = asyncio.get_running_loop().time()
         if self._is_away:
             self._is_away, self._quiet_until = False, now + self._instance_lease
-        owed, self._owed = self._owed, []
-        if owed:
+        is_quiet = now < self._quiet_until
+        if self._owed and not (is_quiet and self._words.held):
+            owed, self._owed, self._leaves_to_leases = self._owed, [], False
             self._bring_home(partial(_one_after_the_other, owed))
-        if now >= self._quiet_until:
-            for channel in self._inbox.channels:
-                await self._end_all(partial(self._deliveries.lapsed, channel))
+        for channel in () if is_quiet else self._inbox.channels:
+            if self._keep.has_taken_since(began):
+                return  # it went away in the middle
+            await self._end_all(partial(self._deliveries.lapsed, channel))
 
 
 async def _one_after_the_other(actions: Sequence[Action]) -> None:

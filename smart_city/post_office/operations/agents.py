@@ -7,7 +7,8 @@ leases; whatever is not answered or given back in time goes to somebody else.
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Literal
+from collections.abc import Coroutine
+from typing import Annotated, Any, Literal
 
 import msgspec
 from pydantic import Field
@@ -32,6 +33,10 @@ FIRST_TAKE_SECONDS = 0.25
 """What the store gets to hand out what waits already, also to a call that does not want to wait."""
 ConsumerArgument = Annotated[str, Field(pattern=r"^[0-9a-f]{20}$", description="from subscribe_to_channel")]
 DeliveryArgument = Annotated[str, Field(min_length=1, max_length=256, description="from receive_messages")]
+HeldStatus = Annotated[
+    Literal["held"] | None,
+    Field(description="the store is away: kept here and carried out on the return, before the delivery goes elsewhere"),
+]
 LeaseArgument = Annotated[float, Field(gt=0, le=600, description="seconds in which it must be answered")]
 EXAMPLE_CONSUMER = "0123456789abcdef0123"
 EXAMPLE_DELIVERY = "guide/01938f3a-7c11-7000-8000-000000000000/1"
@@ -78,14 +83,16 @@ class Received(Result):
 class Acknowledged(Result):
     """How many deliveries were settled, or the position that was noted."""
 
+    status: HeldStatus = None
     acknowledged: int | None = None
     offset: int | None = None
     epoch: str | None = None
 
 
 class Done(Result):
-    """It was carried out."""
+    """It was carried out, or is held."""
 
+    status: HeldStatus = None
     delivery_id: str
 
 
@@ -178,8 +185,8 @@ class Agents:
         if found.mode == "inbox":
             if delivery_ids is None or position is not None:
                 raise Conflict("a consumer of an inbox acknowledges delivery_ids")
-            await self._answers.done(delivery_ids)
-            return Acknowledged(acknowledged=len(delivery_ids))
+            held = await self._say(self._answers.done(delivery_ids))
+            return Acknowledged(status=held, acknowledged=len(delivery_ids))
         if position is None or delivery_ids is not None:
             raise Conflict("a consumer of a log acknowledges a position")
         reached = Position.parse(position)
@@ -196,8 +203,9 @@ class Agents:
         The answer reaches whoever asked: as `chat_response` on the connection, through its reconnections, or as
         a message on the channel that the asking service named. Errors: `stale_delivery`, `unavailable`.
         """
-        await self._answers.reply(delivery_id, caller.realm, msgspec.json.encode(payload))
-        return Done(delivery_id=delivery_id)
+        data = msgspec.json.encode(payload)
+        held = await self._say(self._answers.reply(delivery_id, caller.realm, data), len(data))
+        return Done(status=held, delivery_id=delivery_id)
 
     @operation(
         scope="post_office.consume", idempotent=True,
@@ -207,8 +215,8 @@ class Agents:
         self, caller: Identity, delivery_id: DeliveryArgument, lease_seconds: LeaseArgument
     ) -> Done:
         """Takes more time for a delivery; it never shortens what there is. Errors: `stale_delivery`."""
-        await self._answers.working(delivery_id, lease_seconds)
-        return Done(delivery_id=delivery_id)
+        held = await self._say(self._answers.working(delivery_id, lease_seconds))
+        return Done(status=held, delivery_id=delivery_id)
 
     @operation(
         scope="post_office.consume",
@@ -222,8 +230,8 @@ class Agents:
         retry: Annotated[bool, Field(description="false: tell the asker, and keep it as a dead letter")] = True,
     ) -> Done:
         """Gives a delivery back, to be tried again or not. Errors: `stale_delivery`."""
-        await self._answers.failed(delivery_id, reason, retry=retry)
-        return Done(delivery_id=delivery_id)
+        held = await self._say(self._answers.failed(delivery_id, reason, retry=retry), len(reason))
+        return Done(status=held, delivery_id=delivery_id)
 
     @operation(scope="post_office.consume", example={"delivery_id": EXAMPLE_DELIVERY, "channel": "pillar:content"})
     async def forward_delivery(self, caller: Identity, delivery_id: DeliveryArgument, channel: ChannelName) -> Done:
@@ -231,8 +239,12 @@ class Agents:
 
         Errors: `stale_delivery`, `unknown_channel`, `overloaded` (that inbox is full).
         """
-        await self._answers.forward(delivery_id, channel)
-        return Done(delivery_id=delivery_id)
+        held = await self._say(self._answers.forward(delivery_id, channel))
+        return Done(status=held, delivery_id=delivery_id)
+
+    async def _say(self, work: Coroutine[Any, Any, None], size: int = 0) -> Literal["held"] | None:
+        """Carries out a word; while the store is away it is held, and carried out on the return."""
+        return "held" if await self._answers.spoken.say_or_hold(work, size) else None
 
     async def _take(self, found: Consumer, most: int, wait: float, lease: float | None) -> Received:
         basket = _Basket(found.consumer, most)
