@@ -17,6 +17,7 @@ from foundations.errors import CityError, Unavailable
 from foundations.settings import Settings, connections_possible
 from foundations.supervision import Tasks
 from foundations.valkey import Valkey
+from smart_city.post_office.answers import Answers
 from smart_city.post_office.inbox import Inbox
 from smart_city.post_office.log import ChannelLog, Stretch
 
@@ -95,7 +96,7 @@ async def _begin(city: City, stack: AsyncExitStack) -> None:
     registry.start()
     city.windows().start()
     stack.push_async_callback(_quietly, "empty the registry", registry.release)
-    stack.push_async_callback(_flush, log, city.inbox(), city.settings().stop_seconds)
+    stack.push_async_callback(_flush, log, city.inbox(), city.answers(), city.settings().stop_seconds)
     dispatcher = city.dispatcher()
     await dispatcher.start()
     stack.push_async_callback(dispatcher.close)
@@ -144,17 +145,18 @@ async def _wire(city: City) -> None:
     }
 
 
-async def _flush(log: ChannelLog, inbox: Inbox, seconds: float) -> None:
+async def _flush(log: ChannelLog, inbox: Inbox, answers: Answers, seconds: float) -> None:
     """Waits until everything that was accepted is in the store.
 
     Raises:
         Unavailable: not in time; what is not there is lost with this process.
     """
-    publications, questions = await asyncio.gather(log.flush(seconds), inbox.flush(seconds))
-    if publications or questions:
+    flushing = (log.flush(seconds), inbox.flush(seconds), answers.flush(seconds))
+    publications, questions, words = await asyncio.gather(*flushing)
+    if publications or questions or words:
         raise Unavailable(
-            f"{publications} publications and {questions} questions could not be stored within {seconds:g} s, "
-            "and are lost"
+            f"{publications} publications, {questions} questions and {words} words of agents could not be stored "
+            f"within {seconds:g} s, and are lost"
         )
 
 
