@@ -164,6 +164,7 @@ def test_make_lists_its_verbs() -> None:
         "contract",
         "journeys",
         "faults",
+        "cluster",
         "check",
         "client",
         "lock",
