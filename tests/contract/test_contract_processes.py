@@ -107,6 +107,36 @@ async def test_a_killed_instance_is_forgotten_within_its_lease_and_its_deliverie
         await alice.nothing_but_pong()
 
 
+async def test_a_connection_of_a_killed_instance_is_resumed_at_another_at_once(east: Serving, west: Serving) -> None:
+    """Nobody waits for a lease, and what an agent answers meanwhile is in its log."""
+    east.opened()
+    west.opened()
+    token = (await call(west, "traffic_cop.create_session", user_id=unique("alice")))["session_token"]
+    async with WireClient.connected(ws(west), OPERATOR_TOKEN) as agent, WireClient.connected(ws(east), token) as alice:
+        await agent.ask(type="consume", channel="guide")
+        question = (await alice.ask(channel="guide", payload={"message": "hello"}))["message_id"]
+        delivery = await agent.of("delivery")
+        private = f"connection:{alice.id}"
+        since = alice.welcome["channels"][private]
+        os.killpg(east.process.pid, signal.SIGKILL)
+        await agent.ask(type="reply", delivery_id=delivery["delivery_id"], payload={"message": "still here"})
+        async with WireClient.connected(f"{ws(west)}?resume={alice.id}", token) as again:
+            assert (again.welcome["resumed"], again.id, again.welcome["channels"]) == (True, alice.id, {})
+            outcome = (await again.subscribe(private, offset=since["offset"], epoch=since["epoch"]))[private]
+            assert (outcome["recovered"], outcome["missed"]) == (True, 1)
+            answer = await again.of("chat_response")
+            assert (answer["in_reply_to"], answer["payload"]) == (question, {"message": "still here"})
+
+            async def has_lapsed() -> bool:
+                counts = await call(west, "post_office.get_connection_count")
+                return set(counts["by_instance"]) == {again.welcome["instance_id"]}
+
+            await eventually(has_lapsed, bool, "the killed instance is forgotten", LEASE_SECONDS + 5)
+            await again.nothing_but_pong()
+            known = await call(west, "post_office.get_connection", connection_id=alice.id)
+            assert known["instance_id"] == again.welcome["instance_id"], "its succession took nothing away"
+
+
 async def test_a_drained_instance_tells_its_sockets_and_its_balancer_and_logs_no_token(
     east: Serving,
 ) -> None:

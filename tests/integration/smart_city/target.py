@@ -16,7 +16,7 @@ import redis
 from tests.support.serving import Serving
 from tests.support.valkey import free_port
 
-HEARTBEAT_SECONDS = 1
+HEARTBEAT_SECONDS = 2
 INBOX_COUNT = 100
 SCOPES = frozenset(
     {"traffic_cop.sessions", "post_office.publish", "post_office.consume", "post_office.history", "post_office.observe"}

@@ -18,7 +18,7 @@ from city_client import CityClient
 from tests.integration.smart_city.target import Target
 from tests.integration.smart_city.visitor import Visitor, answer_to
 from tests.support.waiting import eventually
-from tests.support.wire_client import Frame, WireClient
+from tests.support.wire_client import Frame
 
 
 @pytest.mark.e2e
@@ -124,24 +124,40 @@ class TestWebSocketGatewayE2E:
             assert offsets == sorted(set(offsets))
 
     async def test_connection_recovery_of_an_answer(self, city: Visitor) -> None:
-        """The network breaks while an agent thinks: the answer is found on return, in one log or the other."""
-        user = city.user()
-        token, log = await city.session(user), f"user:{user}"
+        """The network breaks while an agent thinks: the connection is resumed, and its answer is in its log."""
+        token = await city.session()
         async with city.agents_on("guide"):
             async with city.connected(token) as browser:
-                since = browser.welcome["channels"][log]
+                private = f"connection:{browser.id}"
+                since = browser.welcome["channels"][private]
                 asked = await browser.ask(channel="guide", payload={"message": "I may be cut off"})
-                lost = browser.id
                 browser.socket.transport.abort()
-            async with WireClient.connected(f"{city.ws_url}?resume={lost}", token, proxy=None) as browser:
-                assert browser.welcome["resumed"] is (browser.id == lost)
-                wanted: dict[str, Frame | None] = {log: since}
-                if browser.welcome["resumed"]:
-                    wanted[f"connection:{lost}"] = {"offset": 0, "epoch": ""}
-                ack = await browser.ask(type="subscribe", channels=wanted)
-                assert all(outcome["recovered"] for outcome in ack["channels"].values())
-                answer = await answer_to(browser, asked["message_id"])
-                assert answer["log"] in {log, f"connection:{lost}"}
+            async with city.resumed(token, browser.id) as again:
+                welcome = again.welcome
+                assert (welcome["resumed"], welcome["connection_id"], welcome["channels"]) == (True, browser.id, {})
+                await again.nothing_but_pong()
+                outcome = (await again.subscribe(private, offset=since["offset"], epoch=since["epoch"]))[private]
+                assert outcome["recovered"] is True
+                answer = await answer_to(again, asked["message_id"])
+                assert answer["log"] == private
+
+    async def test_connection_recovery_of_a_duplicated_tab(self, city: Visitor) -> None:
+        """The copy takes the connection over; the first is told to come back as a new one."""
+        token = await city.session()
+        async with city.connected(token) as first, city.resumed(token, first.id) as copy:
+            assert copy.welcome["resumed"] is True
+            assert await first.close_code() == 4010
+            async with city.connected(token) as back:
+                assert back.id != copy.id
+                await back.nothing_but_pong()
+                await copy.nothing_but_pong()
+
+    async def test_connection_recovery_gives_nobody_what_is_anothers(self, city: Visitor) -> None:
+        async with city.connected(await city.session()) as browser:
+            browser.socket.transport.abort()
+        async with city.resumed(await city.session(), browser.id) as other:
+            assert other.welcome["resumed"] is False
+            assert other.id != browser.id
 
     async def test_connection_recovery_by_the_python_client(self, city: Visitor, target: Target) -> None:
         """The client library comes back by itself when its connection is ended under it."""

@@ -316,13 +316,13 @@ class TestWebSocketGatewayIntegration:
         if not target.is_own:
             pytest.skip("a tenth of an inbox is filled on a platform of the suites' own only")
         async with city.connected(await city.session()) as greedy, city.connected(await city.session()) as modest:
-            queue = (await city.done("post_office.get_queue_status", channel=channel))["channels"][channel]
+            queue = await city.queue(channel)
             acks = [
                 await greedy.ask(channel=channel, payload={"message": str(n)}) for n in range(queue["capacity"] // 10)
             ]
             refused = await greedy.ask(channel=channel, payload={"message": "one too many"})
             assert (refused["type"], refused["code"], refused["retryable"]) == ("error", "overloaded", True)
-            queue = (await city.done("post_office.get_queue_status", channel=channel))["channels"][channel]
+            queue = await city.queue(channel)
             assert queue["circuit"] == "closed", "one user opens no circuit"
             acks.append(await modest.ask(channel=channel, payload={"message": "hello"}))
             assert {ack["status"] for ack in acks} == {"queued"}
@@ -332,7 +332,7 @@ class TestWebSocketGatewayIntegration:
         """Takes what this test has asked out of the inbox of its own platform."""
 
         async def is_empty() -> bool:
-            queue = (await city.done("post_office.get_queue_status", channel=channel))["channels"][channel]
+            queue = await city.queue(channel)
             return bool(queue["depth"] == 0)
 
         async with city.connected(city.target.token) as agent:

@@ -20,6 +20,7 @@ from mcp.client.streamable_http import streamable_http_client
 
 from tests.integration.smart_city.target import Target
 from tests.support.parity import plain_client
+from tests.support.waiting import eventually
 from tests.support.wire_client import Frame, WireClient
 
 ANSWER_SECONDS = 30.0
@@ -84,6 +85,10 @@ class Visitor:
         """A connection after its welcome, with what the URL says and nothing else, as a browser's."""
         return WireClient.connected(url, "", proxy=None)
 
+    def resumed(self, token: str, connection_id: str) -> contextlib.AbstractAsyncContextManager[WireClient]:
+        """A connection that asks to be the one with this id."""
+        return WireClient.connected(f"{self.ws_url}?resume={connection_id}", token, proxy=None)
+
     @asynccontextmanager
     async def tools(self) -> AsyncIterator[Client]:
         """The official MCP client on the deployment's tools."""
@@ -111,7 +116,7 @@ class Visitor:
     @asynccontextmanager
     async def agents_on(self, channel: str) -> AsyncIterator[None]:
         """Somebody answers there: the deployment's own agents or, where there is none, one of this test's."""
-        queue = (await self.done("post_office.get_queue_status", channel=channel))["channels"][channel]
+        queue = await self.queue(channel)
         if queue["consumers"]:
             yield
             return
@@ -123,8 +128,20 @@ class Visitor:
             try:
                 yield
             finally:
+                if answering.done():
+                    await answering  # what ended it is what went wrong
                 answering.cancel()
                 await asyncio.wait([answering])
+
+        async def has_left() -> bool:
+            return bool((await self.queue(channel))["consumers"] == 0)
+
+        await eventually(has_left, "nobody takes this agent of the suites for one of the deployment's", 15)
+
+    async def queue(self, channel: str) -> Frame:
+        """How an inbox stands."""
+        status: Frame = (await self.done("post_office.get_queue_status", channel=channel))["channels"][channel]
+        return status
 
     async def _answer(self, agent: WireClient) -> None:
         """Answers this test's users in parts, and gives back what others asked meanwhile."""
