@@ -20,7 +20,8 @@ from foundations.valkey import Valkey
 from foundations.valkey.slots import slot_of
 from smart_city.post_office.answers.open_answers import OpenAnswers, Part
 from smart_city.post_office.inbox.questions import UnheardTake
-from smart_city.post_office.keep import Keep
+from smart_city.post_office.keep import Held, Keep
+from smart_city.post_office.log import Appended
 from smart_city.traffic_cop.grants import DEFAULT_GRANTS
 from smart_city.traffic_cop.service_tokens import ServiceTokens
 from smart_city.traffic_cop.sessions import Sessions
@@ -30,6 +31,7 @@ from tests.support.inboxes import a_question, an_inbox, holders, id_of, text_of
 from tests.support.logs import ALog, an_entry, some_limits
 from tests.support.offices import Office, an_office, attached
 from tests.support.platform import Platform, unique
+from tests.support.replication import Pair
 from tests.support.valkey_cluster import ClusterNode, ValkeyCluster
 from tests.support.waiting import eventually, until
 
@@ -272,6 +274,48 @@ async def until_answered(office: Office, users: Sequence[str], asked: Sequence[s
 
     await eventually(all_answered, "all are answered", seconds=60)
     assert sorted(finals) == sorted(asked)
+
+
+# Replicas that are waited for
+
+
+async def test_what_was_acknowledged_with_a_replica_survives_a_failover_to_it(tasks: Tasks) -> None:
+    """The replica is cut off, and promoted later: what it did not have had not been acknowledged, and comes again."""
+    with ValkeyCluster(primaries=1, replicas=1) as cluster:
+        primary = cluster.nodes[0]
+        await cluster.replica_of(primary)
+        valkey = await Valkey.connect(cluster.url, ack_replicas=1)
+        log, told = ALog(valkey, tasks), list[object]()
+        safe = [(await log.append_now("guide", an_entry())).offset for _ in range(20)]
+        replica = await cluster.cut_off_replica(primary)
+        entry = an_entry()
+        log.append("guide", entry, told.append)
+        await until(lambda: told == [Held(entry.message_id)], "it is held")
+        assert (await log.read("guide", None)).newest.offset == 21
+        await cluster.promote_lagging(primary, replica)
+        primary.start()  # as a replica of the other: then there is somebody to wait for
+        await until(lambda: len(told) == 2, "it is acknowledged", seconds=30)
+        assert isinstance(told[1], Appended)
+        assert (told[1].offset, told[1].duplicate) == (21, False)
+        page = await log.read("guide", Position(0), limit=100)
+        assert len(page.entries) == len(safe) + 1
+        assert page.entries[-1] == entry.data
+        await valkey.close()
+
+
+async def test_a_platform_that_is_to_wait_for_a_replica_acknowledges_nothing_without_it() -> None:
+    async with AsyncExitStack() as stack:
+        pair = stack.enter_context(Pair())
+        await pair.until_in_touch()
+        city = await Platform(pair.primary, stack).start(ack_replicas=1, held_after_seconds=0.5)
+        asked = {"channel": "guide", "message": {"n": 1}, "realm": "content"}
+        assert (await city.done("post_office.publish_to_agent_channel", asked))["status"] == "published"
+        pair.replica.hang()
+        answer = await city.call("post_office.publish_to_agent_channel", asked)
+        assert (answer.status_code, answer.json()["status"]) == (202, "held")
+        pair.replica.resume()
+        history = await city.done("post_office.get_channel_history", {"channel": "guide"})
+        assert [each["offset"] for each in history["publications"]] == [1, 2]
 
 
 # Subscribers

@@ -13,8 +13,6 @@ from tests.support.replication import Pair
 from tests.support.valkey import plainly
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.on_both_loops
-
 COUNT = Script.of("count", "return redis.call('INCR', KEYS[1])")
 FAIL = Script.of("fail", "redis.call('INCR', KEYS[1]) return redis.error_reply('WRONG as it was written')")
 
