@@ -36,9 +36,11 @@ class Address:
     """
 
     pool: ConnectionPool
-    is_cluster: bool = False
-    seeds: Sequence[Endpoint] = ()
-    """The nodes that the URL names; what else there is, they tell."""
+    is_cluster: bool
+    urls: Sequence[str]
+    """One for each server that the URL names."""
+    seeds: Sequence[Endpoint]
+    """The same servers. Of a cluster they tell what else there is."""
 
     @classmethod
     def read(cls, url: str) -> Address:
@@ -51,9 +53,8 @@ class Address:
         options = dict(parse_qsl(parts.query))
         is_cluster = options.pop("cluster", "false").lower() == "true"
         login, at, hosts = parts.netloc.rpartition("@")
-        each = [
-            parts._replace(netloc=login + at + host, query=urlencode(options)).geturl() for host in hosts.split(",")
-        ]
+        rest = f"{parts.path}?{urlencode(options)}" if options else parts.path
+        each = [f"{parts.scheme}://{login}{at}{host}{rest}" for host in hosts.split(",")]
         try:
             pools = [ConnectionPool.from_url(one, protocol=3, decode_responses=False) for one in each]
             seeds = [_endpoint(pool.connection_kwargs) for pool in pools]
@@ -73,7 +74,7 @@ class Address:
                 f"SMART_CITY_VALKEY_URL is {shown_url(url)}, which names several servers: "
                 "add ?cluster=true if they are one cluster, or name one."
             )
-        return cls(pools[0], is_cluster, seeds)
+        return cls(pools[0], is_cluster, each, seeds)
 
     def pool_of(self, endpoint: Endpoint) -> ConnectionPool:
         """The recipe of connections to another node of the same cluster."""

@@ -219,7 +219,7 @@ class Cluster:
 
     async def _retire(self, node: Node) -> None:
         """Closes a node that has left the cluster, once those who still wait on it have their replies."""
-        if waiting := node.pipe.unanswered():
+        if waiting := node.unanswered():
             await asyncio.wait(waiting, timeout=self._seconds)
         await node.close()
 

@@ -17,6 +17,7 @@ from foundations.valkey.pipe import Figures, Pipe
 from foundations.valkey.replicas import Copies
 from foundations.valkey.slots import SLOTS
 from foundations.valkey.topology import Topology
+from foundations.valkey.wire import Reply
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,6 +28,10 @@ class Node:
     pool: ConnectionPool
     pipe: Pipe
     copied: Pipe
+
+    def unanswered(self) -> list[asyncio.Future[Reply]]:
+        """The last commands on each connection that still wait for their replies."""
+        return [*self.pipe.unanswered(), *self.copied.unanswered()]
 
     async def close(self) -> None:
         """Closes both connections."""
@@ -91,7 +96,7 @@ class SlotTable:
             if former is None:
                 continue
             if former not in barriers:
-                waiting = former.pipe.unanswered()
+                waiting = former.unanswered()
                 barriers[former] = asyncio.gather(*waiting, return_exceptions=True) if waiting else None
             if (barrier := barriers[former]) is not None:
                 self._settling[slot] = barrier

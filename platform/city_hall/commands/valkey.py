@@ -22,6 +22,7 @@ from city_hall.commands.replies import as_json, as_text
 ALL_TO_VALKEY = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 """From the command's first word on everything is Valkey's."""
 ANSWER_SECONDS = 30.0
+MOST_REDIRECTIONS = 5
 TELLING = frozenset(("MONITOR", "SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE"))
 WAITING = frozenset(
     ("BLPOP", "BRPOP", "BLMOVE", "BRPOPLPUSH", "BLMPOP", "BZPOPMIN", "BZPOPMAX", "BZMPOP", "XREAD", "XREADGROUP",
@@ -84,8 +85,7 @@ def valkey(
     """
     try:
         command = _command(words)
-        with _connected(_address(url, data_dir)) as connection:
-            _converse(connection, command, is_json=as_json)
+        _ask(_address(url, data_dir), command, is_json=as_json)
     except _Failed as failed:
         raise complain(str(failed), failed.status, code=failed.code, is_json=as_json) from None
 
@@ -131,30 +131,73 @@ def _address(url: str, data_dir: Path) -> str:
     return f"unix://{found.socket}"
 
 
+def _ask(url: str, command: Sequence[str], *, is_json: bool) -> None:
+    """Sends the command; in a cluster, to the node that the others name."""
+    import redis
+
+    at: tuple[str, int] | None = None
+    is_importing = False
+    for _ in range(MOST_REDIRECTIONS):
+        with _connected(url, at) as connection:
+            try:
+                if is_importing:
+                    connection.send_command("ASKING")
+                    connection.read_response()
+                return _converse(connection, command, is_json=is_json)
+            except redis.exceptions.AskError as elsewhere:  # or MOVED, which is one
+                at = elsewhere.host or connection.host, elsewhere.port
+                is_importing = not isinstance(elsewhere, redis.exceptions.MovedError)
+    raise _Failed(f"The nodes of the cluster send {command[0]} in circles.", REFUSED, "refused")
+
+
 @contextlib.contextmanager
-def _connected(url: str) -> Iterator[Any]:
-    """A connection that stands.
+def _connected(url: str, at: tuple[str, int] | None) -> Iterator[Any]:
+    """A connection that stands: to one of the servers that the URL names, or with their credentials to another.
 
     Raises:
         _Failed: a URL that is none, nobody there, or one who does not let us in.
     """
+    from foundations.valkey import WrongStore
+    from foundations.valkey.address import Address
+
+    try:
+        named = Address.read(url).urls
+    except WrongStore as error:
+        raise _Failed(str(error), USAGE, "wrong_usage") from None
+    for each in named if at is None else named[:1]:
+        connection = _connection(each, at)
+        try:
+            _connect(connection, url)
+        except _Failed as failed:
+            if failed.status != NOBODY or each == named[-1] or at is not None:
+                raise
+            continue
+        try:
+            yield connection
+        finally:
+            connection.disconnect()
+        return
+
+
+def _connection(url: str, at: tuple[str, int] | None) -> Any:
+    """Not opened; its methods carry no types."""
     import redis
     from redis.backoff import NoBackoff
-    from redis.exceptions import AuthenticationError, RedisError
     from redis.retry import Retry
+
+    pool = redis.ConnectionPool.from_url(
+        url, protocol=3, retry=Retry(NoBackoff(), 0), socket_connect_timeout=5, socket_timeout=ANSWER_SECONDS
+    )
+    if at is not None:
+        pool.connection_kwargs["host"], pool.connection_kwargs["port"] = at
+    return pool.make_connection()
+
+
+def _connect(connection: Any, url: str) -> None:
+    from redis.exceptions import AuthenticationError, RedisError
 
     from foundations.valkey import shown_url
 
-    try:
-        pool = redis.ConnectionPool.from_url(
-            url, protocol=3, retry=Retry(NoBackoff(), 0), socket_connect_timeout=5, socket_timeout=ANSWER_SECONDS
-        )
-        connection: Any = pool.make_connection()  # its methods carry no types
-    except (ValueError, TypeError):
-        told = f"{shown_url(url)} is not the URL of a Valkey, as in redis://HOST:6379, rediss:// or unix://PATH. "
-        raise _Failed(
-            told + "In a password every character but letters and digits is written as %XX.", USAGE, "wrong_usage"
-        ) from None
     try:
         connection.connect()
     except AuthenticationError as error:
@@ -162,10 +205,6 @@ def _connected(url: str) -> Iterator[Any]:
     except (RedisError, OSError) as error:
         told = f"No Valkey answers at {shown_url(url)}: {error}"
         raise _Failed(told, NOBODY, "unreachable") from None
-    try:
-        yield connection
-    finally:
-        connection.disconnect()
 
 
 def _converse(connection: Any, command: Sequence[str], *, is_json: bool) -> None:
@@ -183,6 +222,8 @@ def _converse(connection: Any, command: Sequence[str], *, is_json: bool) -> None
         if name not in TELLING:
             raise
     except BrokenPipeError:  # who read along has left; a broken connection is redis-py's ConnectionError
+        raise
+    except redis.exceptions.AskError:  # another node has it
         raise
     except redis.exceptions.ResponseError as error:
         raise _Failed(f"Valkey says: {error}", REFUSED, "refused") from None

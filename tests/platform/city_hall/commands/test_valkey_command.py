@@ -14,6 +14,7 @@ import redis
 from tests.support.serving import Serving, wait_until
 from tests.support.shells import Shell, shell_environment
 from tests.support.valkey import ValkeyServer, free_port
+from tests.support.valkey_cluster import ValkeyCluster
 
 
 def test_it_finds_the_valkey_of_the_data_dir(typed: Shell) -> None:
@@ -27,6 +28,15 @@ def test_a_variable_names_another(typed: Shell) -> None:
         assert typed("smart-city valkey GET where", SMART_CITY_VALKEY_URL=other.url).stdout == "elsewhere\n"
         assert typed("smart-city valkey EXISTS where").stdout == "0\n"
         assert typed("smart-city valkey PING", SMART_CITY_VALKEY_URL="embedded").stdout == "PONG\n"
+
+
+def test_in_a_cluster_a_command_finds_the_node_that_has_its_key(typed: Shell, valkey_cluster: ValkeyCluster) -> None:
+    nobody, *ports = free_port(), *(node.port for node in valkey_cluster.nodes)
+    url = f"redis://{','.join(f'127.0.0.1:{port}' for port in (nobody, *ports))}/?cluster=true"
+    for key in ("a", "b", "c"):  # on three nodes
+        typed(f"smart-city valkey SET {key} {key}", SMART_CITY_VALKEY_URL=url)
+        assert typed(f"smart-city valkey GET {key}", SMART_CITY_VALKEY_URL=url).stdout == f"{key}\n"
+    assert "cluster_state:ok" in typed("smart-city valkey CLUSTER INFO", SMART_CITY_VALKEY_URL=url).stdout
 
 
 def test_arguments_go_there_as_they_are(typed: Shell) -> None:
