@@ -79,6 +79,7 @@ class Settings(BaseSettings):
     max_unsent_bytes: Bytes = 1024 * 1024
     max_unanswered: Count = 256
     handshake_seconds: Seconds = 10
+    handshakes_at_once: Count = 64
     body_seconds: Seconds = 30
     frame_seconds: Seconds = 10
     close_seconds: Seconds = 5

@@ -15,6 +15,8 @@ from typing import ClassVar
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from city_hall.turnstile import Turnstile
+
 MOST_HEAD_BYTES = 64 * 1024
 ROAD = "smart_city.road"
 """The way to the client: `unsent()` gives the bytes that wait for it, `patience(seconds)` says how long its machine may
@@ -22,18 +24,25 @@ take nothing, `cut()` ends the connection at once."""
 
 
 class PromptHttpProtocol(HttpToolsProtocol):
-    """One HTTP connection; the head of a request has to be there within ``head_seconds``."""
+    """One HTTP connection; the head of a request has to be there within ``head_seconds``.
+
+    An upgrade goes through the server's turnstile; until its turn nothing more is read.
+    """
 
     head_seconds: ClassVar[float] = 10.0
+    turnstile: ClassVar[Turnstile] = Turnstile(a_turn=64, seconds=10.0)
     _head_deadline: asyncio.TimerHandle | None = None
     _seen: bytes = b""
     _head_bytes: int = 0
     _upgrade_waits: bool = False
+    _upgrades: bool = False
+    _early: bytes = b""
 
     @classmethod
-    def within(cls, seconds: float) -> type[PromptHttpProtocol]:
-        """The same with another deadline."""
-        return type(cls.__name__, (cls,), {"head_seconds": seconds})
+    def within(cls, seconds: float, *, handshakes: int) -> type[PromptHttpProtocol]:
+        """The same with another deadline, and so many handshakes in one turn of the loop."""
+        turnstile = Turnstile(a_turn=handshakes, seconds=seconds)
+        return type(cls.__name__, (cls,), {"head_seconds": seconds, "turnstile": turnstile})
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         super().connection_made(transport)
@@ -50,11 +59,8 @@ class PromptHttpProtocol(HttpToolsProtocol):
         if self._head_deadline is not None and self._head_bytes > MOST_HEAD_BYTES:
             self._refuse(b"431 Request Header Fields Too Large")
             return
-        successor = self.transport.get_protocol()
-        if successor is not self and isinstance(successor, asyncio.Protocol):
-            early = seen.partition(b"\r\n\r\n")[2]
-            if early and not self.transport.is_closing():
-                successor.data_received(early)
+        if self._upgrades or self._upgrade_waits:
+            self._early += seen.partition(b"\r\n\r\n")[2]
 
     def on_message_begin(self) -> None:
         """The first bytes of a request are here."""
@@ -74,7 +80,22 @@ class PromptHttpProtocol(HttpToolsProtocol):
         if self.cycle is not None and not self.cycle.response_complete:
             self._upgrade_waits = True
             return
+        self._upgrades = True
+        self.transport.pause_reading()
+        self.turnstile.enter(self._upgrade)
+
+    def _upgrade(self, is_in_time: bool) -> None:
+        """Hands the connection over, with what came behind the head."""
+        if self.transport.is_closing():
+            return
+        if not is_in_time:
+            self._refuse(b"503 Service Unavailable")
+            return
+        self.transport.resume_reading()
         super().handle_websocket_upgrade()
+        successor = self.transport.get_protocol()
+        if self._early and isinstance(successor, asyncio.Protocol) and not self.transport.is_closing():
+            successor.data_received(self._early)
 
     def on_response_complete(self) -> None:
         """A request is answered; an upgrade behind it has its turn."""
@@ -83,7 +104,7 @@ class PromptHttpProtocol(HttpToolsProtocol):
             self._upgrade_waits = False
             if self.timeout_keep_alive_task is not None:
                 self.timeout_keep_alive_task.cancel()
-            super().handle_websocket_upgrade()
+            self.handle_websocket_upgrade()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._relax()

@@ -98,7 +98,8 @@ async def _beat(lifeline: Lifeline) -> None:
 def _config(app: Starlette, settings: Settings, websocket_protocol: type[asyncio.Protocol] | str) -> uvicorn.Config:
     """No concurrency limit: uvicorn's refuses health checks but not WebSockets; admission is ours, as is forwarding."""
     return uvicorn.Config(
-        app, http=PromptHttpProtocol.within(settings.handshake_seconds), ws=websocket_protocol,
+        app, ws=websocket_protocol,
+        http=PromptHttpProtocol.within(settings.handshake_seconds, handshakes=settings.handshakes_at_once),
         lifespan="off", log_config=None, server_header=False, backlog=BACKLOG, timeout_keep_alive=KEEP_ALIVE_SECONDS,
         proxy_headers=False,
         timeout_graceful_shutdown=math.ceil(settings.stop_seconds),

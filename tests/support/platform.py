@@ -127,7 +127,8 @@ class Platform:
 async def _live(app: FastAPI, settings: Settings, bound: socket.socket, up: asyncio.Event, down: asyncio.Event) -> None:
     """An instance's life, in a task of its own: what is entered there is left there."""
     config = uvicorn.Config(
-        app, http=PromptHttpProtocol.within(settings.handshake_seconds), ws=CitySocket, log_config=None,
+        app, ws=CitySocket, log_config=None,
+        http=PromptHttpProtocol.within(settings.handshake_seconds, handshakes=settings.handshakes_at_once),
         lifespan="off", timeout_graceful_shutdown=2, proxy_headers=False,
     )  # fmt: skip
     with bound:

@@ -59,7 +59,8 @@ class Gateway:
         self, desk: Desk, hub: Hub, admission: Admission, credentials: Credentials, heartbeats: Heartbeats, *,
         draining: Drain,
         instance_id: str,
-        max_unsent_bytes: int, stall_seconds: float, handshake_seconds: float, close_seconds: float,
+        max_unsent_bytes: int, stall_seconds: float, handshake_seconds: float, handshakes_at_once: int,
+        close_seconds: float,
     ) -> None:  # fmt: skip
         self.max_message_bytes = desk.max_message_bytes
         self.max_unsent_bytes = max_unsent_bytes
@@ -76,6 +77,7 @@ class Gateway:
         self._heartbeats = heartbeats
         self._instance_id = instance_id
         self._handshake_seconds = handshake_seconds
+        self._admissions = asyncio.Semaphore(handshakes_at_once)
         self._arriving = 0
 
     def start(self) -> None:
@@ -197,7 +199,7 @@ class Gateway:
     async def _admit(self, socket: Socket, token: str, resume: str) -> None:
         arrived = monotonic()
         try:
-            async with asyncio.timeout(self._handshake_seconds):
+            async with asyncio.timeout(self._handshake_seconds), self._admissions:
                 await self._spend(socket.address)
                 began = monotonic()
                 identity = await self._desk.sessions.admit(token, address=socket.address)
