@@ -4,25 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Protocol, cast
+from typing import cast
 
 from city_client import Position
 from tests.faults.instances import Instances
 from tests.faults.invariants import Allowed, nothing_is_stuck, registry_converges
 from tests.faults.load import CHANNELS, Load
 from tests.faults.record import Aftermath, Logged, Record
+from tests.faults.stores import Store
 
 CONVERGE_SECONDS = 20.0
 PAGE = 500
 OWN = ("user:", "connection:")
-
-
-class Store(Protocol):
-    """The store's own answers, wherever a key lies."""
-
-    async def command(self, *words: str) -> object:
-        """A command's reply."""
-        ...
 
 
 async def logs(instances: Instances) -> dict[str, list[Logged]]:
@@ -52,7 +45,7 @@ async def aftermath(instances: Instances, load: Load, store: Store, waiting: lis
         after = await _look(instances, load, store, waiting)
         record = Record(aftermath=after)
         left = [*registry_converges(record, Allowed()), *nothing_is_stuck(record, Allowed())]
-        if left == waiting or time.monotonic() > deadline:
+        if left == [*waiting, *after.defects] or time.monotonic() > deadline:
             return after
         await asyncio.sleep(0.25)
 
@@ -76,6 +69,7 @@ async def _look(instances: Instances, load: Load, store: Store, waiting: list[st
         health={name: await instances.health(name) for name in instances.living},
         inboxes={channel: await _inbox(store, f"inbox:{{{channel}}}") for channel in CHANNELS},
         waiting=tuple(waiting),
+        defects=tuple(dict.fromkeys(instances.defects())),
     )
 
 
@@ -94,9 +88,10 @@ def _connected(load: Load) -> dict[str, frozenset[str]]:
 async def _inbox(store: Store, inbox: str) -> dict[str, int]:
     """How much is left of what has to become nothing."""
     depth = cast(bytes | None, await store.command("HGET", f"{inbox}:meta", "depth"))
+    assert depth is not None, f"{inbox} has no figures: are its keys named otherwise now?"
     sizes = {"ready": "LLEN", "delayed": "ZCARD", "leases": "ZCARD", "holders": "SCARD", "waiting": "ZCARD"}
     found = {name: int(cast(int, await store.command(size, f"{inbox}:{name}"))) for name, size in sizes.items()}
-    return {"messages": int(depth or 0), **found}
+    return {"messages": int(depth), **found}
 
 
 async def _names(store: Store, *words: str) -> frozenset[str]:

@@ -97,7 +97,8 @@ def _got(way: Way, got: Got, index: int) -> None:
     if known is not None:
         way.repeated += 1
         if known[1].link == got.link:
-            way.repeated_on_a_link.append(f"{way.reader} got {got.message_id} of {way.channel} twice on {got.link}")
+            places = f"at {known[1].position} and {got.position}"
+            way.repeated_on_a_link.append(f"{way.reader} got {got.message_id} of {way.channel} {places} on {got.link}")
     else:
         way.got[got.message_id] = (index, got)
     if way.position is not None and got.position.offset != way.position.offset + 1:

@@ -3,59 +3,74 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 
 import pytest
 
 from city_inspector.conditions import BLACKHOLE, GOOD, Conditions
 from tests.faults.invariants import Allowed
+from tests.faults.stores import SingleStore
 from tests.faults.trial import Trials
+from tests.support.valkey import ValkeyServer
 
 OUTAGE_SECONDS = 4.0
+LOSING = Allowed(loses=True)
+
+
+@pytest.fixture
+def valkey_of_its_own() -> Iterator[ValkeyServer]:
+    """One that a test may harm."""
+    with ValkeyServer(tcp=True) as server:
+        yield server
 
 
 @pytest.mark.quick
-async def test_valkey_killed_that_writes_everything_at_once(trials: Trials) -> None:
-    async with trials("SIGKILL of Valkey, AOF always, three times") as city:
+async def test_valkey_killed_that_writes_everything_at_once(trials: Trials, valkey_of_its_own: ValkeyServer) -> None:
+    async with trials("SIGKILL of Valkey, AOF always, three times", valkey_of_its_own) as city:
         for _ in range(3):
-            city.valkey.restart()
+            valkey_of_its_own.restart()
             await city.flows()
 
 
 async def test_valkey_killed_that_writes_every_second(trials: Trials) -> None:
-    async with trials(
-        "SIGKILL of Valkey, AOF everysec, three times",
-        allowed=Allowed(loses=True),
-        flags={"appendfsync": "everysec"},
-    ) as city:
-        for _ in range(3):
-            city.valkey.restart()
-            await city.flows()
+    with ValkeyServer(tcp=True, appendfsync="everysec") as valkey:
+        async with trials("SIGKILL of Valkey, AOF everysec, three times", valkey, allowed=LOSING) as city:
+            for _ in range(3):
+                valkey.restart()
+                await city.flows()
 
 
 async def test_valkey_killed_that_has_only_an_old_snapshot(trials: Trials) -> None:
     """What came after the snapshot was acknowledged, and is gone: whoever had seen it has to be told."""
-    async with trials(
-        "SIGKILL of Valkey, AOF off: back to a snapshot", allowed=Allowed(loses=True), flags={"appendonly": "no"}
-    ) as city:
-        await city.store.command("SAVE")
-        await city.flows()
-        city.valkey.restart()
-        await city.flows()
+    with ValkeyServer(tcp=True, appendonly="no") as valkey:
+        async with trials("SIGKILL of Valkey, AOF off: back to a snapshot", valkey, allowed=LOSING) as city:
+            await city.store.command("SAVE")
+            await city.flows()
+            valkey.restart()
+            await city.flows()
 
 
-async def test_valkey_away_for_a_while(trials: Trials) -> None:
-    async with trials("Valkey gone for four seconds") as city:
-        city.valkey.kill()
+async def test_valkey_restarted_in_good_order(trials: Trials, valkey_of_its_own: ValkeyServer) -> None:
+    async with trials("restart of Valkey in good order, three times", valkey_of_its_own) as city:
+        for _ in range(3):
+            await asyncio.to_thread(valkey_of_its_own.shut_down)
+            valkey_of_its_own.start()
+            await city.flows()
+
+
+async def test_valkey_away_for_a_while(trials: Trials, valkey_of_its_own: ValkeyServer) -> None:
+    async with trials("Valkey gone for four seconds", valkey_of_its_own) as city:
+        valkey_of_its_own.kill()
         await asyncio.sleep(OUTAGE_SECONDS)
-        city.valkey.start()
+        valkey_of_its_own.start()
         await city.flows()
 
 
-async def test_valkey_that_hangs(trials: Trials) -> None:
-    async with trials("SIGSTOP of Valkey for four seconds") as city:
-        city.valkey.hang()
+async def test_valkey_that_hangs(trials: Trials, valkey_of_its_own: ValkeyServer) -> None:
+    async with trials("SIGSTOP of Valkey for four seconds", valkey_of_its_own) as city:
+        valkey_of_its_own.hang()
         await asyncio.sleep(OUTAGE_SECONDS)
-        city.valkey.resume()
+        valkey_of_its_own.resume()
         await city.flows()
 
 
@@ -96,8 +111,9 @@ async def test_killed_subscribers(trials: Trials) -> None:
 
 async def test_subscribers_whose_output_buffer_is_full(trials: Trials) -> None:
     async with trials("subscribers cut by the output-buffer limit") as city:
+        assert isinstance(city.store, SingleStore)
         limit = "client-output-buffer-limit"
-        [_, before] = await city.store.pair("CONFIG", "GET", limit)
+        before = await city.store.setting(limit)
         await city.store.command("CONFIG", "SET", limit, "pubsub 1 1 1")
         await asyncio.sleep(2)
         await city.store.command("CONFIG", "SET", limit, before)

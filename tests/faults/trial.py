@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-
-import redis.asyncio
 
 from city_inspector.faulting_proxy import FaultingProxy
 from tests.faults.aftermath import aftermath, logs
@@ -21,7 +19,9 @@ from tests.faults.instances import Instances
 from tests.faults.invariants import Allowed, violations
 from tests.faults.load import Load
 from tests.faults.record import Record
+from tests.faults.stores import ClusterStore, SingleStore, Store
 from tests.support.valkey import ValkeyServer
+from tests.support.valkey_cluster import ValkeyCluster
 
 PROPERTY = "fault"
 """Under this name a test's report carries what came of it."""
@@ -30,36 +30,22 @@ NAMES = ("one", "two", "three")
 Write = Callable[[str, object], None]
 
 
-class SingleStore:
-    """One server, asked over a connection of its own."""
-
-    def __init__(self, url: str) -> None:
-        self._client = redis.asyncio.Redis.from_url(url, protocol=3)
-
-    async def command(self, *words: str) -> object:
-        reply: object = await self._client.execute_command(*words)  # type: ignore[no-untyped-call]  # redis-py's own
-        return reply
-
-    async def pair(self, *words: str) -> list[str]:
-        """A reply of one name and its value."""
-        reply = await self.command(*words)
-        found = [part for each in reply.items() for part in each] if isinstance(reply, dict) else reply
-        assert isinstance(found, list)
-        return [part.decode() for part in found]
-
-    async def close(self) -> None:
-        await self._client.aclose()
-
-
 @dataclass(frozen=True, slots=True)
 class City:
     """What a fault is done to."""
 
-    valkey: ValkeyServer
-    store: SingleStore
+    store: Store
     instances: Instances
     load: Load
     record: Record
+
+    async def open(self, count: int, lines: Sequence[FaultingProxy]) -> None:
+        """Starts so many instances, each with its line to the store if there are any, and lets everybody in."""
+        ways: Sequence[FaultingProxy | None] = lines or [None] * count
+        await asyncio.gather(
+            *(self.instances.open(name, line=line) for name, line in zip(NAMES[:count], ways, strict=True))
+        )
+        await self.load.start()
 
     async def flows(self) -> None:
         """Waits until everybody hears and is answered again."""
@@ -77,11 +63,11 @@ class Trials:
     async def __call__(
         self,
         fault: str,
+        store: ValkeyServer | ValkeyCluster | None = None,
         *,
         allowed: Allowed = NOTHING,
         instances: int = 2,
         lines: bool = False,
-        flags: Mapping[str, str] | None = None,
         settings: Mapping[str, str] | None = None,
         buffers: int | None = None,
     ) -> AsyncIterator[City]:
@@ -89,59 +75,44 @@ class Trials:
 
         Args:
             fault: how the report names it.
+            store: a running one that the test can harm, else one of its own.
             allowed: what it may cost.
             lines: whether each instance has a line of its own to the store, to fail.
-            flags: the store's.
             settings: every instance's.
             buffers: bytes that the network keeps for a slow client.
         """
         began = time.monotonic()
+        async with AsyncExitStack() as stack:
+            store = store or stack.enter_context(ValkeyServer(tcp=True))
+            asked = ClusterStore(store) if isinstance(store, ValkeyCluster) else SingleStore(store)
+            city = City(asked, *self._make(asked.url, settings or {}, buffers))
+            stack.push_async_callback(city.instances.close)
+            stack.push_async_callback(city.load.close)
+            ways = [await stack.enter_async_context(_line(store)) for _ in range(instances if lines else 0)]
+            await city.open(instances, ways)
+            await city.flows()
+            yield city
+            await _look_back(city, loses=allowed.loses)
+        self._tell(fault, allowed, city, time.monotonic() - began)
+
+    def _make(self, url: str, settings: Mapping[str, str], buffers: int | None) -> tuple[Instances, Load, Record]:
         record = Record()
-        with ValkeyServer(tcp=True, **(flags or {})) as valkey:
-            async with self._opened(
-                valkey, record, instances, lines=lines, settings=settings or {}, buffers=buffers
-            ) as city:
-                await city.flows()
-                yield city
-                await _look_back(city, loses=allowed.loses)
-            statuses = {name: status for name, status in city.instances.statuses.items() if status}
-        self._tell(fault, allowed, record, statuses, time.monotonic() - began)
+        instances = Instances(self._directory, url, **settings)
+        return instances, Load(instances, record, buffers=buffers), record
 
-    @asynccontextmanager
-    async def _opened(
-        self,
-        valkey: ValkeyServer,
-        record: Record,
-        count: int,
-        *,
-        lines: bool,
-        settings: Mapping[str, str],
-        buffers: int | None,
-    ) -> AsyncIterator[City]:
-        running = Instances(self._directory, valkey.url, **settings)
-        ways = [FaultingProxy(valkey.port) for _ in range(count if lines else 0)]
-        load, store = Load(running, record, buffers=buffers), SingleStore(valkey.url)
-        try:
-            for way in ways:
-                await way.__aenter__()
-            names = NAMES[:count]
-            await asyncio.gather(*(running.open(name, line=ways[i] if lines else None) for i, name in enumerate(names)))
-            await load.start()
-            yield City(valkey, store, running, load, record)
-        finally:
-            await store.close()
-            await load.close()
-            await running.close()
-            for way in ways:
-                await way.__aexit__(None, None, None)
-
-    def _tell(self, fault: str, allowed: Allowed, record: Record, statuses: Mapping[str, int], seconds: float) -> None:
+    def _tell(self, fault: str, allowed: Allowed, city: City, seconds: float) -> None:
+        record, statuses = city.record, city.instances.statuses
         broken = violations(record, allowed)
-        broken["nothing stuck"] += [f"{name} ended with {status}" for name, status in statuses.items()]
+        broken["nothing stuck"] += [f"{name} ended with {status}" for name, status in statuses.items() if status]
         told = {"fault": fault, "seconds": round(seconds, 1), "figures": figures(record)}
         self._write(PROPERTY, told | {"broken": {name: len(found) for name, found in broken.items()}})
         sentences = [f"{name}: {each}" for name, found in broken.items() for each in found[:5]]
         assert not sentences, "\n".join(sentences)
+
+
+def _line(store: ValkeyServer | ValkeyCluster) -> FaultingProxy:
+    assert isinstance(store, ValkeyServer), "a cluster's nodes are found by their own addresses"
+    return FaultingProxy(store.port)
 
 
 async def _look_back(city: City, *, loses: bool) -> None:

@@ -103,6 +103,13 @@ class ValkeyServer:
             self._process.wait(READY_SECONDS)
             self._process = None
 
+    def shut_down(self) -> None:
+        """SIGTERM; what it stored stays for `start`."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(READY_SECONDS)
+            self._process = None
+
     def restart(self) -> None:
         """SIGKILL and start on the same data, socket and port."""
         self.kill()
