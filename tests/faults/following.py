@@ -37,8 +37,11 @@ class Way:
     lies: list[str] = field(default_factory=list)
 
     def covers(self, offset: int) -> bool:
-        """Whether it was told that it will not get this one."""
-        return any(skip.after.offset < offset <= skip.until.offset for skip in self.skips)
+        """Whether it was told that it will not get this one: below a break to another epoch anything may be new."""
+        return any(
+            offset <= skip.until.offset and (offset > skip.after.offset or skip.after.epoch != skip.until.epoch)
+            for skip in self.skips
+        )
 
     def is_broken_after(self, index: int) -> bool:
         """Whether it was told later that continuity broke."""

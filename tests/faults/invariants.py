@@ -6,10 +6,11 @@ They know the promises and nothing of how they are kept; a fault may allow what 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
+from city_client import Position
 from tests.faults.following import Way, ways
 from tests.faults.record import Logged, Record, Told
 
@@ -94,11 +95,15 @@ def order_is_the_logs(record: Record, allowed: Allowed) -> Iterator[str]:
         for message_id, (_, got) in way.got.items():
             if places.get(message_id, got.position) != got.position:
                 yield f"{way.reader} got {got.key} at {got.position}, it stands at {places[message_id]}"
-    yield from _as_sent(record)
+    yield from _as_sent(record, places)
 
 
-def _as_sent(record: Record) -> Iterator[str]:
-    told = {each.key: each for each in record.safe if each.attempt == 1 and not each.is_duplicate}
+def _as_sent(record: Record, places: Mapping[str, Position]) -> Iterator[str]:
+    told = {
+        each.key: each
+        for each in record.safe
+        if each.attempt == 1 and not each.is_duplicate and each.message_id in places
+    }
     last: dict[tuple[str, str, str], tuple[int, str]] = {}
     for sent in record.sent:
         position = told[sent.key].position if sent.key in told else None

@@ -216,6 +216,11 @@ class TestWhatAStoreMayLose:
         assert figures(record)["lost"] == 2
         assert figures(record)["breaks"] == 1
 
+    def test_may_be_followed_by_what_a_reader_is_told_it_will_not_get(self) -> None:
+        record = self.lost()
+        then(Broke(channel=GUIDE, link="l2", at=8, position=at(3, "e2"), reason="diverged"))(record)
+        assert broken(record) == set()
+
     def test_may_not_pass_in_silence(self) -> None:
         record = self.lost()
         then(got(5, link="l2", epoch="e2", name="k5"))(record)
