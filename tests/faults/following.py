@@ -28,7 +28,7 @@ class Way:
     start: Position | None = None
     position: Position | None = None
     got: dict[str, tuple[int, Got]] = field(default_factory=dict)
-    """By message id: when in the transcript, and how."""
+    """By message id: when in the transcript, and how. One that comes again after a break is another."""
     skips: list[Skip] = field(default_factory=list)
     recoveries: list[tuple[int, Joined]] = field(default_factory=list)
     repeated: int = 0
@@ -97,7 +97,7 @@ def _skip(way: Way, until: Position, index: int, reason: str) -> None:
 
 def _got(way: Way, got: Got, index: int) -> None:
     known = way.got.get(got.message_id)
-    if known is not None:
+    if known is not None and not way.is_broken_after(known[0]):
         way.repeated += 1
         if known[1].link == got.link:
             places = f"at {known[1].position} and {got.position}"

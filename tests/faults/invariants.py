@@ -92,8 +92,9 @@ def order_is_the_logs(record: Record, allowed: Allowed) -> Iterator[str]:
         if told.position is not None and places.get(told.message_id, told.position) != told.position:
             yield f"{told.key} was acknowledged at {told.position} and stands at {places[told.message_id]}"
     for way in ways(record.heard):
-        for message_id, (_, got) in way.got.items():
-            if places.get(message_id, got.position) != got.position:
+        for message_id, (index, got) in way.got.items():
+            is_void = allowed.loses and way.is_broken_after(index)
+            if places.get(message_id, got.position) != got.position and not is_void:
                 yield f"{way.reader} got {got.key} at {got.position}, it stands at {places[message_id]}"
     yield from _as_sent(record, places)
 

@@ -221,6 +221,17 @@ class TestWhatAStoreMayLose:
         then(Broke(channel=GUIDE, link="l2", at=8, position=at(3, "e2"), reason="diverged"))(record)
         assert broken(record) == set()
 
+    def test_may_come_again_at_another_place(self) -> None:
+        """Its sender had no acknowledgement, and sent it again."""
+        record = self.lost()
+        record.logs[GUIDE].append(logged(4, epoch="e2", name="k4"))
+        then(
+            Broke(channel=GUIDE, link="l2", at=8, position=at(2, "e2"), reason="diverged"),
+            got(3, link="l2", epoch="e2", name="k5"), got(4, link="l2", epoch="e2", name="k4"),
+        )(record)  # fmt: skip
+        record.told[3] = published(4, epoch="e2", name="k4")
+        assert broken(record) == set()
+
     def test_may_not_pass_in_silence(self) -> None:
         record = self.lost()
         then(got(5, link="l2", epoch="e2", name="k5"))(record)
