@@ -332,6 +332,7 @@ class Talker:
     async def _insist(self, key: str, frame: Frame) -> Told | None:
         for attempt in itertools.count(1):
             if attempt > 1:
+                await asyncio.sleep(PAUSE_SECONDS[0])  # a link that is closing still stands
                 await self._stands.wait()
             try:
                 told = self._told(key, await self._ask(key, frame), attempt)
