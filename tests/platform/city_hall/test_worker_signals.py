@@ -72,6 +72,6 @@ def test_one_that_cannot_store_what_it_has_accepted_says_how_much_is_lost_and_en
             assert told.status_code == 202
             city.signal(signal.SIGTERM)
             assert city.ended() == 1
-            assert "1 publications and 0 questions could not be stored" in city.said
+            assert "1 publications, 0 questions and 0 words of agents could not be stored" in city.said
         finally:
             server.resume()
