@@ -80,6 +80,7 @@ class Settings(BaseSettings):
     max_unanswered: Count = 256
     handshake_seconds: Seconds = 10
     handshakes_at_once: Count = 64
+    handshake_patience_seconds: Annotated[float, Field(ge=0)] = 3
     body_seconds: Seconds = 30
     frame_seconds: Seconds = 10
     close_seconds: Seconds = 5

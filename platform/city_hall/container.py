@@ -175,7 +175,7 @@ def _gateway(
     return Gateway(
         desk, hub, admission, credentials, heartbeats, draining=draining, instance_id=settings.instance_id,
         max_unsent_bytes=settings.max_unsent_bytes, handshake_seconds=settings.handshake_seconds,
-        handshakes_at_once=settings.handshakes_at_once,
+        handshakes_at_once=settings.handshakes_at_once, patience_seconds=settings.handshake_patience_seconds,
         stall_seconds=settings.stall_seconds, close_seconds=settings.close_seconds,
     )  # fmt: skip
 

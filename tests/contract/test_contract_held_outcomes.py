@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
 
 from tests.contract.agents import agent_on, asked, asker_of
 from tests.contract.outages import RETURN_SECONDS, Outage, held
@@ -125,6 +130,34 @@ async def test_an_agent_that_leaves_has_said_what_it_said(brisk: Instance, outag
             again = await other.of("delivery", RETURN_SECONDS)
             assert again["message"]["message_id"] == left["message"]["message_id"]
             await other.nothing_but_pong()
+
+
+async def test_a_handshake_waits_a_little_for_the_return(brisk: Instance, outage: Outage) -> None:
+    token = await brisk.session(unique("alice"))
+    async with brisk.connected(token):
+        outage.begin()
+        coming = asyncio.create_task(connect(f"{brisk.ws_url}?session_token={token}").__aenter__())
+
+        async def is_away() -> bool:
+            return bool((await brisk.http.get("/api/health")).json()["status"] == "degraded")
+
+        await eventually(is_away, "it is noticed", RETURN_SECONDS)
+        outage.end()
+        async with await coming as socket:
+            assert json.loads(await socket.recv())["event"] == "welcome"
+
+
+async def test_a_handshake_that_has_waited_is_told_when_to_come_back(fragile_places: Platform, outage: Outage) -> None:
+    city = await fragile_places.start(valkey_timeout_seconds=0.2, handshake_patience_seconds=0.2)
+    token = await city.session(unique("alice"))
+    outage.begin()
+    with pytest.raises(ConnectionClosed) as closed:
+        async with city.connected(token):
+            pass
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1013
+    assert re.match(r"retry_after=[0-9.]+ ", closed.value.rcvd.reason)
+    outage.end()
 
 
 async def test_tools_of_agents_answer_202(brisk: Instance, outage: Outage) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -43,6 +44,9 @@ from smart_city.vocabulary import Identity, Position
 
 _log = logging.getLogger("smart_city.post_office.gateway")
 
+FIRST_PAUSE = 0.1
+"""Before a handshake that found the store away is tried again; each pause is twice the one before."""
+RETRY_AFTER = 1.0
 REVOKED = OVER, "the session or token was revoked"
 OVERTAKEN = TAKEN_OVER, "another socket took over this connection; come back without resume"
 DRAINING = CloseCode.SERVICE_RESTART, "this instance is draining; reconnect now"
@@ -60,6 +64,7 @@ class Gateway:
         draining: Drain,
         instance_id: str,
         max_unsent_bytes: int, stall_seconds: float, handshake_seconds: float, handshakes_at_once: int,
+        patience_seconds: float,
         close_seconds: float,
     ) -> None:  # fmt: skip
         self.max_message_bytes = desk.max_message_bytes
@@ -78,6 +83,7 @@ class Gateway:
         self._instance_id = instance_id
         self._handshake_seconds = handshake_seconds
         self._admissions = asyncio.Semaphore(handshakes_at_once)
+        self._patience_seconds = patience_seconds
         self._arriving = 0
 
     def start(self) -> None:
@@ -202,10 +208,9 @@ class Gateway:
             async with asyncio.timeout(self._handshake_seconds), self._admissions:
                 await self._spend(socket.address)
                 began = monotonic()
-                identity = await self._desk.sessions.admit(token, address=socket.address)
-                connection = await self._welcome(socket, identity, resume)
+                connection = await self._let_in(socket, token, resume)
             self._desk.counters.handshakes.observe(monotonic() - arrived)
-            if connection is not None and self._desk.sessions.revoked_since(identity, began):
+            if connection is not None and self._desk.sessions.revoked_since(connection.identity, began):
                 socket.close(*REVOKED)
         except CityError as error:
             self._refuse(socket, error)
@@ -224,6 +229,19 @@ class Gateway:
         credit = self._desk.limits.handshakes(address)
         if not credit.spend():
             await credit.refill()
+
+    async def _let_in(self, socket: Socket, token: str, resume: str) -> Connection | None:
+        """Lets in who may come in; while the store is away it is waited for a little."""
+        ends_at, pause = monotonic() + self._patience_seconds, FIRST_PAUSE
+        while True:
+            try:
+                identity = await self._desk.sessions.admit(token, address=socket.address)
+                return await self._welcome(socket, identity, resume)
+            except Unavailable:
+                if socket.is_closing or monotonic() + pause > ends_at:
+                    raise
+            await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311  # spreads them, keeps no secret
+            pause *= 2
 
     async def _welcome(self, socket: Socket, identity: Identity, resume: str) -> Connection | None:
         """Resumes the connection asked for, or else begins one."""
@@ -314,8 +332,8 @@ class Gateway:
         self._desk.counters.errors += 1
         self._desk.counters.handshake_refusals[error.code] += 1
         reason = error.message
-        if error.retry_after is not None:
-            reason = f"retry_after={error.retry_after:g} {reason}"
+        if error.close_code == CloseCode.TRY_AGAIN_LATER:
+            reason = f"retry_after={RETRY_AFTER if error.retry_after is None else error.retry_after:g} {reason}"
         log_event(_log, "WebSocket refused", code=error.code, reason=error.message)
         fallback = CloseCode.INTERNAL_ERROR if isinstance(error, Internal) else CloseCode.POLICY_VIOLATION
         socket.close(error.close_code or fallback, reason)
