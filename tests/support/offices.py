@@ -71,6 +71,7 @@ class Office:
         self.valkey = valkey
         self.tasks = tasks
         self.name = name
+        self.is_killed = False
         self.counters = Counters()
         self.announced: list[Stretch] = []
         self.subscriptions = Subscriptions(valkey, tasks, canary_seconds=0.2)
@@ -95,6 +96,11 @@ class Office:
     async def start(self) -> None:
         await self.subscriptions.start()
         await self.dispatcher.start()
+
+    async def kill(self) -> None:
+        """All its tasks stop where they are, as in a SIGKILL."""
+        self.is_killed = True
+        await self.tasks.close()
 
     async def close(self) -> None:
         await self.dispatcher.close()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter, defaultdict
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -123,14 +124,18 @@ class Storm:
             office.dispatcher.lapsed(dead.name)
 
     async def rage(self) -> list[str]:
-        """Asks questions while offices die; returns the questions' ids."""
+        """Asks questions, and stops some, while offices die; returns the questions' ids."""
         asked = []
+        users = {}
         for n in range(QUESTIONS):
             office = self.chance.choice(self.offices)[0]
             user = self.chance.choice(USERS)
             route = Route(connection_id=f"c{self.lives[user]}-{user}", user_id=user)
             question = await office.ask(user=user, route=route)
             asked.append(question.message_id)
+            users[question.message_id] = user
+            if n % 4 == 1:
+                await self.stop(office, users, self.chance.choice(asked[-8:]))
             if n % 10 == 5:
                 await self.reconnect(office, self.chance.choice(USERS))
             if n % 50 == 25:
@@ -138,6 +143,15 @@ class Storm:
                 await self.kill_office()
             await asyncio.sleep(self.chance.random() * 0.01)
         return asked
+
+    async def stop(self, office: Office, users: dict[str, str], message_id: str) -> None:
+        """Somebody wants no answer any more, whatever has become of the question."""
+
+        async def logs() -> list[str]:
+            return [f"user:{users[message_id]}"]
+
+        with suppress(CityError):  # it is just handed on by somebody who died
+            await office.answers.stopping.stop(users[message_id], message_id, logs)
 
     async def reconnect(self, office: Office, user: str) -> None:
         """A connection ends; the user's next one has another id."""
