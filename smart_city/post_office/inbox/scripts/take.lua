@@ -29,13 +29,18 @@ local share = ready
 if eager == '0' and all > most then share = math.ceil(ready * most / all) end
 most = math.min(#room, share)
 
+local next_due = nil
+
 -- Whom to give a message: the first holder, but for a while none that had the attempt before.
-local function taker_of(last, avoid)
-  while room[first] and room[first].is_served do first = first + 1 end
+local function taker_of(id, is_first_attempt)
+  while room[first].is_served do first = first + 1 end
+  if is_first_attempt then return room[first], first end
+  local last, avoid = unpack(call('HMGET', message_key(id), 'last', 'avoid'))
   if not avoid or tonumber(avoid) <= now then return room[first], first end
   for at = first, #room do
     if not room[at].is_served and room[at].holder ~= last then return room[at], at end
   end
+  next_due = math.min(next_due or avoid, avoid)
 end
 
 local function give(id, to, serial)
@@ -45,21 +50,19 @@ local function give(id, to, serial)
   hold(id, to.holder, to.lease)
 end
 
-local answer, given, bytes, passed_over, next_due = {0, -1}, 0, 0, {}, nil
+local answer, given, bytes, passed_over = {0, -1}, 0, 0, {}
 while given < most and bytes < most_bytes and #passed_over < PASSED_OVER do
   local lane = call('LPOP', inbox .. ':ready')
   if not lane then break end
   local id = call('LINDEX', lane_key(lane), 0)
-  local serial, before, route, body, last, avoid = unpack(
-    call('HMGET', message_key(id), 'serial', 'before', 'route', 'body', 'last', 'avoid'))
-  local to, place = taker_of(last, avoid)
+  local serial, before, route, body = unpack(call('HMGET', message_key(id), 'serial', 'before', 'route', 'body'))
+  local to, place = taker_of(id, serial == before)
   if to then
     give(id, to, serial + 1)
     given, bytes = given + 1, bytes + #body
     add(answer, id, serial + 1, serial + 1 - before, place - 1, route, body)
   else
     passed_over[#passed_over + 1] = lane
-    next_due = math.min(next_due or avoid, avoid)
   end
 end
 commit()
