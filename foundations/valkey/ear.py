@@ -87,6 +87,8 @@ class Ear:
         """What to tell the server at the end of this turn: subscribe or not; the last word counts."""
         self._asked: dict[bytes, int] = {}
         """Subscribe commands on this connection that are not confirmed yet, by channel."""
+        self._moved: set[int] = set()
+        """Slots of which this turn told that they are elsewhere."""
         self._wire: Wire | None = None
         self._unheard = 0
         self._running: list[asyncio.Task[None]] = []
@@ -184,6 +186,7 @@ class Ear:
             self._asked[name] = self._asked.get(name, 0)
             self._valkey.store.look_again()
         elif name not in self._asked and name not in self._wanted and (listener := self._mine(name)) is not None:
+            self._valkey.store.look_again()
             self._owner.ended(name, listener)
 
     def _refused(self, refusal: str) -> None:
@@ -193,8 +196,14 @@ class Ear:
                 self._wire.abort(f"refused: {refusal}")
             return
         self._valkey.store.redirected(refusal, self._home)
-        slot = int(refusal.split(" ")[1])
-        for name in [name for name in self._asked if slots.slot_of(name) == slot and name != self._canary]:
+        if not self._moved:
+            asyncio.get_running_loop().call_soon(self._give_up_moved)
+        self._moved.add(int(refusal.split(" ")[1]))
+
+    def _give_up_moved(self) -> None:
+        """Gives up what was asked for in slots that have moved: all that one turn tells of, which may be thousands."""
+        moved, self._moved = self._moved, set()
+        for name in [name for name in self._asked if slots.slot_of(name) in moved and name != self._canary]:
             del self._asked[name]
             if (listener := self._mine(name)) is not None:
                 self._owner.ended(name, listener)

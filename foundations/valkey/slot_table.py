@@ -85,6 +85,7 @@ class SlotTable:
         if owners != self.owners:
             pairs = enumerate(zip(owners, self.owners, strict=True))
             self.hand_over({slot: owner for slot, (owner, former) in pairs if owner is not former})
+            self.primaries = list(dict.fromkeys(filter(None, owners)))
         known = {self.node(endpoint).endpoint for endpoint in topology.endpoints()}
         return [self.nodes.pop(endpoint) for endpoint in self.nodes.keys() - known]
 
@@ -102,7 +103,8 @@ class SlotTable:
                 self._settling[slot] = barrier
         for settled in filter(None, barriers.values()):
             settled.add_done_callback(self._forget)
-        self.primaries = list(dict.fromkeys(filter(None, self.owners)))
+        new = set(filter(None, changes.values())).difference(self.primaries)
+        self.primaries = [*self.primaries, *new]  # one that has nothing left is found out with the next topology
         for callback in self.moved:
             callback()
 

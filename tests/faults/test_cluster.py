@@ -5,15 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
+import httpx2
 import pytest
 
+from city_inspector.faulting_proxy import FaultingProxy
 from foundations.errors import Unavailable
 from foundations.supervision import Tasks
 from foundations.valkey import Subscriptions, Valkey
 from foundations.valkey.slots import SLOTS, slot_of
 from smart_city.post_office.log.bus import bus_channel
-from tests.support.platform import Instance, Platform
+from tests.support.certificates import Certificate
+from tests.support.platform import OPERATOR_TOKEN, Instance, Platform, unique
+from tests.support.serving import Serving
 from tests.support.valkey_cluster import ClusterNode, ValkeyCluster
 from tests.support.waiting import eventually, until
 from tests.support.wire_client import Frame, WireClient
@@ -138,6 +143,21 @@ async def connected_as(cluster: ValkeyCluster, password: str) -> AsyncIterator[V
         await valkey.close()
 
 
+async def test_nodes_are_spoken_to_over_tls_under_the_address_that_they_announce(tmp_path: Path) -> None:
+    certificate = Certificate.for_loopback(tmp_path)
+    async with FaultingProxy(tls=certificate.context()) as proxy:
+        with ValkeyCluster(primaries=1, cluster_announce_port=str(proxy.port)) as cluster:
+            proxy.upstreams = [cluster.nodes[0].port]
+            url = f"rediss://localhost:{proxy.port}/?cluster=true&ssl_check_hostname=false&ssl_ca_certs={certificate.file}"
+            valkey = await Valkey.connect(url)
+            try:
+                assert await all_written(valkey, "x")
+                (home,) = valkey.store.homes()
+                assert home.connection_kwargs["port"] == proxy.port
+            finally:
+                await valkey.close()
+
+
 # The city
 
 
@@ -192,13 +212,12 @@ async def moves(cluster: ValkeyCluster, platform: Platform) -> None:
     for channel in CHANNELS:
         slot = slot_of(platform.prefix + bus_channel(channel))
         owner = await cluster.primary_of(slot)
-        to, *_ = [node for node in cluster.others(owner) if await is_primary(node)]
-        await cluster.migrate(slot, slot, to)
+        await cluster.migrate(slot, slot, (await other_primaries(cluster, owner))[0])
         await cluster.migrate_key_by_key(slot, owner)
 
 
-async def is_primary(node: ClusterNode) -> bool:
-    return bool((await node.ask("ROLE"))[0] == b"master")
+async def other_primaries(cluster: ValkeyCluster, node: ClusterNode) -> list[ClusterNode]:
+    return [other for other in cluster.others(node) if (await other.ask("ROLE"))[0] == b"master"]
 
 
 async def hands_over(cluster: ValkeyCluster, platform: Platform) -> None:
@@ -302,3 +321,54 @@ async def published(instance: Instance, first: int, end: int) -> None:
     for number in range(first, end):
         arguments = {"channel": "guide", "message": {"n": number}, "realm": "test"}
         assert (await instance.done("post_office.publish_to_agent_channel", arguments))["status"] == "published"
+
+
+async def test_questions_are_answered_whatever_becomes_of_the_inbox_s_node(tmp_path: Path) -> None:
+    """Two workers and the demo agents, in processes of their own."""
+    with ValkeyCluster(replicas=1) as cluster:
+        settings = {"VALKEY_URL": cluster.url, "OPERATOR_TOKEN": OPERATOR_TOKEN}
+        with Serving(tmp_path / "data", "--workers", "2", settings=settings) as serving:
+            serving.opened()
+            inbox = slot_of("{guide}")
+            async with WireClient.connected(f"ws{serving.url.removeprefix('http')}/ws", session_of(serving)) as alice:
+                asked = await questions(alice, "before")
+                owner = await cluster.primary_of(inbox)
+                await cluster.migrate(inbox, inbox, (await other_primaries(cluster, owner))[0])
+                asked |= await questions(alice, "after the slot moved")
+                await cluster.kill_and_fail_over(await cluster.primary_of(inbox))
+                asked |= await questions(alice, "after the node died")
+                answered: list[str] = []
+                while len(answered) < len(asked):
+                    frame = await alice.until(is_final_answer, 30)
+                    answered.append(frame["in_reply_to"])
+                assert sorted(answered) == sorted(asked)
+
+
+def session_of(serving: Serving) -> str:
+    response = httpx2.post(
+        f"{serving.url}/soa/traffic-cop/create_session", json={"user_id": unique("alice")}, timeout=10, trust_env=False,
+        headers={"Authorization": f"Bearer {OPERATOR_TOKEN}"},
+    )  # fmt: skip
+    return str(response.json()["session_token"])
+
+
+async def questions(client: WireClient, when: str) -> set[str]:
+    """Asks five, each until it is queued; their ids."""
+    asked = set[str]()
+    for number in range(5):
+        key = f"{when} {number}"[:64]
+        frame = {"channel": "guide", "payload": {"message": key}, "key": key, "id": key}
+        async with asyncio.timeout(30):
+            while (ack := await client.ask(**frame)).get("status") != "queued":
+                if ack["type"] == "ack":  # held: the final word follows
+                    ack = await client.until(lambda answer, key=key: answer.get("id") == key, 30)  # type: ignore[misc]
+                    break
+                assert ack["retryable"], ack
+        assert ack["status"] == "queued", ack
+        asked.add(ack["message_id"])
+    return asked
+
+
+def is_final_answer(frame: Frame) -> bool:
+    is_over = frame.get("stream", "end") in {"end", "error"} and not frame.get("retrying")
+    return frame["type"] == "chat_response" and is_over

@@ -265,7 +265,7 @@ async def _is_primary(node: ClusterNode) -> bool:
 @pytest.fixture(scope="session")
 def valkey_cluster() -> Iterator[ValkeyCluster]:
     """Three primaries without replicas for all tests of a session. Slots may move; who harms nodes starts own ones."""
-    with ValkeyCluster() as cluster:
+    with ValkeyCluster(cluster_node_timeout="15000") as cluster:  # a busy machine is no dead node
         yield cluster
 
 
