@@ -14,6 +14,7 @@ from contextlib import AsyncExitStack
 
 from city_inspector.faulting_proxy import FaultingProxy
 from tests.faults.instances import Instances
+from tests.faults.javascript import Page
 from tests.faults.others import Events, Listener, Publisher, SocketAgent, ToolAgent
 from tests.faults.record import Got, Record, Told
 from tests.faults.talker import Talker
@@ -25,7 +26,7 @@ SETTLE_SECONDS = 30.0
 LOST_SECONDS = 15.0
 """How long a question is waited for that the store may have lost: twice its lease and more."""
 LANES = 4
-Reader = Talker | Events | Listener
+Reader = Talker | Events | Listener | Page
 
 
 class Load:
@@ -65,7 +66,7 @@ class Load:
         await self._agents()
         await self._publishers()
         await self._askers()
-        await self._until(self._deaf, "is not listening yet")
+        await self._until(self._deaf, "is not there yet")
         for name, pace in (("news", 0.12), ("desk", 0.07), ("packed-desk", 0.07)):
             self._pace(pace, self._publishing(self.publishers[name], CONTENT if name == "desk" else GUIDE))
         for name, channel in (("alice", GUIDE), ("bob", CONTENT)):
@@ -80,6 +81,9 @@ class Load:
         self.readers["events"] = Events("events", token, await self.line("events"), self.record, GUIDE)
         token = await self.session("listener")
         self.readers["listener"] = Listener("listener", token, await self.line("listener"), self.record, CONTENT)
+
+        token = await self.session("page")
+        self.readers["page"] = Page("page", token, await self.line("page"), self.record, GUIDE)
 
     async def _agents(self) -> None:
         token = await self.service("agents", "post_office.consume")
@@ -212,10 +216,13 @@ class Load:
         return {frame.question for frame in self.record.answered if frame.asker == name and frame.is_final}
 
     def _deaf(self) -> list[str]:
+        """Who does not listen yet; a page says so with its first publication."""
         joined = {name: {getattr(each, "channel", "") for each in self.record.heard[name]} for name in self.readers}
-        return [name for name, reader in self.readers.items() if not reader.channels <= joined[name]] + [
-            each.name for each in self.talkers if not each.link
-        ]
+        return [
+            name
+            for name, reader in self.readers.items()
+            if not isinstance(reader, Page) and not reader.channels <= joined[name]
+        ] + [each.name for each in self.talkers if not each.link]
 
     async def close(self) -> None:
         """Everybody leaves."""

@@ -48,7 +48,9 @@ async def test_half_open_connections(trials: Trials) -> None:
 
 async def test_clients_that_sleep(trials: Trials) -> None:
     async with trials("clients asleep for seven seconds") as city:
-        sleepers = [city.load.lines[name] for name in ("reader", "packed-reader", "events", "listener", "alice", "bob")]
+        sleepers = [
+            city.load.lines[name] for name in ("reader", "packed-reader", "events", "listener", "page", "alice", "bob")
+        ]
         for line in sleepers:
             line.impose(BLACKHOLE)
         await asyncio.sleep(SLEEP_SECONDS)
