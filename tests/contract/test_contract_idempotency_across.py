@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 
 from tests.contract.packed import PROTOCOL, PackedClient
+from tests.contract.shapes import problem
 from tests.contract.tools import opened
 from tests.support.platform import OPERATOR_TOKEN, Instance, Platform
 from tests.support.valkey import ValkeyServer
@@ -22,6 +23,7 @@ PUBLISH = "post_office.publish_to_agent_channel"
 Surface = Callable[[str, Frame, str], Awaitable[Frame]]
 FRAMES = ("frame", "packed frame")
 CALLS = ("header", "argument", "tool")
+SURFACES = (*FRAMES, *CALLS)
 
 
 class Place:
@@ -79,7 +81,7 @@ async def places(valkey_server: ValkeyServer) -> AsyncIterator[tuple[Place, Plac
         yield here, there
 
 
-@pytest.mark.parametrize(("first", "second"), [*itertools.product(FRAMES, FRAMES), *itertools.product(CALLS, CALLS)])
+@pytest.mark.parametrize(("first", "second"), list(itertools.product(SURFACES, SURFACES)))
 async def test_a_key_of_one_surface_is_known_to_every_other_elsewhere(
     places: tuple[Place, Place], channel: str, first: str, second: str
 ) -> None:
@@ -96,7 +98,7 @@ async def test_a_key_of_one_surface_is_known_to_every_other_elsewhere(
     assert (other["code"], other["retryable"]) == ("conflict", False)
 
 
-@pytest.mark.parametrize("surface", [*FRAMES, *CALLS])
+@pytest.mark.parametrize("surface", SURFACES)
 async def test_a_refusal_is_not_remembered_anywhere(places: tuple[Place, Place], channel: str, surface: str) -> None:
     """Refused at one instance since it nests too deep, the key is free for a message that can be taken."""
     here, there = places
@@ -108,12 +110,19 @@ async def test_a_refusal_is_not_remembered_anywhere(places: tuple[Place, Place],
     assert (taken["status"], taken.get("duplicate", False)) == ("published", False)
 
 
-@pytest.mark.parametrize("surfaces", [FRAMES, CALLS * 5], ids=["frames", "calls"])
-async def test_of_many_at_once_one_is_the_first(
-    places: tuple[Place, Place], channel: str, surfaces: tuple[str, ...]
-) -> None:
-    answers = await asyncio.gather(
-        *(place.by(surface)(channel, {"n": 1}, "k") for place in places for surface in surfaces)
-    )
+async def test_of_many_at_once_one_is_the_first(places: tuple[Place, Place], channel: str) -> None:
+    asked = (place.by(surface)(channel, {"n": 1}, "k") for place in places for surface in (*SURFACES, *CALLS * 4))
+    answers = await asyncio.gather(*asked)
     assert len({(answer["message_id"], answer["offset"]) for answer in answers}) == 1
     assert sum(not answer.get("duplicate", False) for answer in answers) == 1
+
+
+async def test_another_intent_or_another_realm_makes_another_body(town: Instance, channel: str) -> None:
+    async with town.connected(OPERATOR_TOKEN) as client:
+        told = await client.ask(type="publish", channel=channel, payload={"n": 1}, key="k")
+        assert told["status"] == "published"
+        intent = await client.ask(type="publish", channel=channel, payload={"n": 1}, intent="query", key="k")
+        assert intent["code"] == "conflict"
+    arguments = {"channel": channel, "message": {"n": 1}, "key": "k"}
+    assert (await town.done(PUBLISH, arguments | {"realm": "operator"}))["duplicate"] is True
+    problem(await town.call(PUBLISH, arguments | {"realm": "somebody"}), 409, "conflict")

@@ -238,7 +238,8 @@ class Publishing:
             channel=channel, sender=Sender(kind="service", id=realm), payload=payload, message_id=message_id,
             traceparent=current_traceparent.get(),
         )  # fmt: skip
-        digest = digest_of(channel, realm, canonical(message)) if key else ""
+        acting = () if realm == caller.realm else (realm,)  # a frame, which has no intent here, acts for its own
+        digest = digest_of(channel, "", canonical(message), *acting) if key else ""
         return await self._log.append_or_hold(channel, Entry(data, message_id, _key(caller, key), digest), owner=owner)
 
     def _encoded(self, message: dict[str, Any]) -> bytes:
