@@ -19,6 +19,8 @@ from foundations.supervision import Tasks
 from foundations.valkey import Valkey
 from foundations.valkey.slots import slot_of
 from smart_city.post_office.answers.open_answers import OpenAnswers, Part
+from smart_city.post_office.fleet import registry
+from smart_city.post_office.fleet.names import user_key
 from smart_city.post_office.inbox.questions import UnheardTake
 from smart_city.post_office.keep import Held, Keep
 from smart_city.post_office.log import Appended
@@ -316,6 +318,32 @@ async def test_a_platform_that_is_to_wait_for_a_replica_acknowledges_nothing_wit
         pair.replica.resume()
         history = await city.done("post_office.get_channel_history", {"channel": "guide"})
         assert [each["offset"] for each in history["publications"]] == [1, 2]
+
+
+# A node that hangs
+
+
+async def test_who_is_connected_stands_in_the_registry_while_another_node_hangs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(registry, "AT_ONCE", 1)  # each connection is renewed for itself, as hundreds are
+    with ValkeyCluster(primaries=2, cluster_node_timeout="60000") as cluster:
+        hung, living = cluster.nodes
+        async with AsyncExitStack() as stack:
+            city = await Platform(hung, stack).start(
+                valkey_url=cluster.url, instance_lease_seconds=4, valkey_timeout_seconds=0.5
+            )
+            users = [unique("alice") for _ in range(8)]
+            for user in users:
+                await stack.enter_async_context(city.connected(await city.session(user)))
+            there = [user for user in users if await cluster.primary_of(slot_of(user_key(user))) is living]
+            assert 0 < len(there) < len(users)
+            hung.hang()
+            ends = asyncio.get_running_loop().time() + 8
+            while asyncio.get_running_loop().time() < ends:
+                for user in there:
+                    assert await living.ask("HLEN", user_key(user)) == 1
+            hung.resume()
 
 
 # Subscribers

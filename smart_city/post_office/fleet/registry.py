@@ -22,6 +22,8 @@ _log = logging.getLogger(__name__)
 AT_ONCE = 500
 """Connections in one script call."""
 RENEWALS_A_LEASE = 2.5
+NEXT_AFTER_SECONDS = 0.02
+"""Renewals go one after the other, but of a cluster one node may hang: the next ones do not wait for it."""
 RETRY_AFTER = 5.0
 Item = TypeVar("Item")
 
@@ -292,12 +294,26 @@ class Registry:
     async def _renew_all(self) -> None:
         now = asyncio.get_running_loop().time()
         is_claiming = now - self._claimed_at > self._claim_seconds
-        for chunk in _chunks(list(self._connections.values())):
-            await self._renew(chunk, is_claiming=is_claiming)
-        if is_claiming:
+        renewals: list[asyncio.Task[CityError | None]] = []
+        async with asyncio.TaskGroup() as group:
+            for chunk in _chunks(list(self._connections.values())):
+                renewals.append(group.create_task(self._tried(chunk, is_claiming=is_claiming)))
+                await asyncio.wait(renewals[-1:], timeout=NEXT_AFTER_SECONDS)
+        failures = list(filter(None, (renewal.result() for renewal in renewals)))
+        if is_claiming and not failures:
             self._claimed_at = now
         if self._channels:
             await self.listed(list(self._channels))
+        if failures:
+            raise failures[0]
+
+    async def _tried(self, connections: Sequence[Registered], *, is_claiming: bool) -> CityError | None:
+        """Renews connections; why not all of them could be, if so."""
+        try:
+            await self._renew(connections, is_claiming=is_claiming)
+        except CityError as error:
+            return error
+        return None
 
     async def _renew(self, connections: Sequence[Registered], *, is_claiming: bool) -> None:
         """Renews connections; writes those again that are missing or were heard, and claims these, or all."""
