@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Protocol
 
@@ -16,7 +17,7 @@ from city_client.errors import Ended, LinkLost, Refused, Unconfirmed, Unreachabl
 from city_client.events import Connected, Disconnected, Event, NotReached, Reconnecting
 from city_client.frames import Frame
 from city_client.link import DONE, Link
-from city_client.reconnecting import ABNORMAL, BAD_FRAME_CODES, Backoff, Return, after_close
+from city_client.reconnecting import ABNORMAL, BAD_FRAME_CODES, MOMENT_SECONDS, Backoff, Return, after_close
 
 MAX_UNDER_WAY = 128
 """Messages sent and not yet acknowledged; further ones wait their turn."""
@@ -212,7 +213,7 @@ class Connection:
     async def _come_back(self, how: Return) -> None:
         delay = self._backoff.next() + how.wait
         if how.at_once:
-            delay = 0.0
+            delay = random.uniform(0.0, MOMENT_SECONDS)  # noqa: S311  # spreads, keeps no secret
         self._tell(Reconnecting(self._backoff.attempt, delay))
         await asyncio.sleep(delay)
 

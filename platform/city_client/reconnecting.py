@@ -14,6 +14,8 @@ FIRST_CEILING, LAST_CEILING = 0.5, 20.0
 """Seconds: delays are drawn from nothing to a ceiling that doubles from the first to the last."""
 LONGEST_RETRY_AFTER = 600.0
 """Seconds: no server sends a client away for longer than this."""
+MOMENT_SECONDS = 0.2
+"""Whoever is to come back at once waits for up to so long, so that a crowd is no burst."""
 ABNORMAL = 1006
 DRAINING, AT_CAPACITY, TAKEN_OVER = 1012, 1013, 4010
 BAD_FRAME_CODES = {

@@ -14,7 +14,7 @@ test("every other code means: come back", () => {
 });
 
 test("a draining instance is left for another at once", () => {
-  assert.equal(judge(1012).waits, "not");
+  assert.equal(judge(1012).waits, "moment");
 });
 
 test("the time to stay away stands in the reason, rounded up", () => {

@@ -81,10 +81,11 @@ test("a steady connection begins counting anew", () => {
   assert.equal(connection.state.attempt, 1);
 });
 
-test("a draining instance is left at once, but not in a loop", () => {
+test("a draining instance is left within a moment, but not in a loop", () => {
   const { world, connection } = connected();
   world.socket.ends(1012);
-  world.clock.pass(0);
+  assert.equal(connection.state.until - world.clock.now(), 100);
+  world.clock.pass(100);
   assert.equal(world.sockets.length, 2);
   world.socket.ends(1012);
   assert.equal(connection.state.until - world.clock.now(), 500);

@@ -176,6 +176,8 @@ class Outbox:
         """The turn of one of its logs to be read and replayed: one after the other, once the client has room."""
         async with self._feeding:
             await self._room()
+            if self._is_shut:  # nothing is read for it any more; who waits here is cancelled when the socket is gone
+                await asyncio.get_running_loop().create_future()
             yield
 
     async def replay(self, frames: bytes) -> None:

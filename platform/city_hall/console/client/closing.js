@@ -4,13 +4,13 @@
  * @typedef {{
  *   code: number,
  *   comesBack: boolean,
- *   waits: "not" | "jitter" | number,
+ *   waits: "not" | "moment" | "jitter" | number,
  *   resumes: boolean,
  *   blame: string,
  *   sentence: string,
  * }} Verdict
  *
- * `waits`: not at all, the usual jitter, or at least so many milliseconds. `blame`: the code
+ * `waits`: not at all, a moment of chance so that a crowd is no burst, the usual jitter, or at least so many milliseconds. `blame`: the code
  * of what was under way, which may have caused it and is not sent again; "" when nothing is to blame.
  */
 
@@ -31,7 +31,7 @@ const KNOWN = {
   1008: { blame: "forbidden", sentence: "The platform does not take this connection." },
   1009: { blame: "too_large", sentence: "A message was too big for the platform." },
   1011: { sentence: "The platform had an internal error." },
-  1012: { waits: "not", sentence: "The platform is restarting." },
+  1012: { waits: "moment", sentence: "The platform is restarting." },
   1013: { sentence: "The platform is at capacity." },
   4008: { sentence: "The platform heard nothing from this page." },
   4009: { sentence: "This page was too slow to take what was sent." },
@@ -55,7 +55,7 @@ export function judge(code, reason = "") {
   const verdict = {
     code,
     comesBack: !(code === 1000 || (code >= 4500 && code <= 4999)),
-    waits: /** @type {"not" | "jitter" | number} */ ("jitter"),
+    waits: /** @type {Verdict["waits"]} */ ("jitter"),
     resumes: true,
     blame: "",
     sentence: `The connection was closed (${code}).`,

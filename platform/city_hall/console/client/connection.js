@@ -29,6 +29,8 @@ export const WELCOME_MS = 10_000;
 export const PROBE_MS = 5_000;
 /** A connection that lived shorter counts as one more failed attempt. */
 export const STEADY_MS = 5_000;
+/** Whoever is to come back at once waits for up to so long, so that a crowd is no burst. */
+const MOMENT_MS = 200;
 
 export class Connection {
   /** @type {State} */
@@ -195,6 +197,7 @@ export class Connection {
   /** @param {Verdict} verdict */
   #delay({ waits }) {
     if (waits === "not" && this.#attempt === 1) return 0;
+    if (waits === "moment" && this.#attempt === 1) return Math.floor(this.#random() * MOMENT_MS);
     return (typeof waits === "number" ? waits : 0) + delayBefore(this.#attempt, this.#random);
   }
 

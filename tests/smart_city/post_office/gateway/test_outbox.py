@@ -200,6 +200,26 @@ async def test_a_shut_outbox_sends_nothing_and_lets_replays_end() -> None:
         assert b"late" not in await received(client, 4 * LIMIT)
 
 
+async def test_for_a_shut_outbox_no_log_is_read_any_more() -> None:
+    """It closes while much waits for it: all of that would be read for nobody."""
+    async with connected() as (server, _):
+        fill(server)
+        read: list[int] = []
+
+        async def feed() -> None:
+            while True:
+                async with server.outbox.turn():
+                    read.append(1)
+                    await server.outbox.replay(b"r")
+
+        feeding = asyncio.create_task(feed())
+        await asyncio.sleep(0)
+        server.outbox.shut()
+        await asyncio.sleep(0.05)  # some turns, if there were any
+        assert read == []
+        feeding.cancel()
+
+
 async def test_one_connection_that_cannot_be_written_to_does_not_silence_the_others() -> None:
     """The others of the turn counted as written to, and were never written to again."""
     async with connected() as (broken, _), connected() as (server, client):
