@@ -16,6 +16,7 @@ from typing import ClassVar
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from city_hall.turnstile import Turnstile
+from smart_city.post_office.gateway.pace import Pace
 
 MOST_HEAD_BYTES = 64 * 1024
 ROAD = "smart_city.road"
@@ -30,6 +31,7 @@ class PromptHttpProtocol(HttpToolsProtocol):
     """
 
     head_seconds: ClassVar[float] = 10.0
+    deaf_seconds: ClassVar[float] = 1.0
     turnstile: ClassVar[Turnstile] = Turnstile(a_turn=64, seconds=10.0)
     _head_deadline: asyncio.TimerHandle | None = None
     _seen: bytes = b""
@@ -37,12 +39,16 @@ class PromptHttpProtocol(HttpToolsProtocol):
     _upgrade_waits: bool = False
     _upgrades: bool = False
     _early: bytes = b""
+    _pace: Pace | None = None
+    _left: int = 0
+    _progress: int = 0
 
     @classmethod
-    def within(cls, seconds: float, *, handshakes: int) -> type[PromptHttpProtocol]:
-        """The same with another deadline, and so many handshakes in one turn of the loop."""
+    def within(cls, seconds: float, *, handshakes: int, deaf_seconds: float = 1.0) -> type[PromptHttpProtocol]:
+        """The same with other deadlines, and so many handshakes in one turn of the loop."""
         turnstile = Turnstile(a_turn=handshakes, seconds=seconds)
-        return type(cls.__name__, (cls,), {"head_seconds": seconds, "turnstile": turnstile})
+        within = {"head_seconds": seconds, "deaf_seconds": deaf_seconds, "turnstile": turnstile}
+        return type(cls.__name__, (cls,), within)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         super().connection_made(transport)
@@ -106,7 +112,25 @@ class PromptHttpProtocol(HttpToolsProtocol):
                 self.timeout_keep_alive_task.cancel()
             self.handle_websocket_upgrade()
 
+    def shutdown(self) -> None:
+        """The instance ends: what is under way is answered, and a client that takes nothing of that is cut off.
+
+        uvicorn waits for the last of them, so that each one would cost all the time that there is.
+        """
+        super().shutdown()
+        self._pace = Pace(self._taken, self.transport.abort, seconds=self.deaf_seconds)
+
+    def _taken(self) -> int:
+        """Counts the looks at which nothing waited for the client, or less than at the one before."""
+        unsent = self._unsent()
+        if unsent == 0 or unsent < self._left:
+            self._progress += 1
+        self._left = unsent
+        return self._progress
+
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._pace is not None:
+            self._pace.stop()
         self._relax()
         super().connection_lost(exc)
 

@@ -97,9 +97,11 @@ async def _beat(lifeline: Lifeline) -> None:
 
 def _config(app: Starlette, settings: Settings, websocket_protocol: type[asyncio.Protocol] | str) -> uvicorn.Config:
     """No concurrency limit: uvicorn's refuses health checks but not WebSockets; admission is ours, as is forwarding."""
+    http = PromptHttpProtocol.within(
+        settings.handshake_seconds, handshakes=settings.handshakes_at_once, deaf_seconds=settings.stop_seconds / 5
+    )
     return uvicorn.Config(
-        app, ws=websocket_protocol,
-        http=PromptHttpProtocol.within(settings.handshake_seconds, handshakes=settings.handshakes_at_once),
+        app, http=http, ws=websocket_protocol,
         lifespan="off", log_config=None, server_header=False, backlog=BACKLOG, timeout_keep_alive=KEEP_ALIVE_SECONDS,
         proxy_headers=False,
         timeout_graceful_shutdown=math.ceil(settings.stop_seconds),

@@ -126,10 +126,11 @@ class Platform:
 
 async def _live(app: FastAPI, settings: Settings, bound: socket.socket, up: asyncio.Event, down: asyncio.Event) -> None:
     """An instance's life, in a task of its own: what is entered there is left there."""
+    http = PromptHttpProtocol.within(
+        settings.handshake_seconds, handshakes=settings.handshakes_at_once, deaf_seconds=0.2
+    )
     config = uvicorn.Config(
-        app, ws=CitySocket, log_config=None,
-        http=PromptHttpProtocol.within(settings.handshake_seconds, handshakes=settings.handshakes_at_once),
-        lifespan="off", timeout_graceful_shutdown=2, proxy_headers=False,
+        app, http=http, ws=CitySocket, log_config=None, lifespan="off", timeout_graceful_shutdown=2, proxy_headers=False,
     )  # fmt: skip
     with bound:
         async with app.router.lifespan_context(app):

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 
-from tests.support.platform import OPERATOR_TOKEN, Instance, unique
+import pytest
+
+from tests.support.platform import OPERATOR_TOKEN, Instance, Platform, unique
+from tests.support.waiting import until
 
 UPGRADE = (
     "GET /ws?session_token={token} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -38,3 +42,27 @@ async def test_an_upgrade_behind_an_unanswered_request_waits_for_its_answer(city
     assert first.startswith(b"HTTP/1.1 200")
     assert second.startswith(b"HTTP/1.1 101")
     writer.close()
+
+
+async def test_a_client_that_takes_no_answer_does_not_hold_up_the_end(
+    platform: Platform, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with platform.instance() as city:
+        for _ in range(4):
+            await city.done(
+                "post_office.publish_to_agent_channel", {"channel": "guide", "message": {"m": "x" * 250_000}}
+            )
+        deaf = socket.socket()
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        deaf.connect(("127.0.0.1", city.settings.port))
+        request = "GET /api/channels/guide/history?since=0 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\r\n"
+        deaf.sendall(request.format(OPERATOR_TOKEN).encode() * 20)
+        asked = city.app.state.gateway._desk.counters.operation("post_office.get_channel_history")
+        await until(lambda: asked.count > 0, "it is answered")
+        before = -1
+        while asked.count != before:  # until no more is taken of what is answered
+            before = asked.count
+            await asyncio.sleep(0.1)
+        assert before < 20
+    deaf.close()
+    assert "timeout graceful shutdown exceeded" not in caplog.text
