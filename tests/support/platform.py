@@ -130,7 +130,8 @@ async def _live(app: FastAPI, settings: Settings, bound: socket.socket, up: asyn
         settings.handshake_seconds, handshakes=settings.handshakes_at_once, deaf_seconds=0.2
     )
     config = uvicorn.Config(
-        app, http=http, ws=CitySocket, log_config=None, lifespan="off", timeout_graceful_shutdown=2, proxy_headers=False,
+        app, http=http, ws=CitySocket, log_config=None, lifespan="off", timeout_graceful_shutdown=2,
+        proxy_headers=False,
     )  # fmt: skip
     with bound:
         async with app.router.lifespan_context(app):
