@@ -78,7 +78,7 @@ class _Run:
         self._steps: Mapping[str, Callable[[Mapping[str, Any]], Awaitable[None]]] = {
             "connected": self._connected, "client": self._client, "server": self._server, "raw": self._raw,
             "close": self._close, "cut": self._cut, "closed": self._closed, "away": self._away, "do": self._do,
-            "told": self._told,
+            "told": self._told, "joined": self._joined,
         }  # fmt: skip
 
     @classmethod
@@ -164,6 +164,17 @@ class _Run:
         except TimeoutError:
             raise Mismatch("the client did not close") from None
         match(step["closed"], self._here.close_code, self._bound)
+
+    async def _joined(self, step: Mapping[str, Any]) -> None:
+        """The client has subscribed to its own logs at these positions."""
+        wanted = step["joined"]
+        try:
+            async with asyncio.timeout(step.get("within", SECONDS)):
+                while not wanted.keys() <= self._here.joined.keys():
+                    await self._here.joins.get()
+        except TimeoutError:
+            raise Mismatch(f"the client has not subscribed to its own logs: {sorted(self._here.joined)}") from None
+        match(wanted, self._here.joined, self._bound)
 
     async def _away(self, step: Mapping[str, Any]) -> None:
         try:

@@ -151,6 +151,8 @@ class _Run:
         token = await self._who(step.get("as", "alice"), step.get("rights", RIGHTS))
         url, headers, offers = self._target.ws_url, {}, [SUBPROTOCOLS[encoding]]
         way = step.get("token_in", "header")
+        if "resume" in step:
+            url = f"{url}?resume={fill(step['resume'], self._bound)}"
         if way == "query":
             url = f"{url}?session_token={token}"
         elif way == "subprotocol":

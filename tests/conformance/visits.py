@@ -36,6 +36,9 @@ class Visit:
         self._query = parse_qs(urlsplit(socket.request.path).query)
         self._frames: asyncio.Queue[Frame | Mismatch] = asyncio.Queue()
         self._own: dict[str, dict[str, Any]] = {}
+        self.joined: dict[str, Any] = {}
+        """The client's own logs that it has subscribed to, each with the position that it named."""
+        self.joins: asyncio.Queue[None] = asyncio.Queue()
         self._is_welcome = False
 
     @property
@@ -138,6 +141,8 @@ class Visit:
         """Answers for the client's own logs; other channels are the scenario's to answer."""
         own = {name: _standing(since) for name, since in frame["channels"].items() if name.startswith(OWN)}
         others = {name: since for name, since in frame["channels"].items() if name not in own}
+        self.joined |= {name: frame["channels"][name] for name in own}
+        self.joins.put_nowait(None)
         if not others:
             answer = {"type": "ack", "channels": own} | ({"id": frame["id"]} if "id" in frame else {})
             await self.say(answer)
