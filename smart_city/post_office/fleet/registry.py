@@ -282,7 +282,7 @@ class Registry:
         while True:
             await asyncio.sleep(self._lease / 1000 / RENEWALS_A_LEASE)
             try:
-                await self._renew_all()
+                await self.renew_all()
                 if self._leaving:
                     await self._depart()
                 is_away = False
@@ -291,7 +291,12 @@ class Registry:
                     _log.warning("connections cannot be renewed: %s", error)
                 is_away = True
 
-    async def _renew_all(self) -> None:
+    async def renew_all(self) -> None:
+        """Renews what stands here, as is done several times a lease; what has another owner by now is given up.
+
+        Raises:
+            Unavailable: the store did not answer.
+        """
         now = asyncio.get_running_loop().time()
         is_claiming = now - self._claimed_at > self._claim_seconds
         renewals: list[asyncio.Task[CityError | None]] = []
