@@ -11,16 +11,17 @@ import itertools
 import secrets
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
-from foundations.errors import CityError, Conflict, Overloaded, Unavailable, UnknownChannel
+from foundations.errors import Unavailable, UnknownChannel
 from foundations.supervision import Tasks
 from foundations.valkey.client import Valkey
 from smart_city.post_office.inbox.calls import InboxScripts, groups_of, milliseconds
 from smart_city.post_office.inbox.deliveries import Deliveries
 from smart_city.post_office.inbox.letters import DeadLetters
+from smart_city.post_office.inbox.question_rounds import Asked, QuestionRound, Then, Told
 from smart_city.post_office.inbox.questions import (
     Circuit,
     Delivery,
@@ -38,14 +39,8 @@ from smart_city.post_office.kept_rounds import Attempt, KeptRounds
 from smart_city.post_office.rounds import resolve
 
 _route = msgspec.json.Decoder(Route)
-_encode = msgspec.json.Encoder().encode
 
 TAKEN_BYTES = 1024 * 1024
-RETRY_AFTER = 2.0
-
-Told = Queued | CityError
-Then = Callable[[Told | Held], None]
-_Asked = tuple[Question, Then]
 
 
 class Taken(NamedTuple):
@@ -100,7 +95,7 @@ class Inbox:
         rounds = self._rounds.get(question.channel)
         if rounds is None:
             return then(UnknownChannel(f"there is no inbox {question.channel!r}"))
-        return rounds.add((question, then), len(question.body))
+        return rounds.add(Asked(question, then), len(question.body))
 
     async def send_now(self, question: Question) -> Queued:
         """Queues a question and waits until that is done, also while it is held; raises what `send` tells."""
@@ -168,63 +163,19 @@ class Inbox:
             oldest_age_seconds=None if oldest < 0 else oldest / 1000, circuit=circuit.decode(),
         )  # fmt: skip
 
-    def _rounds_of(self, channel: str, tasks: Tasks, keep: Keep) -> KeptRounds[_Asked, Told]:
-        def prepare(items: Sequence[_Asked]) -> Attempt[Told]:
-            return self._enqueue(channel, [question for question, _ in items])
+    def _rounds_of(self, channel: str, tasks: Tasks, keep: Keep) -> KeptRounds[Asked, Told]:
+        def prepare(items: Sequence[Asked]) -> Attempt[Told]:
+            round_ = QuestionRound(self._scripts, self.limits, channel, items, self._writer, self._sequence)
 
-        def tell(asked: _Asked, told: Told | Held) -> None:
-            question, then = asked
-            then(Held(question.message_id) if isinstance(told, Held) else told)
+            async def attempt() -> Sequence[Told]:
+                told = await round_.send()
+                for listener in self.listeners:
+                    listener(channel, sum(isinstance(each, Queued) and not each.duplicate for each in told))
+                return told
 
-        return KeptRounds(f"questions to {channel}", tasks, prepare, tell, keep)
+            return attempt
 
-    def _enqueue(self, channel: str, questions: Sequence[Question]) -> Attempt[Told]:
-        """A round, which may be sent as often as need be: the script knows one that it has seen."""
-        limits = self.limits
-        args: list[Any] = [
-            self._writer, next(self._sequence), limits.count, limits.bytes, milliseconds(limits.key_seconds)
-        ]  # fmt: skip
-        for q in questions:
-            args += (
-                q.message_id,
-                q.lane,
-                q.user,
-                _encode(q.route),
-                q.key,
-                q.digest,
-                q.hops,
-                q.serial,
-                q.body,
-            )
-
-        async def attempt() -> Sequence[Told]:
-            words = await self._scripts.run("enqueue", channel, *args)
-            for listener in self.listeners:
-                listener(channel, sum(word[:1] == b"q" for word in words))
-            return [
-                _told(question, word, limits.circuit_cool_seconds)
-                for question, word in zip(questions, words, strict=True)
-            ]
-
-        return attempt
-
-
-def _told(question: Question, word: bytes, cool_seconds: float) -> Told:
-    match word[:1]:
-        case b"q":
-            return Queued(question.message_id)
-        case b"d":
-            return Queued(word[1:].decode(), duplicate=True)
-        case b"c":
-            return Conflict("this key was used before with another message")
-        case b"s":
-            text = f"a tenth of the inbox {question.channel} is yours already"
-            return Overloaded(text, retry_after=RETRY_AFTER)
-        case b"o":
-            text = f"the inbox {question.channel} takes no questions for now; come back when retry_after is over"
-            return Overloaded(text, retry_after=int(word[1:]) / 1000)
-        case _:
-            return Overloaded(f"the inbox {question.channel} is full", retry_after=cool_seconds)
+        return KeptRounds(f"questions to {channel}", tasks, prepare, Asked.tell, keep)
 
 
 def _delivery(channel: str, message_id: bytes, serial: int, attempt: int, route: bytes, body: bytes) -> Delivery:

@@ -9,9 +9,12 @@ import pytest
 from foundations.errors import Overloaded
 from foundations.supervision import Tasks
 from foundations.valkey.client import Valkey
-from smart_city.post_office.inbox import Delivery, Inbox
+from smart_city.post_office.inbox import Delivery, Inbox, Queued
 from smart_city.post_office.inbox.deliveries import How
+from smart_city.post_office.keep import Held, Keep
 from tests.support.inboxes import a_question, an_inbox, holders, id_of, until_async
+from tests.support.valkey import ValkeyServer
+from tests.support.waiting import until
 
 
 def quick(valkey: Valkey, tasks: Tasks, instance_id: str = "one", **more: Any) -> Inbox:
@@ -220,3 +223,21 @@ async def test_each_change_is_told_to_one_instance(valkey: Valkey, tasks: Tasks)
     await one.deliveries.done([id_of(await taken(one, "x"))])
     assert await told(one, "one") == ("closed", "")
     assert await told(two, "two") is None
+
+
+async def test_what_was_acknowledged_as_held_is_refused_by_no_circuit(tasks: Tasks) -> None:
+    with ValkeyServer() as server:
+        valkey = await Valkey.connect(server.url, timeout=0.1)
+        inbox = quick(valkey, tasks, keep=Keep(after=0.1))
+        await fail_for(inbox, "a", "b", "c")
+        server.hang()
+        told: list[object] = []
+        inbox.send(a_question(user="d"), told.append)
+        await until(lambda: len(told) == 1, "it is told to be held")
+        server.resume()
+        await until(lambda: len(told) == 2, "it is queued", 10)
+        assert [type(word) for word in told] == [Held, Queued]
+        assert await state(inbox) == "open"
+        with pytest.raises(Overloaded):
+            await inbox.send_now(a_question(user="e"))
+        await valkey.close()

@@ -1,0 +1,101 @@
+"""Questions on their way into an inbox: what one turn of the loop brings is one round, and what was said of each.
+
+A round may be sent as often as need be and is carried out once. Whether a question comes in is decided by the script.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from foundations.errors import CityError, Conflict, Overloaded
+from foundations.valkey.client import Argument
+from smart_city.post_office.inbox.calls import InboxScripts, milliseconds
+from smart_city.post_office.inbox.questions import InboxLimits, Question, Queued
+from smart_city.post_office.keep import Held
+
+_encode = msgspec.json.Encoder().encode
+
+RETRY_AFTER = 2.0
+
+Told = Queued | CityError
+Then = Callable[[Told | Held], None]
+
+
+@dataclass(slots=True, eq=False)
+class Asked:
+    """A question, and who hears what becomes of it. One that was acknowledged as held is refused by no circuit."""
+
+    question: Question
+    then: Then
+    is_held: bool = False
+
+    def tell(self, told: Told | Held) -> None:
+        """Passes on what became of it."""
+        if isinstance(told, Held):
+            self.is_held = True
+            told = Held(self.question.message_id)
+        self.then(told)
+
+
+class QuestionRound:
+    """One round of one writer, whose rounds have sequence numbers by which the script knows them again."""
+
+    def __init__(
+        self, scripts: InboxScripts, limits: InboxLimits, channel: str, round_: Sequence[Asked], writer: str,
+        sequence: Iterator[int],
+    ) -> None:  # fmt: skip
+        self._scripts = scripts
+        self._limits = limits
+        self._channel = channel
+        self._round = round_
+        self._writer = writer
+        self._sequence = sequence
+        self._number = next(sequence)
+        self._words: Sequence[bytes] | None = None
+        self._again = 0
+
+    async def send(self) -> Sequence[Told]:
+        """Sends it and says what became of each question.
+
+        Raises:
+            Unavailable: no answer; it is to be sent again.
+        """
+        if self._words is None:
+            self._words = await self._enqueue(self._round, self._number)
+        words = list(self._words)
+        if refused := [at for at, word in enumerate(words) if word[:1] == b"o" and self._round[at].is_held]:
+            self._again = self._again or next(self._sequence)
+            let_in = await self._enqueue([self._round[at] for at in refused], self._again)
+            for at, word in zip(refused, let_in, strict=True):
+                words[at] = word
+        return [self._told(asked.question, word) for asked, word in zip(self._round, words, strict=True)]
+
+    async def _enqueue(self, round_: Sequence[Asked], number: int) -> Sequence[bytes]:
+        limits = self._limits
+        args: list[Argument] = [self._writer, number, limits.count, limits.bytes, milliseconds(limits.key_seconds)]
+        args.append(int(any(asked.is_held for asked in round_)))
+        for asked in round_:
+            q = asked.question
+            args += (q.message_id, q.lane, q.user, _encode(q.route), q.key, q.digest, q.hops, q.serial, q.body)
+        words: Sequence[bytes] = await self._scripts.run("enqueue", self._channel, *args)
+        return words
+
+    def _told(self, question: Question, word: bytes) -> Told:
+        channel = question.channel
+        match word[:1]:
+            case b"q":
+                return Queued(question.message_id)
+            case b"d":
+                return Queued(word[1:].decode(), duplicate=True)
+            case b"c":
+                return Conflict("this key was used before with another message")
+            case b"s":
+                return Overloaded(f"a tenth of the inbox {channel} is yours already", retry_after=RETRY_AFTER)
+            case b"o":
+                text = f"the inbox {channel} takes no questions for now; come back when retry_after is over"
+                return Overloaded(text, retry_after=int(word[1:]) / 1000)
+            case _:
+                return Overloaded(f"the inbox {channel} is full", retry_after=self._limits.circuit_cool_seconds)
