@@ -1,4 +1,4 @@
-"""Valkey as the platform uses it: a client, scripts, one pub/sub connection, a server of its own on a laptop.
+"""Valkey as the platform uses it: one server or a cluster, scripts, what is heard, a server of its own on a laptop.
 
 It speaks Valkey's words (keys, scripts, shard channels) and deliberately knows nothing of what is kept there.
 """

@@ -1,4 +1,4 @@
-"""The store: commands and scripts over one connection, each with a deadline, failing in the city's errors.
+"""The store: commands and scripts for one server or a cluster, each with a deadline, failing in the city's errors.
 
 It never retries: whether a command may be sent twice is known only to whoever sends it. Hearing the bus is
 `subscriptions`' work.
