@@ -37,6 +37,8 @@ _log = logging.getLogger(__name__)
 ENTRIES_A_CALL = 512
 BYTES_A_CALL = 1024 * 1024
 """A script holds up everybody else's commands: 512 small entries take a millisecond."""
+SLOTS_A_TURN = 256
+"""A call takes some 50 µs of this side: those of thousands of slots would hold up everybody here."""
 CALLS_AT_ONCE = 8
 """Of one slot, so that this side prepares and settles calls while Valkey works on others."""
 BRISKLY = 0.1
@@ -121,14 +123,16 @@ class LogWriter:
         self._woken[slot] = None
 
     def _send_ready(self) -> None:
-        woken, self._woken = self._woken, {}
-        for slot in woken:
+        for slot in list(itertools.islice(self._woken, SLOTS_A_TURN)):
+            del self._woken[slot]
             ready = self._ready[slot]
             channels = deque(ready)
             while channels and self._calls[slot] < CALLS_AT_ONCE:
                 self._send(slot, self._cut(ready, channels))
             if not ready:
                 del self._ready[slot]
+        if self._woken:
+            asyncio.get_running_loop().call_soon(self._send_ready)
 
     def _cut(self, ready: dict[str, list[Post]], channels: deque[str]) -> dict[str, list[Post]]:
         """Takes the first posts of the first channels, as many as one call carries; one it always does."""

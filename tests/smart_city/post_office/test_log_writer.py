@@ -17,6 +17,7 @@ from foundations.valkey.client import Argument
 from foundations.valkey.slots import slot_of
 from smart_city.post_office.keep import Held, Keep
 from smart_city.post_office.log import Appended, ChannelLog, Entry, Patience, Stretch
+from smart_city.post_office.log.writer import SLOTS_A_TURN
 from smart_city.vocabulary import Position
 from tests.support.logs import ROOMY, ALog, an_entry, some_limits
 from tests.support.valkey import ValkeyServer
@@ -206,6 +207,19 @@ class TestSlots:
         assert await log.flush(5) == 0
         assert watched.calls == [(1, 10)] * 3
         assert told.offsets == [*range(1, 11)] * 3
+
+    async def test_thousands_of_slots_do_not_hold_up_a_turn_of_the_loop(
+        self, watched: WatchedValkey, tasks: Tasks
+    ) -> None:
+        log, told = ALog(watched, tasks), Told()
+        for number in range(3000):
+            post(log, f"user:{number}", some(1), told)
+        most, before = 0, 0
+        while len(told.outcomes) < 3000:
+            await asyncio.sleep(0)
+            most, before = max(most, watched.attempts - before), watched.attempts
+        assert most <= SLOTS_A_TURN
+        assert told.offsets == [1] * 3000
 
     async def test_a_node_that_hangs_keeps_no_other_waiting(
         self, valkey: Valkey, server: ValkeyServer, own: WatchedValkey, tasks: Tasks
