@@ -69,6 +69,17 @@ class Reconnecting(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Held(Event):
+    """A message is kept by the platform, whose store is away; whoever sent it still waits for the last word."""
+
+    channel: str
+    message_id: str
+
+    def __str__(self) -> str:
+        return f"held{' on ' + self.channel if self.channel else ''} until the platform's store is back"
+
+
+@dataclass(frozen=True, slots=True)
 class Subscribed(Event):
     """A channel is being listened to; ``recovered`` is ``None`` where no position was given."""
 

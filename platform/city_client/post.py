@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine
 from city_client.answers import Answers
 from city_client.consumers import Consumers
 from city_client.errors import Ended
-from city_client.events import Complained, Event, Expiring
+from city_client.events import Complained, Event, Expiring, Held
 from city_client.frames import Frame
 from city_client.link import Link
 from city_client.subscriptions import Subscriptions
@@ -54,6 +54,8 @@ class Post:
             case "ack":
                 self.subscriptions.acknowledged(frame)
                 link.settle(frame)
+                if frame.status == "held":
+                    self._tell(Held(frame.channel, frame.message_id))
             case "error":
                 self._error(frame, link)
             case "reset":

@@ -175,6 +175,29 @@ test("listening yields publications with their positions, each once", async () =
   assert.deepEqual(world.socket.last("unsubscribe").channels, ["guide"]);
 });
 
+test("what is provisional is told once, when it has its place", async () => {
+  const { world, city } = await connectedCity();
+  const messages = told(city, "message");
+  const { offset, epoch, ...ahead } = publication(41);
+  world.socket.says({ ...ahead, provisional: true });
+  world.socket.says({ type: "withdrawn", channel: "guide", message_id: "another" });
+  assert.equal(messages.length, 0);
+  world.socket.says({ ...ahead, offset, epoch });
+  assert.equal(messages.length, 1);
+});
+
+test("what is held resolves with its last word, and is not sent again meanwhile", async () => {
+  const { world, city } = await connectedCity();
+  const sending = city.send("guide", { message: "later" });
+  await settled();
+  acknowledge(world, "m-1", { status: "held" });
+  world.socket.says({ type: "heartbeat" });
+  await settled();
+  assert.equal(world.socket.sent.filter(({ payload }) => payload).length, 1);
+  acknowledge(world, "m-1", { status: "queued" });
+  assert.equal((await sending).status, "queued");
+});
+
 test("what could not be recovered is told with the next publication, and as an event", async () => {
   const { world, city } = await connectedCity([]);
   const resets = told(city, "reset");

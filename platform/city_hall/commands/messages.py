@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from city_client import Position
     from city_client.events import Event
 
+HELD = "The store is away: the message is kept by the instance that took it, and published when the store is back."
+
 
 @talking
 def publish(
@@ -48,7 +50,10 @@ def publish(
     wanted: dict[str, Any] = {"channel": channel, "message": json_object(message)}
     given = {"realm": realm, "key": key}
     wanted |= {name: value for name, value in given.items() if value is not None}
-    show(remote.call("post_office.publish_to_agent_channel", wanted), is_json=remote.is_json)
+    result = remote.call("post_office.publish_to_agent_channel", wanted)
+    show(result, is_json=remote.is_json)
+    if result.get("status") == "held" and not remote.is_json:
+        typer.echo(HELD, err=True)
 
 
 @talking

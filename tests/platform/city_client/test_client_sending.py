@@ -8,8 +8,10 @@ import pytest
 
 from city_client import Refused
 from city_client.connection import MAX_UNDER_WAY
+from city_client.events import Event, Held
 from tests.platform.city_client.conftest import Arrive
 from tests.platform.city_client.peer import Peer
+from tests.support.waiting import until
 
 
 async def test_a_message_is_acknowledged_with_its_place(arrive: Arrive) -> None:
@@ -95,3 +97,26 @@ async def test_a_payload_that_is_no_json_is_the_callers_error(arrive: Arrive) ->
     client, _ = await arrive()
     with pytest.raises(TypeError):
         await client.send("guide", {"message": object()})
+
+
+async def test_what_is_held_is_told_and_waits_for_its_last_word(arrive: Arrive, events: list[Event]) -> None:
+    client, visit = await arrive()
+    publishing = asyncio.create_task(client.publish("guide", {"n": 1}))
+    frame = await visit.acknowledge("publish", channel="guide", status="held", message_id="m1")
+    await until(lambda: Held("guide", "m1") in events, "it is told")
+    assert not publishing.done()
+    await visit.say("ack", id=frame["id"], channel="guide", status="published", message_id="m1", offset=7, epoch="e")
+    assert (await publishing).status == "published"
+
+
+async def test_what_is_provisional_is_handed_out_once_in_its_place(arrive: Arrive) -> None:
+    client, visit = await arrive()
+    opening = asyncio.create_task(client.subscribe("guide"))
+    await visit.subscribed(guide={"offset": 6, "epoch": "e"})
+    reader = await opening
+    publication = {"channel": "guide", "message_id": "m1", "payload": {"n": 1}}
+    await visit.say("message", **publication, provisional=True)
+    await visit.say("withdrawn", channel="guide", message_id="m0")
+    await visit.say("message", **publication, offset=7, epoch="e")
+    assert (await anext(reader)).position == (7, "e")
+    assert reader.unread == 0

@@ -210,8 +210,9 @@ export class Engine {
     }
   }
 
-  /** @param {Publication} frame */
+  /** What is provisional comes again with its place, and is told then. @param {Publication} frame */
   #published(frame) {
+    if (frame.provisional) return;
     for (const tab of this.#take(frame)) tab.tell({ news: "message", frame });
   }
 
