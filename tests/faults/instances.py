@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import os
+import secrets
 import signal
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ class Instances:
         self.statuses: dict[str, int] = {}
         """How those ended that were asked to."""
         self._directory = directory
+        self._trial = secrets.token_hex(4)
         self._settings = SETTINGS | {"VALKEY_URL": store_url} | settings
         self._lives: dict[str, list[Serving]] = {}
         self._lines: dict[str, FaultingProxy] = {}
@@ -57,7 +59,7 @@ class Instances:
         port = self.ports.setdefault(name, free_port())
         if line is not None:
             self._lines[name] = line
-        given = self._settings | {"INSTANCE_ID": name, "PORT": str(port)} | settings
+        given = self._settings | {"INSTANCE_ID": f"{name}-{self._trial}", "PORT": str(port)} | settings
         if name in self._lines:
             given["VALKEY_URL"] = f"redis://127.0.0.1:{self._lines[name].port}"
         lives = self._lives.setdefault(name, [])
