@@ -65,7 +65,9 @@ class PromptHttpProtocol(HttpToolsProtocol):
         if self._head_deadline is not None and self._head_bytes > MOST_HEAD_BYTES:
             self._refuse(b"431 Request Header Fields Too Large")
             return
-        if self._upgrades or self._upgrade_waits:
+        if self._upgrade_waits:  # the request before it may have come in the same piece
+            self._early += seen.rpartition(b"\r\n\r\n")[2]
+        elif self._upgrades:
             self._early += seen.partition(b"\r\n\r\n")[2]
 
     def on_message_begin(self) -> None:

@@ -19,9 +19,10 @@ from tests.faults.record import Logged, Record, Told
 class Allowed:
     """What a fault may cost.
 
-    ``loses``: the store itself may have lost its tail; ``trims``: a log may have been
-    trimmed below a reader; ``moves``: who is not resumed hears its user's log from the welcome on, and what came until
-    it subscribes there from its own position once more."""
+    ``loses``: the store itself may have lost its tail; ``trims``: a log may have been trimmed below a reader;
+    ``moves``: who is not resumed hears its user's log from the welcome on, and what came until it subscribes there
+    from its own position once more.
+    """
 
     loses: bool = False
     trims: bool = False
