@@ -114,6 +114,15 @@ class TestAsking:
         assert desk.path == PUBLISHING
         assert desk.body == {"channel": "guide", "message": {"message": "hi"}, "realm": "content"}
 
+    def test_publishing_what_is_held_is_said_in_a_sentence(self, desk: Desk) -> None:
+        desk.says({"success": True, "status": "held", "message_id": "m1"})
+
+        result = run("publish", "guide", "{}", url=desk.url)
+
+        assert result.exit_code == 0
+        assert "published when the store is back" in result.stderr
+        assert json.loads(result.stdout) == {"status": "held", "message_id": "m1"}
+
     def test_json_may_come_from_standard_input(self, desk: Desk) -> None:
         run("publish", "guide", "-", url=desk.url, given='{"message": "grüß dich"}')
 

@@ -36,7 +36,9 @@ export function publishForm(place, channel) {
     try {
       const args = { channel, message };
       const told = await place.access.call("post_office.publish_to_agent_channel", args, { key });
-      place.toast(`Published at ${told.offset}.${told.epoch} to ${told.subscribers} subscribers.`);
+      place.toast(told.status === "held"
+        ? "Held: the store is away. It is published when the store is back."
+        : `Published at ${told.offset}.${told.epoch} to ${told.subscribers} subscribers.`);
       text.value = "";
       key = newKey();
     } catch (error) {
