@@ -52,6 +52,7 @@ def test_items_are_grouped_in_the_order_in_which_they_came() -> None:
     assert by_slot([], lambda item: 0) == []
 
 
+@pytest.mark.on_one_server
 def test_on_a_single_server_everything_may_travel_together(valkey: Valkey) -> None:
     assert valkey.slot_of("a") == valkey.slot_of("b") == 0
     assert valkey.by_slot(iter("abc"), str) == [["a", "b", "c"]]

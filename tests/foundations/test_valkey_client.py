@@ -13,7 +13,7 @@ import redis.asyncio
 from redis.exceptions import ResponseError
 
 from foundations.errors import Overloaded, Unavailable
-from foundations.valkey import Script, Valkey, WrongStore, pipe, shown_url
+from foundations.valkey import Script, Valkey, WrongStore, line, pipe, shown_url
 from tests.support.speaking import speaking
 from tests.support.valkey import ValkeyServer, free_port, plainly
 
@@ -93,7 +93,7 @@ async def test_commands_are_carried_out_in_the_order_in_which_they_were_asked_fo
 
 
 async def test_whoever_comes_above_the_bound_is_refused(valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipe, "MOST_UNANSWERED", 10)
+    monkeypatch.setattr(line, "MOST_UNANSWERED", 10)
     asked = (valkey.command("ECHO", number) for number in range(11))
     answers = await asyncio.gather(*asked, return_exceptions=True)
     assert [type(answer) for answer in answers] == [bytes] * 10 + [Overloaded]
