@@ -57,6 +57,9 @@ class Line:
         self._unanswered.append((deadline, reply))
         if self._alarm is None:
             self._alarm = self._loop.call_at(deadline, self._check)
+        elif deadline < self._alarm.when():  # it has waited elsewhere before, as what a cluster redirects
+            self._alarm.cancel()
+            self._alarm = self._loop.call_at(deadline, self._check)
         return reply
 
     def last(self) -> asyncio.Future[Reply] | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from redis.asyncio import ConnectionPool
 
@@ -39,6 +39,14 @@ class Node:
         await self.pipe.close()
 
 
+@dataclass(slots=True)
+class _Queue:
+    """Who waits for one slot; the turn goes to them in the order in which they came."""
+
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    length: int = 0
+
+
 class SlotTable:
     """Who serves which slot. ``moved`` is called whenever a slot has another owner than before, or none."""
 
@@ -53,6 +61,8 @@ class SlotTable:
         self._copies = copies
         self._settling: dict[int, asyncio.Future[list[object]]] = {}
         """Slots that have moved while commands were on the way to their former node, until those are answered."""
+        self._queues: dict[int, _Queue] = {}
+        """Those who wait for that, by slot. As long as there are any, who comes later queues behind them."""
 
     def node(self, endpoint: Endpoint) -> Node:
         """The node at an address, which may be a new one."""
@@ -109,21 +119,28 @@ class SlotTable:
             callback()
 
     def is_settled(self, slot: int) -> bool:
-        """Whether all who asked for a slot before it moved have their replies."""
-        return slot not in self._settling
+        """Whether all who asked for a slot before it moved have their replies, and nobody waits for that any more."""
+        return slot not in self._settling and slot not in self._queues
 
     async def settled(self, slot: int, deadline: float) -> None:
-        """Waits until it is.
+        """Waits until it is, and for one's turn; whoever then asks at once keeps the order.
 
         Raises:
             Unavailable: not before the deadline.
         """
-        clock = asyncio.get_running_loop().time
-        while (barrier := self._settling.get(slot)) is not None:
-            if clock() >= deadline:
-                self._figures.failures += 1
-                raise Unavailable("A slot of the Valkey cluster is moving, and its former node does not answer")
-            await asyncio.wait([barrier], timeout=deadline - clock())
+        queue = self._queues.setdefault(slot, _Queue())
+        queue.length += 1
+        try:
+            async with asyncio.timeout_at(deadline), queue.turn:
+                while (barrier := self._settling.get(slot)) is not None:
+                    await asyncio.wait([barrier])
+        except TimeoutError:
+            self._figures.failures += 1
+            raise Unavailable("A slot of the Valkey cluster is moving, and its former node does not answer") from None
+        finally:
+            queue.length -= 1
+            if not queue.length:
+                del self._queues[slot]
 
     def _forget(self, settled: asyncio.Future[list[object]]) -> None:
         self._settling = {slot: barrier for slot, barrier in self._settling.items() if barrier is not settled}
