@@ -30,6 +30,8 @@ NAMES_AT_ONCE = 512
 """Channels in one command: enough to make thousands cheap, few enough not to hold the server up."""
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 1.0
+STEADY_SECONDS = 5.0
+"""What lasted so long may be replaced at once; less is what a server gives that refuses a channel."""
 
 
 @dataclass(slots=True, eq=False)
@@ -215,26 +217,37 @@ class Ear:
     # The connection
 
     async def _stay_connected(self) -> None:
+        """Connects at once after a loss; more and more slowly where no connection lasts."""
+        clock = asyncio.get_running_loop().time
         pause = FIRST_PAUSE
         while True:
+            began = clock()
             try:
-                wire = await self._open()
+                await self._connect()
             except WireLost as error:
                 _log.debug("no pub/sub connection: %s", error)
-                self._valkey.store.look_again()
-                await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311  # spreads reconnects
-                pause = min(pause * 2, LONGEST_PAUSE)
+            self._valkey.store.look_again()
+            if clock() - began > STEADY_SECONDS:
+                pause = FIRST_PAUSE
                 continue
-            pause = FIRST_PAUSE
-            try:
-                self._begin(wire)
-                reason = await asyncio.shield(wire.lost)
-                _log.warning("the pub/sub connection was lost (%s); connecting again", reason)
-                self._valkey.store.look_again()
-            finally:
-                self._wire = None
-                self._owner.lost()
-                await wire.close("closed")
+            await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311  # spreads reconnects
+            pause = min(pause * 2, LONGEST_PAUSE)
+
+    async def _connect(self) -> None:
+        """Hears on one connection until that is lost.
+
+        Raises:
+            WireLost: there was none.
+        """
+        wire = await self._open()
+        try:
+            self._begin(wire)
+            reason = await asyncio.shield(wire.lost)
+            _log.warning("the pub/sub connection was lost (%s); connecting again", reason)
+        finally:
+            self._wire = None
+            self._owner.lost()
+            await wire.close("closed")
 
     async def _open(self) -> Wire:
         return await Wire.open(self._home, self._received, seconds=self._valkey.timeout, name="smart-city-bus")

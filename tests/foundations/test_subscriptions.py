@@ -263,6 +263,20 @@ async def test_a_refused_connection_is_tried_again_until_it_is_let_in() -> None:
         await until(lambda: bus.is_hearing, "hearing again")
 
 
+async def test_where_no_connection_lasts_they_are_tried_more_and_more_slowly() -> None:
+    async with own_server() as (_, valkey, bus):
+
+        async def made() -> int:
+            return int((await valkey.command("INFO", "stats"))["total_connections_received"])
+
+        before = await made()
+        await valkey.command("ACL", "SETUSER", "default", "resetchannels")  # which ends those who hear one
+        await asyncio.sleep(1)  # how many there are in a second is what is looked at
+        assert await made() - before < 20
+        await valkey.command("ACL", "SETUSER", "default", "allchannels")
+        await until(lambda: bus.is_hearing, "hearing again")
+
+
 async def test_a_refused_canary_is_a_lost_connection() -> None:
     async with own_server() as (_, valkey, bus):
         again = Heard()
