@@ -125,7 +125,8 @@ class _Greeting:
             return
         self.expected -= 1
         if isinstance(reply, hiredis.ReplyError):
-            self.done.set_result(str(reply))
+            # A server that does not know HELLO repeats what came with it, the password too.
+            self.done.set_result(str(reply).partition(", with args")[0])
         elif self.expected == 0:
             self.done.set_result("")
 

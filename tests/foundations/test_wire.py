@@ -44,6 +44,13 @@ async def test_a_server_that_is_loading_is_not_greeted() -> None:
             await open_and_hear(pool)
 
 
+async def test_a_server_that_repeats_what_it_was_told_shows_no_password() -> None:
+    told = b"-ERR unknown command 'HELLO', with args beginning with: '3' 'AUTH' 'default' 'hunter2'\r\n"
+    async with server_that_says(told) as pool:
+        with pytest.raises(WireLost, match=r"unknown command 'HELLO'$"):
+            await open_and_hear(pool)
+
+
 async def test_a_server_that_says_nothing_is_given_up() -> None:
     async with server_that_says() as pool:
         with pytest.raises(WireLost, match="TimeoutError"):
