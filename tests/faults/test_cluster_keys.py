@@ -20,7 +20,8 @@ from foundations.valkey import Valkey
 from foundations.valkey.slots import slot_of
 from smart_city.post_office.answers.open_answers import OpenAnswers, Part
 from smart_city.post_office.fleet import registry
-from smart_city.post_office.fleet.names import user_key
+from smart_city.post_office.fleet.names import WINDOWS, owner_key, user_key
+from smart_city.post_office.fleet.ownership import Ownership
 from smart_city.post_office.inbox.questions import UnheardTake
 from smart_city.post_office.keep import Held, Keep
 from smart_city.post_office.log import Appended
@@ -34,6 +35,7 @@ from tests.support.logs import ALog, an_entry, some_limits
 from tests.support.offices import Office, an_office, attached
 from tests.support.platform import Platform, unique
 from tests.support.replication import Pair
+from tests.support.somebody import Somebody
 from tests.support.valkey_cluster import ClusterNode, ValkeyCluster
 from tests.support.waiting import eventually, until
 
@@ -344,6 +346,50 @@ async def test_who_is_connected_stands_in_the_registry_while_another_node_hangs(
                 for user in there:
                     assert await living.ask("HLEN", user_key(user)) == 1
             hung.resume()
+
+
+async def test_who_leaves_is_taken_out_while_another_node_hangs(tasks: Tasks) -> None:
+    with ValkeyCluster(primaries=2, cluster_node_timeout="60000") as cluster:
+        valkey = await Valkey.connect(cluster.url, timeout=0.3)
+        living = await cluster.primary_of(slot_of(WINDOWS))
+        (hung,) = cluster.others(living)
+        made = [Somebody(unique("alice")) for _ in range(60)]
+        stays, stranded, leaves, *_ = await asyncio.gather(
+            *(_of_node(cluster, made[i::3], node) for i, node in enumerate((hung, hung, living)))
+        )
+        ownership = Ownership(valkey, member=unique("member"), window_seconds=60, unclaimed_seconds=20)
+        there = registry.Registry(
+            valkey, ownership, tasks, instance_id=unique("instance"), lease_seconds=1, claim_seconds=20,
+            most_per_user=20, holds_name=lambda: True,
+        )  # fmt: skip
+        there.start()
+        for one in (stays, stranded, leaves):
+            await there.add(one)
+        hung.hang()
+        there.remove(stranded)
+        await asyncio.sleep(1)  # its removal has failed by now, and the renewal of who stays, too
+        there.remove(leaves)
+
+        async def left() -> bool:
+            return not await living.ask("EXISTS", owner_key(leaves.connection_id))
+
+        async def gone() -> bool:
+            return not await hung.ask("EXISTS", owner_key(stranded.connection_id))
+
+        await eventually(left, "who leaves is taken out")
+        hung.resume()
+        await eventually(gone, "who was stranded is taken out", 10)
+        await tasks.close()
+        await valkey.close()
+
+
+async def _of_node(cluster: ValkeyCluster, some: Sequence[Somebody], node: ClusterNode) -> Somebody:
+    """One of these of whom all is kept on this node."""
+    for one in some:
+        keys = user_key(one.user_id), owner_key(one.connection_id)
+        if [await cluster.primary_of(slot_of(key)) for key in keys] == [node, node]:
+            return one
+    raise AssertionError("none of them lies there")
 
 
 # Subscribers

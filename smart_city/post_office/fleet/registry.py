@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from foundations.errors import CityError, NotFound, Overtaken, TooManyConnections
@@ -16,7 +16,6 @@ from foundations.supervision import Tasks
 from foundations.valkey.client import Valkey
 from smart_city.post_office.fleet.directory import OVERTAKEN, STANDS, Directory, Registered
 from smart_city.post_office.fleet.ownership import Claim, Ownership, Taken
-from smart_city.post_office.fleet.subscribers import Subscribers
 from smart_city.post_office.rounds import Rounds, resolve
 
 _log = logging.getLogger(__name__)
@@ -46,15 +45,17 @@ class _Departure(NamedTuple):
 
 
 class Registry:
-    """Writes this instance's connections, and reads anybody's."""
+    """Writes this instance's connections and subscriptions, and reads anybody's."""
 
     def __init__(
-        self, valkey: Valkey, ownership: Ownership, subscribers: Subscribers, tasks: Tasks, *, instance_id: str,
-        lease_seconds: float, claim_seconds: float, most_per_user: int,
+        self, valkey: Valkey, ownership: Ownership, tasks: Tasks, *, instance_id: str, lease_seconds: float,
+        claim_seconds: float, most_per_user: int, holds_name: Callable[[], bool],
     ) -> None:  # fmt: skip
-        self.subscribers = subscribers
+        self._valkey = valkey
+        self._holds_name = holds_name
         self._ownership = ownership
         self._tasks = tasks
+        self._instance_id = instance_id
         self._lease = round(lease_seconds * 1000)
         self._claim_seconds = claim_seconds
         self._most = most_per_user
@@ -68,6 +69,10 @@ class Registry:
         self._changing = Rounds("the registry's changes", tasks, self._rewrite_waiting, _tell)
         self._taking = Rounds("the resumption of connections", tasks, self._take_over, _tell)
         self._leaving: list[_Departure] = []
+        """Closed in this turn."""
+        self._stranded: list[_Departure] = []
+        """Closed before, and not taken out yet: their part of the store is away."""
+        self._channels: dict[str, int] = {}
         self.overtaken: list[Callable[[Registered], None]] = []
         """Told of each connection here that somebody else owns by now."""
         self.took_over: list[Callable[[str, str, int], None]] = []
@@ -135,7 +140,7 @@ class Registry:
         if self._holds(connection):
             self._drop(connection)
         if not self._leaving:
-            asyncio.get_running_loop().call_soon(lambda: self._tasks.spawn("remove connections", self._depart()))
+            asyncio.get_running_loop().call_soon(lambda: self._tasks.spawn("remove connections", self._depart_now()))
         self._leaving.append(_Departure(_claim(connection), may_return))
 
     def overtake(self, connection_id: str, fence: int) -> None:
@@ -208,9 +213,12 @@ class Registry:
             if outcome == OVERTAKEN:
                 self._give_up(connection)
 
-    async def _depart(self) -> None:
-        """Removes what has closed; what the store does not take now is tried again with the next renewal."""
+    async def _depart_now(self) -> None:
         leaving, self._leaving = self._leaving, []
+        await self._depart(leaving)
+
+    async def _depart(self, leaving: Sequence[_Departure]) -> None:
+        """Removes what has closed; what the store does not take now is tried again with the next renewal."""
         for chunk in _chunks(leaving):
             try:
                 await asyncio.gather(
@@ -222,9 +230,54 @@ class Registry:
                 )
             except CityError as error:
                 _log.warning("%d closed connections are still registered: %s", len(chunk), error)
-                self._leaving += chunk
+                self._stranded += chunk
             except Exception:  # trying again would change nothing; lease and window take them out
                 _log.exception("%d closed connections cannot be taken out", len(chunk))
+
+    # Subscriptions
+
+    def count_in(self, channels: Iterable[str]) -> None:
+        """Counts one more connection of this instance that listens to each of these channels."""
+        for channel in channels:
+            self._channels[channel] = self._channels.get(channel, 0) + 1
+
+    async def listed(self, channels: Sequence[str]) -> None:
+        """Writes channels into the key that says what is listened to here; without its name, with a later renewal."""
+        if not self._holds_name():
+            return
+        await asyncio.gather(  # in one write: a key without an end would outlive who dies between the two
+            self._valkey.command("SADD", self.subscriptions_key, *channels),
+            self._valkey.command("PEXPIRE", self.subscriptions_key, self._lease),
+        )
+
+    def count_out(self, channels: Iterable[str]) -> None:
+        """Counts one connection less; channels that nobody listens to any more leave the key soon."""
+        gone = []
+        for channel in channels:
+            self._channels[channel] -= 1
+            if not self._channels[channel]:
+                del self._channels[channel]
+                gone.append(channel)
+        if gone:
+            self._tasks.spawn("leave channels", self._unlisted(gone))
+
+    async def _unlisted(self, channels: Sequence[str]) -> None:
+        gone = [channel for channel in channels if channel not in self._channels]
+        try:
+            if gone and self._holds_name():
+                await self._valkey.command("SREM", self.subscriptions_key, *gone)
+        except CityError as error:
+            _log.warning("%d channels stay listed until the lease ends: %s", len(gone), error)
+
+    @property
+    def subscribers(self) -> dict[str, int]:
+        """How many connections of this instance listen to each channel, private logs left out."""
+        return dict(self._channels)
+
+    @property
+    def subscriptions_key(self) -> str:
+        """The set of channels that are listened to here: a fixed name, without the prefix."""
+        return f"subscriptions:{self._instance_id}"
 
     # Renewal
 
@@ -238,13 +291,13 @@ class Registry:
             await asyncio.sleep(self._lease / 1000 / RENEWALS_A_LEASE)
             try:
                 await self.renew_all()
-                if self._leaving:
-                    await self._depart()
                 is_away = False
             except CityError as error:
                 if not is_away:
                     _log.warning("connections cannot be renewed: %s", error)
                 is_away = True
+            stranded, self._stranded = self._stranded, []
+            await self._depart(stranded)  # also where a part of the store is away: these may lie elsewhere
 
     async def renew_all(self) -> None:
         """Renews what stands here, as is done several times a lease; what has another owner by now is given up.
@@ -262,7 +315,8 @@ class Registry:
         failures = list(filter(None, (renewal.result() for renewal in renewals)))
         if is_claiming and not failures:
             self._claimed_at = now
-        await self.subscribers.renew()
+        if self._channels:
+            await self.listed(list(self._channels))
         if failures:
             raise failures[0]
 
@@ -317,10 +371,11 @@ class Registry:
         Raises:
             Unavailable: the store did not take all of it; the rest goes with the lease and the windows.
         """
-        self._leaving += [_Departure(_claim(c), True) for c in self._connections.values()]
+        self._leaving += self._stranded + [_Departure(_claim(c), True) for c in self._connections.values()]
         self._connections.clear()
-        await self._depart()
-        await self.subscribers.release()
+        await self._depart_now()
+        if self._holds_name():  # else the key is another's
+            await self._valkey.command("DEL", self.subscriptions_key)
 
 
 def _claim(connection: Registered) -> Claim:
