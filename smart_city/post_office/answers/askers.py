@@ -7,6 +7,7 @@ may still be answered is not asked here, but in its inbox.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import NamedTuple, Protocol
@@ -21,7 +22,7 @@ class Log(Protocol):
     """The channel log, as far as it is needed here."""
 
     async def append_now(self, channel: str, entry: Entry, *, owner: str = "") -> Appended: ...
-    async def has_key(self, channel: str, key: str) -> bool: ...
+    async def message_under(self, channel: str, key: str) -> str | None: ...
 
 
 class Told(NamedTuple):
@@ -73,20 +74,21 @@ class Askers:
             word.route, encode, word.message_id, final_key(word.delivery.message_id, word.route.life)
         )
 
-    async def log_with(self, route: Route, key: str) -> str | None:
-        """The asker's log in which something stands under this key."""
+    async def told_under(self, route: Route, key: str) -> Told | None:
+        """What stands under this key, and in which of the asker's logs."""
         for log in _logs(route):
-            if await self._log.has_key(log, key):
-                return log
+            if message_id := await self._log.message_under(log, key):
+                return Told(log, message_id)
         return None
 
-    async def is_answered(self, route: Route, message_id: str) -> bool:
-        """Whether the asker has had the final word on its question."""
-        return await self.log_with(route, final_key(message_id, route.life)) is not None
+    async def final_word(self, route: Route, message_id: str) -> str | None:
+        """Under which id the asker has had the final word on its question, if it has."""
+        told = await self.told_under(route, final_key(message_id, route.life))
+        return told.message_id if told else None
 
     async def has_final_word(self, message_id: str, logs: Iterable[str]) -> bool:
         """Whether one of these logs holds the first final word on a question."""
-        found = await asyncio.gather(*(self._log.has_key(log, final_key(message_id)) for log in logs))
+        found = await asyncio.gather(*(self._log.message_under(log, final_key(message_id)) for log in logs))
         return any(found)
 
 
@@ -98,6 +100,12 @@ def about_delivery(delivery: DeliveryId, route: Route, agent: str) -> About:
 def final_key(message_id: str, life: int = 0) -> str:
     """The key of a question's final word: an answer, an end, or the last error; one for each life."""
     return f"{message_id}/final/{life}" if life else f"{message_id}/final"
+
+
+def last_error_id(message_id: str, life: int) -> str:
+    """The id of the error that a question dies with, a UUIDv7: the same for whoever says it, and nobody else's."""
+    told = hashlib.sha256(final_key(message_id, life).encode()).hexdigest()
+    return f"{message_id[:13]}-7{told[:3]}-8{told[3:6]}-{told[6:18]}"
 
 
 def start_key(delivery: DeliveryId) -> str:

@@ -99,11 +99,14 @@ class OpenAnswers:
         number, *rest = await self._act("close", log, message_id, *part, end=_encode(end))
         return None if number < 0 else Ended(rest[0], _end.decode(rest[1]))
 
-    async def fail(self, log: str, message_id: str) -> Ended | bytes:
-        """Decides that the answer breaks off and returns its text, unless it was decided that it ends."""
+    async def fail(self, log: str, message_id: str) -> Ended | bytes | None:
+        """Decides that the answer breaks off and returns its text, unless it was decided that it ends.
+
+        Nothing when there is none: it is yet to begin, or its end is logged and settled.
+        """
         number, *rest = await self._act("fail", log, message_id, 0)
         if number < 0:
-            return b""
+            return None
         text, end = rest
         return Ended(text, _end.decode(end)) if end else bytes(text)
 

@@ -149,7 +149,8 @@ class Parts:
     async def _adopt(self, standing: Standing) -> _Given:
         """Goes on with an answer that began on another instance, or that was forgotten here."""
         delivery, route, stream = standing.delivery, standing.route, standing.stream
-        log = route.channel or await self._askers.log_with(route, start_key(delivery)) or delivery.channel
+        started = None if route.channel else await self._askers.told_under(route, start_key(delivery))
+        log = started.log if started else route.channel or delivery.channel
         newest = await self._open_answers.append(log, stream, Part(0)) if stream else None
         if newest is None:
             raise InvalidMessage("no answer in parts is open: begin it with stream start")

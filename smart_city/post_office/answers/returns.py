@@ -22,6 +22,7 @@ from smart_city.post_office.answers.askers import (
     about_delivery,
     error_key,
     final_key,
+    last_error_id,
     start_key,
 )
 from smart_city.post_office.answers.frames import Failure
@@ -60,6 +61,11 @@ class _Attempt(NamedTuple):
     def of(cls, what: Standing | Reclaimed, why: str) -> _Attempt:
         return cls(what.delivery, what.route, what.agent, what.stream, why)
 
+    @property
+    def last_error_id(self) -> str:
+        """Under which id it dies, unless it had begun an answer in parts."""
+        return last_error_id(self.delivery.message_id, self.route.life)
+
 
 class Returns:
     """Ends deliveries that were reclaimed, whoever had them."""
@@ -91,11 +97,9 @@ class Returns:
         if attempt.stream:
             is_answered = await self._end_stream(attempt, is_dying=is_dying)
         else:
-            is_answered = await self._is_answered(attempt)
-            if is_dying and not is_answered:
-                is_answered = await self._say_last(attempt, new_message_id())
+            is_answered = await self._end_unbegun(attempt, is_dying=is_dying)
         if not await self._inbox.deliveries.conclude(reclaimed, is_done=is_answered):
-            await self._say_last(attempt._replace(why="stopped"), new_message_id())
+            await self._say_last(attempt._replace(why="stopped"), attempt.last_error_id)
             await self._inbox.deliveries.conclude(reclaimed)
         self._counters.dead_letters += is_dying and not is_answered and reclaimed.why != "stopped"
         return is_answered
@@ -129,25 +133,34 @@ class Returns:
         """
         log = attempt.route.channel or await self._log_of_start(attempt, is_dying=is_dying)
         if not log:
-            return await self._is_answered(attempt)
+            return await self._end_unbegun(attempt, is_dying=False)
         outcome = await self._open_answers.fail(log, attempt.stream)
         if isinstance(outcome, Ended):
             await self._say_end(attempt, outcome)
             await self._open_answers.forget(log, attempt.stream)
             return True
-        if await self._is_answered(attempt):
-            await self._supersede(attempt)
+        final = await self._final_word(attempt)
+        if final == attempt.stream:
+            return outcome is None  # else it breaks off, and this is its error: a reaper died that had said it
+        if final or (is_dying and await self._say_last(attempt, attempt.stream, text=outcome or b"")):
+            await self._break_off_superseded(attempt)
             return True
-        if is_dying:
-            if await self._say_last(attempt, attempt.stream, text=outcome):
-                await self._break_off_superseded(attempt)
-                return True
-        elif not attempt.route.channel:
+        if not is_dying and not attempt.route.channel:
             await self._say(attempt, attempt.stream, error_key(attempt.delivery), retrying=True)
         return False
 
-    async def _is_answered(self, attempt: _Attempt) -> bool:
-        return await self._askers.is_answered(attempt.route, attempt.delivery.message_id)
+    async def _end_unbegun(self, attempt: _Attempt, *, is_dying: bool) -> bool:
+        """Says the last error if the question dies; returns whether it is answered.
+
+        An error that a reaper said before it died is no answer: its id tells it.
+        """
+        final = await self._final_word(attempt)
+        if final:
+            return final != attempt.last_error_id
+        return is_dying and await self._say_last(attempt, attempt.last_error_id)
+
+    async def _final_word(self, attempt: _Attempt) -> str | None:
+        return await self._askers.final_word(attempt.route, attempt.delivery.message_id)
 
     async def _log_of_start(self, attempt: _Attempt, *, is_dying: bool) -> str:
         """The log in which the answer has begun; nothing when it never will.
@@ -155,9 +168,8 @@ class Returns:
         A start may still be on its way. Who says something else under its key first prevents it.
         """
         key = start_key(attempt.delivery)
-        log = await self._askers.log_with(attempt.route, key)
-        if log is not None:
-            return log
+        if begun := await self._askers.told_under(attempt.route, key):
+            return begun.log if begun.message_id == attempt.stream else ""
         told = await self._say(attempt, new_message_id(), key, retrying=not is_dying)
         return told.log if told is not None and told.message_id == attempt.stream else ""
 
@@ -171,14 +183,6 @@ class Returns:
         told = await self._askers.answer(word)
         self._counters.answers += 1
         if told is not None and told.message_id != attempt.stream:
-            await self._break_off_superseded(attempt)
-
-    async def _supersede(self, attempt: _Attempt) -> None:
-        """Ends an open answer to a question that has its final word, unless that is this attempt's own.
-
-        The log is asked for the final word by saying one: it tells under which id the first one stands.
-        """
-        if await self._say_last(attempt, attempt.stream):
             await self._break_off_superseded(attempt)
 
     async def _break_off_superseded(self, attempt: _Attempt) -> None:

@@ -188,7 +188,7 @@ class Dispatcher:
     async def _give_again(self, desk: Desk, place: Place, delivery: Delivery) -> None:
         """Gives what was given before, unless it proves answered. If nobody knows, its lease will lapse."""
         try:
-            if await self._answers.askers.is_answered(delivery.route, delivery.message_id):
+            if await self._answers.askers.final_word(delivery.route, delivery.message_id):
                 await self._inbox.deliveries.done([DeliveryId.parse(delivery.delivery_id)])
                 return
         except CityError as error:

@@ -13,6 +13,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal
 
+import msgspec
+from msgspec import Struct
+
 from foundations.supervision import Tasks
 from foundations.valkey import Valkey
 from smart_city.post_office.keep import Held, Keep
@@ -31,6 +34,15 @@ from smart_city.post_office.log.writer import LogWriter
 from smart_city.vocabulary import Position
 
 PAGE_BYTES = 1024 * 1024
+
+
+class _Known(Struct, frozen=True):
+    """What is remembered of an idempotency key, as far as it is read here."""
+
+    message_id: str
+
+
+_known = msgspec.json.Decoder(_Known).decode
 
 
 class ChannelLog:
@@ -170,14 +182,15 @@ class ChannelLog:
             for channel, offset, epoch in zip(channels, answer[::2], answer[1::2], strict=True)
         ]
 
-    async def has_key(self, channel: str, key: str) -> bool:
-        """Whether something was logged under this idempotency key lately.
+    async def message_under(self, channel: str, key: str) -> str | None:
+        """The id of what was logged under this idempotency key lately.
 
         Raises:
             Unavailable: Valkey does not answer.
         """
         keys = self._key(channel, "keys")
-        return bool(await self._patience.until_answered(lambda: self._valkey.command("HEXISTS", keys, key)))
+        known = await self._patience.until_answered(lambda: self._valkey.command("HGET", keys, key))
+        return _known(known).message_id if known else None
 
     async def flush(self, timeout: float) -> int:  # noqa: ASYNC109  # nothing is raised
         """Waits until every sender is told, at most ``timeout`` seconds; returns how many are not."""

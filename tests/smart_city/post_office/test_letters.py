@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import suppress
+from uuid import UUID
 
 import pytest
 
-from foundations.errors import InvalidArgument, NotFound, Overloaded
+from foundations.errors import InvalidArgument, NotFound, Overloaded, StaleDelivery
 from foundations.supervision import Tasks
 from foundations.valkey.client import Valkey
 from smart_city.post_office.inbox import Delivery, Question, Queued
 from smart_city.post_office.inbox.letters import Cursor, DeadLetter
-from tests.support.inboxes import id_of
+from tests.support.inboxes import id_of, until_async
 from tests.support.offices import Agent, Office, an_office, attached
 
 ALICE = "connection:c-alice"
@@ -69,6 +71,67 @@ class TestLooking:
         for text in ("", "1", ".x", "x.y", "1."):
             with pytest.raises(InvalidArgument):
                 Cursor.parse(text)
+
+
+class TestReapersThatDie:
+    """The asker's log knows the last error already when another reaper comes: it is no answer."""
+
+    @pytest.mark.parametrize("parts", [[], ["ha", "lf"]])
+    async def test_a_letter_is_written_though_its_reaper_died_once_the_asker_was_told(
+        self, valkey: Valkey, tasks: Tasks, parts: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async with an_office(valkey, tasks, reclaim_seconds=0.1) as office:
+            agent = attached(office)
+            question = await office.ask()
+            delivery = await agent.next()
+            for stream, payload in [("start", {}), *(("delta", {"message": part}) for part in parts)] if parts else []:
+                await office.answers.reply(delivery.delivery_id, "guide", payload, stream=stream)  # type: ignore[arg-type]
+            with monkeypatch.context() as killed:
+                killed.setattr(office.inbox.deliveries, "conclude", _dies)
+                with pytest.raises(MemoryError):
+                    await office.answers.failed(delivery.delivery_id, "no idea", retry=False)
+            await until_async(lambda: is_dead(office), "another reaper ends it")
+            (letter,) = await letters(office)
+            assert (letter.message_id, letter.why) == (question.message_id, "failed: no idea")
+            (error,) = [frame for frame in await office.logged(ALICE) if frame["stream"] == "error"]
+            assert (error["retrying"], UUID(error["message_id"]).version) == (False, 7)
+
+    async def test_what_was_answered_meanwhile_leaves_no_letter(
+        self, valkey: Valkey, tasks: Tasks, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async with an_office(valkey, tasks, reclaim_seconds=0.1) as office:
+            agent = attached(office)
+            await office.ask()
+            delivery = await agent.next()
+            await office.answers.reply(delivery.delivery_id, "guide", {}, stream="start")
+            with monkeypatch.context() as killed:
+                killed.setattr(office.inbox.deliveries, "close", _dies)
+                with pytest.raises(MemoryError):
+                    await office.answers.reply(delivery.delivery_id, "guide", {"message": "because"}, stream="end")
+            await until_async(lambda: _is_forgotten(office), "nothing is kept of the answer in parts")
+            for _ in range(2):
+                with suppress(MemoryError, StaleDelivery), monkeypatch.context() as killed:
+                    killed.setattr(office.inbox.deliveries, "conclude", _dies)
+                    await office.answers.failed(delivery.delivery_id, "too late", retry=False)
+            await until_async(lambda: _is_empty(office), "another reaper ends it")
+            assert await letters(office) == []
+            assert [frame["stream"] for frame in await office.logged(ALICE)] == ["start", "end"]
+
+
+async def _dies(*_: object, **__: object) -> bool:
+    raise MemoryError("this instance dies here")
+
+
+async def is_dead(office: Office) -> bool:
+    return (await office.inbox.status("guide")).dead_letters == 1
+
+
+async def _is_empty(office: Office) -> bool:
+    return (await office.inbox.status("guide")).depth == 0
+
+
+async def _is_forgotten(office: Office) -> bool:
+    return not await office.valkey.command("HLEN", office.valkey.key(f"log:{{{ALICE}}}:drafts"))
 
 
 class TestPuttingBack:

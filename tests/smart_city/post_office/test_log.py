@@ -202,14 +202,14 @@ class TestIdempotency:
     async def test_keys_belong_to_their_channel(self, log: ALog) -> None:
         await log.append_now("guide", an_entry(key="alice/k"))
         assert not (await log.append_now("pillar:content", an_entry(key="alice/k"))).duplicate
-        assert await log.has_key("guide", "alice/k")
-        assert not await log.has_key("guide", "bob/k")
+        assert await log.message_under("guide", "alice/k")
+        assert await log.message_under("guide", "bob/k") is None
 
     async def test_a_key_is_forgotten_after_its_time(self, valkey: Valkey, tasks: Tasks) -> None:
         log = ALog(valkey, tasks, some_limits(keys=0.05))
         await log.append_now("guide", an_entry(key="alice/k", digest="d"))
         async with asyncio.timeout(5):
-            while await log.has_key("guide", "alice/k"):
+            while await log.message_under("guide", "alice/k"):
                 pass
         assert (await log.append_now("guide", an_entry(key="alice/k", digest="other"))).offset == 2
 

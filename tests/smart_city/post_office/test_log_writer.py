@@ -429,9 +429,9 @@ class TestOutages:
         while not restart.done():
             assert (await log.newest(["guide"]))["guide"].offset == 1
             assert list((await log.read("guide", Position(0))).entries) == data
-            assert await log.has_key("guide", "k")
+            assert await log.message_under("guide", "k")
         server.kill()
-        questions = (log.read("guide", None), log.newest(["guide"]), log.has_key("guide", "k"))
+        questions = (log.read("guide", None), log.newest(["guide"]), log.message_under("guide", "k"))
         async with asyncio.timeout(10):
             answers = await asyncio.gather(*questions, return_exceptions=True)
         assert [type(answer) for answer in answers] == [Unavailable] * 3

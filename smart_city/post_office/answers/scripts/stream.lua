@@ -4,7 +4,7 @@
 --       keeps a slot that moves key by key from being served by halves), and beginning with it
 --         :streams  hash  message id -> frame; what joiners are sent
 --         :drafts   hash  the same for answers that are shown to nobody, or no more; ID/end -> how one shall end,
---                         or '-' when it was decided that it breaks off
+--                         or '-' when it was decided that it breaks off; ID/broken -> the frame of one that did
 -- ARGV  life of a forgotten answer (ms), most bytes of an answer, then SIX for each item:
 --       verb, message id, part, a frame up to its text, text (escaped as in JSON), end
 --
@@ -19,6 +19,7 @@
 
 local life, most = tonumber(ARGV[1]), tonumber(ARGV[2])
 local call = redis.call
+local BROKEN_LIFE = 60 * 1000 -- for so long whoever broke it off may do so again
 local BEGIN, PART = '"payload":{"message":"', '"},"part":'
 
 local function keep(key, id, value)
@@ -53,7 +54,7 @@ end
 
 function verbs.forget(log, id)
   call('HDEL', log .. ':streams', id)
-  call('HDEL', log .. ':drafts', id, id .. '/end')
+  call('HDEL', log .. ':drafts', id, id .. '/end', id .. '/broken')
   return {0}
 end
 
@@ -84,12 +85,15 @@ function verbs.close(log, id, part, head, text, ending)
 end
 
 function verbs.fail(log, id)
-  local frame, ending = find(log, id), ending_of(log, id)
+  local drafts, frame, ending = log .. ':drafts', find(log, id), ending_of(log, id)
   if not ending or not frame then
+    frame, ending = frame or call('HGET', drafts, id .. '/broken'), nil
     verbs.forget(log, id)
-    keep(log .. ':drafts', id .. '/end', '-')
+    keep(drafts, id .. '/end', '-')
+    if not frame then return {-1} end
+    call('HSET', drafts, id .. '/broken', frame)
+    call('HPEXPIRE', drafts, BROKEN_LIFE, 'FIELDS', 1, id .. '/broken')
   end
-  if not frame then return {-1} end
   local _, text, part = parse(frame)
   return {part, text, ending or ''}
 end
