@@ -33,6 +33,7 @@ class Agent:
         self.held: set[str] = set()
         self.stopped: list[str] = []
         self.is_broken = False
+        self.is_paused = False
         self.refused = 0
 
     @property

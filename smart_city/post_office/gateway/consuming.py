@@ -71,6 +71,11 @@ class Consumer:
         return max(0, self.most - len(self._held))
 
     @property
+    def is_paused(self) -> bool:
+        """Whether it takes nothing until it says otherwise."""
+        return self.most == 0
+
+    @property
     def is_working(self) -> bool:
         """Whether something that was delivered is not dealt with, and its lease lasts."""
         now = monotonic()

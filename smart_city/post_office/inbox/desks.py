@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Protocol
@@ -21,13 +23,16 @@ LEFT_SECONDS = 0.02
 class Taker(Protocol):
     """A socket's consumer, or a waiting call. ``deliver`` makes ``room`` smaller and does not wait.
 
-    ``stop``: nobody wants an answer to this delivery any more, if it is one of its own.
+    One that ``is_paused`` counts as none. ``stop``: nobody wants an answer to this delivery any more, if it is one of
+    its own.
     """
 
     @property
     def name(self) -> str: ...
     @property
     def room(self) -> int: ...
+    @property
+    def is_paused(self) -> bool: ...
     def deliver(self, delivery: Delivery) -> None: ...
     def stop(self, delivery_id: str) -> None: ...
 
@@ -59,6 +64,36 @@ class Desk:
     woken: asyncio.Event = field(default_factory=asyncio.Event)
     rest_at: float | None = None
     """When it may have what consumers of other instances had their chance of."""
+    is_taking: bool = False
+    _stopped: set[str] = field(default_factory=set)
+    """Deliveries that are on their way to a taker, and were stopped already."""
+
+    @property
+    def takers(self) -> int:
+        """How many take here, now or as soon as they have room."""
+        return sum(not place.taker.is_paused for place in self.places)
+
+    @contextmanager
+    def taking(self) -> Iterator[None]:
+        """What is stopped meanwhile is given to nobody."""
+        if not self._has_promised:
+            self._stopped.clear()
+        self.is_taking = True
+        try:
+            yield
+        finally:
+            self.is_taking = False
+
+    def stop(self, delivery_id: str) -> None:
+        """Nobody wants an answer to this delivery, whether its taker has it or not yet."""
+        if self.is_taking or self._has_promised:
+            self._stopped.add(delivery_id)
+        for place in list(self.places):
+            place.taker.stop(delivery_id)
+
+    def is_stopped(self, delivery_id: str) -> bool:
+        """Whether that was so before it reached its taker."""
+        return delivery_id in self._stopped
 
     def plan(self) -> list[Place]:
         """Who is to get the next messages, one each in turn; whoever is first now is last the next time."""
@@ -72,6 +107,10 @@ class Desk:
         self.places.rotate(-1)
         return plan
 
+    def leaves_nothing(self) -> None:
+        """What comes next is others' again for a moment."""
+        self.rest_at = None
+
     def leaves(self) -> float:
         """Something is left to others for a moment; returns for how many seconds."""
         if self.rest_at is None:
@@ -84,3 +123,7 @@ class Desk:
         if is_over:
             self.rest_at = None
         return is_over
+
+    @property
+    def _has_promised(self) -> bool:
+        return any(place.promised for place in self.places)

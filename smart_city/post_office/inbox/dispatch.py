@@ -132,8 +132,8 @@ class Dispatcher:
         self._reaper.take_from(instance_id)
 
     def consumers(self, channel: str) -> int:
-        """How many takers the channel has here."""
-        return len(self._desks[channel].places)
+        """How many takers the channel has here, but for those that are paused."""
+        return 0 if self._is_resting else self._desks[channel].takers
 
     # Serving
 
@@ -142,8 +142,7 @@ class Dispatcher:
         if told.startswith(STOP):
             message_id, _, serial = told[len(STOP) :].decode().partition(" ")
             self._answers.stopped(DeliveryId(desk.channel, message_id, int(serial)))
-            for place in list(desk.places):
-                place.taker.stop(f"{desk.channel}/{message_id}/{serial}")
+            desk.stop(f"{desk.channel}/{message_id}/{serial}")
         desk.woken.set()
 
     async def _serve(self, desk: Desk) -> None:
@@ -163,18 +162,21 @@ class Dispatcher:
         plan = [] if self._is_resting else desk.plan()
         if not plan:
             return None
-        try:
-            taken = await self._inbox.take(
-                desk.channel, [place.holder for place in plan], is_eager=desk.may_have_the_rest()
-            )
-        except UnheardTake as take:
-            self._reaper.return_unheard(desk.channel, take)
-            raise
-        self._give(desk, plan, taken)
+        with desk.taking():
+            try:
+                taken = await self._inbox.take(
+                    desk.channel, [place.holder for place in plan], is_eager=desk.may_have_the_rest()
+                )
+            except UnheardTake as take:
+                self._reaper.return_unheard(desk.channel, take)
+                raise
+            self._give(desk, plan, taken)
         if taken.has_more or len(taken.deliveries) == len(plan):
             desk.woken.set()
-        due_in = desk.leaves() if taken.is_left else taken.due_in
-        return self._poll if due_in is None else min(self._poll, due_in)
+        if taken.is_left:
+            return min(self._poll, desk.leaves())
+        desk.leaves_nothing()
+        return self._poll if taken.due_in is None else min(self._poll, taken.due_in)
 
     def _give(self, desk: Desk, plan: Sequence[Place], taken: Taken) -> None:
         for index, delivery in taken.deliveries:
@@ -200,6 +202,8 @@ class Dispatcher:
         self._give_one(desk, place, delivery)
 
     def _give_one(self, desk: Desk, place: Place, delivery: Delivery) -> None:
+        if desk.is_stopped(delivery.delivery_id):
+            return None
         if not place.is_attached:  # it left meanwhile, and never saw it
             return self._reaper.return_one(delivery, "free")
         try:

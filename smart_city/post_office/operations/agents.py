@@ -305,6 +305,7 @@ class _Basket:
         self.room = room
         self.taken: list[Delivery] = []
         self.some = asyncio.Event()
+        self.is_paused = False
 
     def deliver(self, delivery: Delivery) -> None:
         """Takes one."""

@@ -52,6 +52,11 @@ async def cool_down(inbox: Inbox, valkey: Valkey) -> None:
     assert await state(inbox) == "half_open"
 
 
+async def a_window_goes_by(valkey: Valkey) -> None:
+    """The window that began now began 16 seconds ago."""
+    await valkey.command("HINCRBY", valkey.key("inbox:{guide}:circuit"), "began", -16_000)
+
+
 class TestOpening:
     async def test_it_opens_when_different_peoples_questions_fail_and_every_instance_knows(
         self, valkey: Valkey, tasks: Tasks
@@ -84,6 +89,15 @@ class TestOpening:
         for _ in range(10):
             await fail_for(inbox, "mallory")
         assert await state(inbox) == "closed"
+
+    async def test_nobody_counts_twice_though_a_window_goes_on_meanwhile(self, valkey: Valkey, tasks: Tasks) -> None:
+        inbox = quick(valkey, tasks)
+        for _ in range(3):
+            await fail_for(inbox, "a", "b")
+            await a_window_goes_by(valkey)
+        assert await state(inbox) == "closed"
+        await fail_for(inbox, "a", "b", "c")
+        assert await state(inbox) == "open"
 
     async def test_a_lane_that_fails_for_ever_does_not_open_it(self, valkey: Valkey, tasks: Tasks) -> None:
         inbox = quick(valkey, tasks, tries=20)

@@ -7,6 +7,7 @@ import asyncio
 from foundations.supervision import Tasks
 from foundations.valkey.client import Valkey
 from smart_city.post_office.inbox import Delivery, Inbox
+from smart_city.post_office.inbox.desks import LEFT_SECONDS, Desk
 from smart_city.post_office.inbox.questions import DeliveryId
 from tests.support.inboxes import a_question, an_inbox, holders, text_of, texts, until_async
 from tests.support.offices import Agent, Office, an_office, attached
@@ -62,6 +63,21 @@ class TestShares:
             questions = [a_question(user=f"user{n}") for n in range(30)]
             await asyncio.gather(*(one.inbox.send_now(question) for question in questions))
             await agent.next(30, seconds=2)
+
+    async def test_an_agent_that_pauses_is_left_nothing(self, valkey: Valkey, tasks: Tasks) -> None:
+        async with an_office(valkey, tasks) as one, an_office(valkey, tasks, name="two") as two:
+            attached(one)
+            pausing = attached(two, "pausing")
+            await counted(one, 2)
+            pausing.is_paused = True
+            await counted(one, 1)
+
+    def test_what_was_left_once_gives_nobody_more_than_a_share_later(self) -> None:
+        desk = Desk("guide")
+        assert 0 < desk.leaves() <= LEFT_SECONDS
+        desk.leaves_nothing()
+        assert desk.rest_at is None
+        assert not desk.may_have_the_rest()
 
 
 class TestOtherTakers:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,7 @@ from foundations.supervision import Tasks
 from foundations.valkey.client import Valkey
 from smart_city.post_office.inbox import Delivery, Question
 from smart_city.post_office.inbox.questions import handed_on
+from smart_city.post_office.inbox.store import Taken
 from tests.support.inboxes import id_of, until_async
 from tests.support.offices import Agent, Office, an_office, attached
 from tests.support.waiting import until
@@ -88,6 +90,26 @@ class TestWhereverItIs:
             delivery = await agent.next()
             assert await stop(office, delivery) == "stopped"
             await until(lambda: agent.stopped == [delivery.delivery_id], "the agent hears of it")
+
+    async def test_one_on_its_way_to_an_agent_reaches_it_no_more(
+        self, office: Office, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        take, watching = office.inbox.take, attached(office, "watching", most=0)
+
+        async def take_slowly(*args: Any, **how: Any) -> Taken:
+            taken = await take(*args, **how)
+            for _, delivery in taken.deliveries:
+                assert await stop(office, delivery) == "stopped"
+                await until(lambda: delivery.delivery_id in watching.stopped, "the stop overtakes the delivery")  # noqa: B023
+            return taken
+
+        with monkeypatch.context() as slow:
+            slow.setattr(office.inbox, "take", take_slowly)
+            agent = attached(office)
+            await office.ask()
+            await until(lambda: bool(watching.stopped), "it was taken and stopped")
+        question = await office.ask()
+        assert (await agent.next()).message_id == question.message_id
 
     async def test_a_stop_that_the_bus_loses_meets_the_next_word_of_the_agent(self, office: Office) -> None:
         agent = attached(office)

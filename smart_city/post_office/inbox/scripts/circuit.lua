@@ -9,7 +9,8 @@
 --
 --   :circuit   why ('' closed, full, failing), wait (until when), half, probes (left); in the window since when
 --              began, ok, bad, and ok_before, bad_before of the one before; told: the state that was told last
---   :failing   whose questions failed in this window; :probing: whose are let in while it is half open
+--   :failing   whose questions failed in this window, :failed in the one before; :probing: whose are let in while
+--              it is half open
 
 local rule = cjson.decode(table.remove(ARGV))
 local FIELDS = {'why', 'wait', 'half', 'probes', 'began', 'ok', 'bad', 'ok_before', 'bad_before', 'told'}
@@ -25,7 +26,7 @@ end
 
 local function forget_failures(c)
   c.began, c.ok, c.bad, c.ok_before, c.bad_before = now, 0, 0, 0, 0
-  call('DEL', inbox .. ':failing', inbox .. ':probing')
+  call('DEL', inbox .. ':failing', inbox .. ':failed', inbox .. ':probing')
 end
 
 local function open_circuit(why)
@@ -61,9 +62,13 @@ end
 local function move_window(c)
   local age = now - c.began
   if age < rule.window then return end
-  local ok, bad = c.ok, c.bad
+  local ok, bad, failing = c.ok, c.bad, call('SMEMBERS', inbox .. ':failing')
   forget_failures(c)
-  if age < 2 * rule.window then c.ok_before, c.bad_before = ok, bad end
+  circuit_has_changed = true
+  if age >= 2 * rule.window then return end
+  c.ok_before, c.bad_before = ok, bad
+  call_many('SADD', inbox .. ':failed', failing)
+  call('PEXPIRE', inbox .. ':failed', 2 * rule.window)
 end
 
 local function has_succeeded()
@@ -80,6 +85,7 @@ local function has_failed(user)
   local c, state = the_circuit(), circuit_state()
   if state == 'open' then return end
   if state == 'closed' then move_window(c) end
+  if call('SISMEMBER', inbox .. ':failed', user) == 1 then return end
   if call('SADD', inbox .. ':failing', user) == 0 then return end
   call('PEXPIRE', inbox .. ':failing', 2 * rule.window + rule.cool)
   c.bad, circuit_has_changed = c.bad + 1, true

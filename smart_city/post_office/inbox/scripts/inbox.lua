@@ -12,7 +12,7 @@
 --   :held:HOLDER   set    what one holder (`INSTANCE|consumer`) has; `:holders` names the holders
 --   :waiting       zset   messages that nobody has, by since when
 --   :meta          hash   depth, bytes, dead_bytes; `:users` the same by user (n:USER, b:USER)
---   :circuit       hash   whether it takes questions, and what it was decided by; `:failing`, `:probing`: askers
+--   :circuit       hash   whether it takes questions, and what it was decided by; `:failing`, `:failed`, `:probing`: askers
 --   :keys          hash   idempotency keys, each with a life of its own
 --   :writer:ID     hash   a writer's last round and what was answered to it
 --   :void          hash   takes up to that number take nothing any more, by taker, each with a life of its own
