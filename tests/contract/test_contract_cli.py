@@ -12,7 +12,8 @@ import pytest
 from tests.contract.commands import line, running, smart_city
 from tests.contract.shapes import text_of
 from tests.support.platform import OPERATOR_TOKEN, Instance, Platform, unique
-from tests.support.valkey import ValkeyServer, free_port
+from tests.support.ports import free_port
+from tests.support.valkey import ValkeyServer
 
 in_town = pytest.mark.asyncio(loop_scope="module")
 Frame = dict[str, Any]

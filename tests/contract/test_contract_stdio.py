@@ -21,7 +21,7 @@ from tests.contract.resources import address
 from tests.contract.shapes import text_of
 from tests.contract.tools import opened, tool
 from tests.support.platform import OPERATOR_TOKEN, Instance, Platform, unique
-from tests.support.valkey import free_port
+from tests.support.ports import free_port
 
 in_town = pytest.mark.asyncio(loop_scope="module")
 ERAS = pytest.mark.parametrize("era", ["auto", "legacy"])

@@ -17,8 +17,8 @@ from typing import Any
 import httpx2
 
 from city_inspector.faulting_proxy import FaultingProxy
+from tests.support.ports import free_port
 from tests.support.serving import Serving, wait_until
-from tests.support.valkey import free_port
 
 OPERATOR_TOKEN = "op_" + "f" * 43
 SETTINGS = {

@@ -26,7 +26,8 @@ from foundations.valkey import (
     embedded,
     record,
 )
-from tests.support.valkey import ValkeyServer, free_port
+from tests.support.ports import free_port
+from tests.support.valkey import ValkeyServer
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.on_both_loops

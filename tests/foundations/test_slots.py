@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from foundations.valkey import Valkey
 from foundations.valkey.slots import SLOTS, by_slot, slot_of
-from tests.support.valkey import ValkeyServer, free_port
+from tests.support.ports import free_port
+from tests.support.valkey import ValkeyServer
 
 KEYS = (
     "", "foo", "123456789", "log:{guide}:meta", "{user1000}.following", "foo{}{bar}", "foo{{bar}}zap", "foo{bar}{zap}",

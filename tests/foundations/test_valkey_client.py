@@ -14,8 +14,9 @@ from redis.exceptions import ResponseError
 
 from foundations.errors import Overloaded, Unavailable
 from foundations.valkey import Script, Valkey, WrongStore, line, pipe, shown_url
+from tests.support.ports import free_port
 from tests.support.speaking import speaking
-from tests.support.valkey import ValkeyServer, free_port, plainly
+from tests.support.valkey import ValkeyServer, plainly
 
 pytestmark = pytest.mark.on_both_loops
 

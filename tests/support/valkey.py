@@ -24,15 +24,9 @@ import redis.asyncio
 from foundations.supervision import Tasks
 from foundations.valkey.client import Valkey
 from foundations.valkey.launch import find_server
+from tests.support.ports import free_port
 
 READY_SECONDS = 10.0
-
-
-def free_port() -> int:
-    """A TCP port on loopback that was free a moment ago."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 class ValkeyServer:

@@ -17,7 +17,8 @@ import redis
 import redis.asyncio
 
 from foundations.valkey.client import Valkey
-from tests.support.valkey import ValkeyServer, free_port
+from tests.support.ports import free_port
+from tests.support.valkey import ValkeyServer
 from tests.support.waiting import eventually
 
 SLOTS = 16384

@@ -10,7 +10,8 @@ import pytest
 from foundations.errors import Unavailable
 from foundations.valkey import Script, Valkey, WrongStore
 from foundations.valkey.slots import SLOTS
-from tests.support.valkey import ValkeyServer, free_port
+from tests.support.ports import free_port
+from tests.support.valkey import ValkeyServer
 from tests.support.valkey_cluster import ClusterNode, ValkeyCluster
 
 pytestmark = pytest.mark.on_both_loops

@@ -13,8 +13,8 @@ from pathlib import Path
 import httpx2
 import redis
 
+from tests.support.ports import free_port
 from tests.support.serving import Serving
-from tests.support.valkey import free_port
 
 HEARTBEAT_SECONDS = 2
 INBOX_COUNT = 100

@@ -17,7 +17,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from city_hall import cli
-from tests.support.valkey import free_port
+from tests.support.ports import free_port
 
 SESSIONS = "/soa/traffic-cop/create_session"
 TOKENS = "/soa/traffic-cop/create_service_token"

@@ -16,8 +16,8 @@ import redis
 
 from city_hall.instance_names import all_names, instance_names
 from foundations.processes import Process
+from tests.support.ports import free_port
 from tests.support.serving import TINY_SERVE, Serving, wait_until
-from tests.support.valkey import free_port
 
 Tiny = partial(Serving, command=TINY_SERVE)
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.ports import free_port
 from tests.support.serving import Serving, wait_until
 from tests.support.shells import Shell, shell_environment
 from tests.support.terminal import Terminal, terminal
-from tests.support.valkey import free_port
 
 SECONDS = 30.0
 

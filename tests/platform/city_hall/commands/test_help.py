@@ -14,9 +14,10 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from city_hall import cli
+from tests.support.ports import free_port
 from tests.support.serving import Serving, wait_until
 from tests.support.shells import Shell, shell_environment
-from tests.support.valkey import ValkeyServer, free_port
+from tests.support.valkey import ValkeyServer
 
 COLOUR = r"\x1b\[(\d+;)*3\d"
 ENDLESS = ("listen", "--watch", "serve", " mcp")

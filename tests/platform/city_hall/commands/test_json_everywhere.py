@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from tests.support.ports import free_port
 from tests.support.serving import Serving, wait_until
 from tests.support.shells import Shell, shell_environment
 from tests.support.terminal import terminal
-from tests.support.valkey import free_port
 
 SHAPES: dict[str, set[str]] = {
     "publish guide '{}'": {"status", "channel", "message_id", "offset", "epoch", "subscribers"},

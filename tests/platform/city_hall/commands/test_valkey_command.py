@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 import redis
 
+from tests.support.ports import free_port
 from tests.support.serving import Serving, wait_until
 from tests.support.shells import Shell, shell_environment
-from tests.support.valkey import ValkeyServer, free_port
+from tests.support.valkey import ValkeyServer
 from tests.support.valkey_cluster import ValkeyCluster
 
 
