@@ -22,7 +22,7 @@ _given: set[int] = set()
 
 def free_port() -> int:
     """A port on loopback that nobody has, kept for this process until it ends."""
-    for port in (random.randrange(FIRST, LAST) for _ in range(TRIES)):
+    for port in random.choices(range(FIRST, LAST), k=TRIES):  # noqa: S311 - no secret
         if port not in _given and _is_ours(port) and _is_free(port):
             _given.add(port)
             return port
