@@ -30,6 +30,7 @@ from smart_city.post_office.consumers import Consumers
 from smart_city.post_office.fleet import Fleet
 from smart_city.post_office.fleet.registry import Registry
 from smart_city.post_office.gateway.admission import Admission
+from smart_city.post_office.gateway.arriving import Arriving
 from smart_city.post_office.gateway.credentials import Credentials
 from smart_city.post_office.gateway.desk import Desk
 from smart_city.post_office.gateway.draining import Drain
@@ -166,17 +167,24 @@ def _desk(
     )  # fmt: skip
 
 
+def _arriving(settings: Settings, desk: Desk, hub: Hub) -> Arriving:
+    return Arriving(
+        desk, hub, instance_id=settings.instance_id, heartbeat_seconds=settings.heartbeat_seconds,
+        handshake_seconds=settings.handshake_seconds, handshakes_at_once=settings.handshakes_at_once,
+        patience_seconds=settings.handshake_patience_seconds,
+    )  # fmt: skip
+
+
 def _gateway(
-    settings: Settings, desk: Desk, hub: Hub, credentials: Credentials, heartbeats: Heartbeats,
+    settings: Settings, desk: Desk, arriving: Arriving, credentials: Credentials, heartbeats: Heartbeats,
     draining: Drain,
 ) -> Gateway:  # fmt: skip
     origins = (*settings.allowed_origins, settings.public_origin)
     admission = Admission(origins, settings.max_connections, TrustedProxies(settings.trusted_proxies))
     return Gateway(
-        desk, hub, admission, credentials, heartbeats, draining=draining, instance_id=settings.instance_id,
-        max_unsent_bytes=settings.max_unsent_bytes, handshake_seconds=settings.handshake_seconds,
-        handshakes_at_once=settings.handshakes_at_once, patience_seconds=settings.handshake_patience_seconds,
-        stall_seconds=settings.stall_seconds, close_seconds=settings.close_seconds,
+        desk, arriving, admission, credentials, heartbeats, draining=draining, instance_id=settings.instance_id,
+        max_unsent_bytes=settings.max_unsent_bytes, stall_seconds=settings.stall_seconds,
+        close_seconds=settings.close_seconds,
     )  # fmt: skip
 
 
@@ -298,10 +306,13 @@ class City(containers.DeclarativeContainer):
     log = providers.Singleton(_log, settings, valkey, tasks, announcer, keep)
     inbox = providers.Singleton(_inbox, settings, valkey, tasks, channels, member, keep)
     ownership = providers.Singleton(fleet_parts.ownership, settings, valkey, member)
-    registry = providers.Singleton(fleet_parts.registry, settings, valkey, ownership, tasks, instance_lease)
+    subscribers = providers.Singleton(fleet_parts.subscribers, settings, valkey, tasks, instance_lease)
+    registry = providers.Singleton(fleet_parts.registry, settings, valkey, ownership, subscribers, tasks)
     takeovers = providers.Singleton(fleet_parts.takeovers, valkey, subscriptions, tasks, member)
     windows = providers.Singleton(fleet_parts.windows, settings, ownership, log, tasks)
-    fleet = providers.Singleton(fleet_parts.fleet, settings, valkey, subscriptions, tasks, counters, registry, member)
+    fleet = providers.Singleton(
+        fleet_parts.fleet, settings, valkey, subscriptions, tasks, counters, subscribers, member
+    )
     answers = providers.Singleton(_answers, settings, valkey, tasks, log, inbox, counters, keep)
     dispatcher = providers.Singleton(_dispatcher, settings, inbox, answers, subscriptions, tasks, counters, member)
     succession = providers.Singleton(fleet_parts.succession, dispatcher, tasks, fleet)
@@ -314,7 +325,8 @@ class City(containers.DeclarativeContainer):
     credentials = providers.Singleton(Credentials, identities, tasks)
     heartbeats = providers.Singleton(_heartbeats, settings, registry, tasks)
     draining = providers.Singleton(_draining, settings)
-    gateway = providers.Singleton(_gateway, settings, desk, hub, credentials, heartbeats, draining)
+    arriving = providers.Singleton(_arriving, settings, desk, hub)
+    gateway = providers.Singleton(_gateway, settings, desk, arriving, credentials, heartbeats, draining)
     event_streams = providers.Singleton(_event_streams, settings, desk, gateway)
     listening = providers.Singleton(
         _listening, settings, hub, log, channels, credentials, identities, draining, counters

@@ -19,6 +19,7 @@ from smart_city.post_office.fleet import Figures, Fleet
 from smart_city.post_office.fleet.moving import Moving
 from smart_city.post_office.fleet.ownership import Ownership
 from smart_city.post_office.fleet.registry import RENEWALS_A_LEASE, Registry
+from smart_city.post_office.fleet.subscribers import Subscribers
 from smart_city.post_office.fleet.succession import Succession
 from smart_city.post_office.fleet.takeovers import Takeovers
 from smart_city.post_office.fleet.windows import Windows
@@ -44,14 +45,14 @@ def unheard_seconds(settings: Settings) -> float:
 
 def fleet(
     settings: Settings, valkey: Valkey, subscriptions: Subscriptions, tasks: Tasks, counters: Counters,
-    registry: Registry, member: str,
+    subscribers: Subscribers, member: str,
 ) -> Fleet:  # fmt: skip
     host, pid, started_at = socket.gethostname(), os.getpid(), f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
     def figures() -> Figures:
         return Figures(
             instance_id=settings.instance_id, host=host, pid=pid, started_at=started_at,
-            connections=counters.connections_active, channels=registry.subscribers,
+            connections=counters.connections_active, channels=subscribers.counts,
         )  # fmt: skip
 
     return Fleet(
@@ -76,11 +77,20 @@ def _claim_seconds(settings: Settings) -> float:
     return settings.resume_window_seconds / 3
 
 
-def registry(settings: Settings, valkey: Valkey, ownership: Ownership, tasks: Tasks, name: Lease) -> Registry:
-    return Registry(
-        valkey, ownership, tasks, instance_id=settings.instance_id, lease_seconds=settings.instance_lease_seconds,
-        claim_seconds=_claim_seconds(settings), most_per_user=settings.max_connections_per_user,
+def subscribers(settings: Settings, valkey: Valkey, tasks: Tasks, name: Lease) -> Subscribers:
+    return Subscribers(
+        valkey, tasks, instance_id=settings.instance_id, lease_seconds=settings.instance_lease_seconds,
         holds_name=lambda: name.is_held,
+    )  # fmt: skip
+
+
+def registry(
+    settings: Settings, valkey: Valkey, ownership: Ownership, subscribers: Subscribers, tasks: Tasks
+) -> Registry:
+    return Registry(
+        valkey, ownership, subscribers, tasks, instance_id=settings.instance_id,
+        lease_seconds=settings.instance_lease_seconds, claim_seconds=_claim_seconds(settings),
+        most_per_user=settings.max_connections_per_user,
     )  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from smart_city.post_office.answers.open_answers import OpenAnswers, Part
 from smart_city.post_office.fleet import registry
 from smart_city.post_office.fleet.names import WINDOWS, owner_key, user_key
 from smart_city.post_office.fleet.ownership import Ownership
+from smart_city.post_office.fleet.subscribers import Subscribers
 from smart_city.post_office.inbox.questions import UnheardTake
 from smart_city.post_office.keep import Held, Keep
 from smart_city.post_office.log import Appended
@@ -358,9 +359,11 @@ async def test_who_leaves_is_taken_out_while_another_node_hangs(tasks: Tasks) ->
             *(_of_node(cluster, made[i::3], node) for i, node in enumerate((hung, hung, living)))
         )
         ownership = Ownership(valkey, member=unique("member"), window_seconds=60, unclaimed_seconds=20)
+        name = unique("instance")
+        subscribers = Subscribers(valkey, tasks, instance_id=name, lease_seconds=1, holds_name=lambda: True)
         there = registry.Registry(
-            valkey, ownership, tasks, instance_id=unique("instance"), lease_seconds=1, claim_seconds=20,
-            most_per_user=20, holds_name=lambda: True,
+            valkey, ownership, subscribers, tasks, instance_id=name, lease_seconds=1, claim_seconds=20,
+            most_per_user=20,
         )  # fmt: skip
         there.start()
         for one in (stays, stranded, leaves):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from foundations.errors import CityError, NotFound, Overtaken, TooManyConnections
@@ -16,6 +16,7 @@ from foundations.supervision import Tasks
 from foundations.valkey.client import Valkey
 from smart_city.post_office.fleet.directory import OVERTAKEN, STANDS, Directory, Registered
 from smart_city.post_office.fleet.ownership import Claim, Ownership, Taken
+from smart_city.post_office.fleet.subscribers import Subscribers
 from smart_city.post_office.rounds import Rounds, resolve
 
 _log = logging.getLogger(__name__)
@@ -45,17 +46,15 @@ class _Departure(NamedTuple):
 
 
 class Registry:
-    """Writes this instance's connections and subscriptions, and reads anybody's."""
+    """Writes this instance's connections, and reads anybody's."""
 
     def __init__(
-        self, valkey: Valkey, ownership: Ownership, tasks: Tasks, *, instance_id: str, lease_seconds: float,
-        claim_seconds: float, most_per_user: int, holds_name: Callable[[], bool],
+        self, valkey: Valkey, ownership: Ownership, subscribers: Subscribers, tasks: Tasks, *, instance_id: str,
+        lease_seconds: float, claim_seconds: float, most_per_user: int,
     ) -> None:  # fmt: skip
-        self._valkey = valkey
-        self._holds_name = holds_name
+        self.subscribers = subscribers
         self._ownership = ownership
         self._tasks = tasks
-        self._instance_id = instance_id
         self._lease = round(lease_seconds * 1000)
         self._claim_seconds = claim_seconds
         self._most = most_per_user
@@ -72,7 +71,6 @@ class Registry:
         """Closed in this turn."""
         self._stranded: list[_Departure] = []
         """Closed before, and not taken out yet: their part of the store is away."""
-        self._channels: dict[str, int] = {}
         self.overtaken: list[Callable[[Registered], None]] = []
         """Told of each connection here that somebody else owns by now."""
         self.took_over: list[Callable[[str, str, int], None]] = []
@@ -234,51 +232,6 @@ class Registry:
             except Exception:  # trying again would change nothing; lease and window take them out
                 _log.exception("%d closed connections cannot be taken out", len(chunk))
 
-    # Subscriptions
-
-    def count_in(self, channels: Iterable[str]) -> None:
-        """Counts one more connection of this instance that listens to each of these channels."""
-        for channel in channels:
-            self._channels[channel] = self._channels.get(channel, 0) + 1
-
-    async def listed(self, channels: Sequence[str]) -> None:
-        """Writes channels into the key that says what is listened to here; without its name, with a later renewal."""
-        if not self._holds_name():
-            return
-        await asyncio.gather(  # in one write: a key without an end would outlive who dies between the two
-            self._valkey.command("SADD", self.subscriptions_key, *channels),
-            self._valkey.command("PEXPIRE", self.subscriptions_key, self._lease),
-        )
-
-    def count_out(self, channels: Iterable[str]) -> None:
-        """Counts one connection less; channels that nobody listens to any more leave the key soon."""
-        gone = []
-        for channel in channels:
-            self._channels[channel] -= 1
-            if not self._channels[channel]:
-                del self._channels[channel]
-                gone.append(channel)
-        if gone:
-            self._tasks.spawn("leave channels", self._unlisted(gone))
-
-    async def _unlisted(self, channels: Sequence[str]) -> None:
-        gone = [channel for channel in channels if channel not in self._channels]
-        try:
-            if gone and self._holds_name():
-                await self._valkey.command("SREM", self.subscriptions_key, *gone)
-        except CityError as error:
-            _log.warning("%d channels stay listed until the lease ends: %s", len(gone), error)
-
-    @property
-    def subscribers(self) -> dict[str, int]:
-        """How many connections of this instance listen to each channel, private logs left out."""
-        return dict(self._channels)
-
-    @property
-    def subscriptions_key(self) -> str:
-        """The set of channels that are listened to here: a fixed name, without the prefix."""
-        return f"subscriptions:{self._instance_id}"
-
     # Renewal
 
     def claim_again(self) -> None:
@@ -315,8 +268,7 @@ class Registry:
         failures = list(filter(None, (renewal.result() for renewal in renewals)))
         if is_claiming and not failures:
             self._claimed_at = now
-        if self._channels:
-            await self.listed(list(self._channels))
+        await self.subscribers.renew()
         if failures:
             raise failures[0]
 
@@ -374,8 +326,7 @@ class Registry:
         self._leaving += self._stranded + [_Departure(_claim(c), True) for c in self._connections.values()]
         self._connections.clear()
         await self._depart_now()
-        if self._holds_name():  # else the key is another's
-            await self._valkey.command("DEL", self.subscriptions_key)
+        await self.subscribers.release()
 
 
 def _claim(connection: Registered) -> Claim:

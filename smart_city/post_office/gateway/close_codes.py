@@ -34,6 +34,10 @@ CLOSE_CODES: Mapping[int, str] = {
     FOREIGN: "the origin is not allowed",
 }
 
+REVOKED = OVER, "the session or token was revoked"
+OVERTAKEN = TAKEN_OVER, "another socket took over this connection; come back without resume"
+DRAINING = CloseCode.SERVICE_RESTART, "this instance is draining; reconnect now"
+
 WITHOUT_A_FRAME = frozenset((CloseCode.GOING_AWAY, CloseCode.NO_STATUS_RCVD, CloseCode.ABNORMAL_CLOSURE))
 """What else the ends of connections are counted as: a page was left, no code was said, nothing was said at all."""
 

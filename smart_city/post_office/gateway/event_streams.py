@@ -10,10 +10,11 @@ import logging
 import secrets
 
 from foundations.telemetry import log_event
+from smart_city.post_office.gateway.close_codes import DRAINING, REVOKED
 from smart_city.post_office.gateway.desk import Desk
 from smart_city.post_office.gateway.event_stream import EventStream
 from smart_city.post_office.gateway.events import Rendering
-from smart_city.post_office.gateway.gateway import DRAINING, REVOKED, Gateway
+from smart_city.post_office.gateway.gateway import Gateway
 from smart_city.vocabulary import Identity, Position
 
 _log = logging.getLogger("smart_city.post_office.gateway")
@@ -66,14 +67,14 @@ class EventStreams:
 
     async def _register(self, stream: EventStream) -> None:
         registry = self._desk.registry
-        registry.count_in(stream.channels)
+        registry.subscribers.count_in(stream.channels)
         try:
             await registry.add(stream)
             if stream.channels:
-                await registry.listed(stream.channels)
+                await registry.subscribers.listed(stream.channels)
         except BaseException:
             registry.remove(stream)  # it may be half written
-            registry.count_out(stream.channels)
+            registry.subscribers.count_out(stream.channels)
             raise
 
     def _enter(self, stream: EventStream) -> None:
@@ -89,7 +90,7 @@ class EventStreams:
         """The stream has ended, whoever ended it: nothing of it is left."""
         stream.leave()
         self._gateway.leave(stream)
-        self._desk.registry.count_out(stream.channels)
+        self._desk.registry.subscribers.count_out(stream.channels)
         self._desk.counters.event_streams_active -= 1
         log_event(
             _log, "Event stream closed", connection_id=stream.connection_id, user_id=stream.user_id,

@@ -124,17 +124,17 @@ class Subscribing:
         if not new:
             return
         self._arriving.update(new)
-        self._registry.count_in(new)
+        self._registry.subscribers.count_in(new)
         try:
-            await asyncio.gather(self._registry.listed(new), self._registry.update(who))
+            await asyncio.gather(self._registry.subscribers.listed(new), self._registry.update(who))
         except BaseException:
-            self._registry.count_out(new)
+            self._registry.subscribers.count_out(new)
             self._registry.heard(who)  # it may stand there with them by now: it is written again
             raise
         finally:
             self._arriving.clear()
         if self.has_ended:
-            self._registry.count_out(new)
+            self._registry.subscribers.count_out(new)
 
     def unsubscribe(self, channels: Iterable[str]) -> list[str]:
         """Ends subscriptions; returns those that there were."""
@@ -143,7 +143,7 @@ class Subscribing:
             self._joining.end(*self._held.pop(channel))
         public = [channel for channel in ended if not is_private(channel)]
         if public:
-            self._registry.count_out(public)
+            self._registry.subscribers.count_out(public)
         return ended
 
     def fall_back(self) -> None:

@@ -23,6 +23,7 @@ from smart_city.post_office.fleet.moving import Moving
 from smart_city.post_office.fleet.names import WINDOWS, owner_key
 from smart_city.post_office.fleet.ownership import Ownership
 from smart_city.post_office.fleet.registry import Registry
+from smart_city.post_office.fleet.subscribers import Subscribers
 from smart_city.post_office.fleet.windows import Windows
 from smart_city.post_office.log import ChannelLog, Entry, Gone
 from smart_city.vocabulary import Position
@@ -80,9 +81,13 @@ class OwnershipMachine(RuleBasedStateMachine):
 
     def born(self) -> Registry:
         ownership = Ownership(self.valkey, member=unique("member"), window_seconds=LONG, unclaimed_seconds=LONG)
+        name = unique("instance")
+        subscribers = Subscribers(
+            self.valkey, self.tasks, instance_id=name, lease_seconds=LONG, holds_name=lambda: True
+        )
         registry = Registry(
-            self.valkey, ownership, self.tasks, instance_id=unique("instance"), lease_seconds=LONG,
-            claim_seconds=LONG, most_per_user=10_000, holds_name=lambda: True,
+            self.valkey, ownership, subscribers, self.tasks, instance_id=name, lease_seconds=LONG,
+            claim_seconds=LONG, most_per_user=10_000,
         )  # fmt: skip
         registry.overtaken.append(self.overtaken.append)
         return registry

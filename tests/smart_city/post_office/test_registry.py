@@ -16,6 +16,7 @@ from foundations.valkey import Valkey
 from smart_city.post_office.fleet.names import owner_key, user_key
 from smart_city.post_office.fleet.ownership import Ownership
 from smart_city.post_office.fleet.registry import Registry
+from smart_city.post_office.fleet.subscribers import Subscribers
 from tests.support.platform import unique
 from tests.support.somebody import Somebody
 from tests.support.valkey import ValkeyServer
@@ -29,14 +30,14 @@ def make(valkey: Valkey, tasks: Tasks) -> Made:
     return partial(made, valkey, tasks)
 
 
-def made(
-    valkey: Valkey, tasks: Tasks, *, lease_seconds: float = 5, most_per_user: int = 20, has_name: bool = True
-) -> Registry:
+def made(valkey: Valkey, tasks: Tasks, *, lease_seconds: float = 5, most_per_user: int = 20) -> Registry:
     """The registry of one more instance."""
     ownership = Ownership(valkey, member=unique("member"), window_seconds=60, unclaimed_seconds=20)
+    name = unique("instance")
+    subscribers = Subscribers(valkey, tasks, instance_id=name, lease_seconds=lease_seconds, holds_name=lambda: True)
     return Registry(
-        valkey, ownership, tasks, instance_id=unique("instance"), lease_seconds=lease_seconds, claim_seconds=20,
-        most_per_user=most_per_user, holds_name=lambda: has_name,
+        valkey, ownership, subscribers, tasks, instance_id=name, lease_seconds=lease_seconds, claim_seconds=20,
+        most_per_user=most_per_user,
     )  # fmt: skip
 
 
@@ -119,20 +120,6 @@ async def test_a_heartbeat_is_written_with_the_next_renewal(make: Made, valkey: 
         return (await stored(valkey, one.user_id))[one.connection_id]["last_heartbeat"] == one.last_heartbeat
 
     await eventually(later, "the heartbeat is written")
-
-
-async def test_channels_are_listed_while_somebody_listens(make: Made, valkey: Valkey) -> None:
-    registry = make()
-    registry.count_in(["guide", "pillar:content"])
-    registry.count_in(["guide"])
-    await registry.listed(["guide", "pillar:content"])
-    assert registry.subscribers == {"guide": 2, "pillar:content": 1}
-    registry.count_out(["guide", "pillar:content"])
-
-    async def left() -> bool:
-        return set(await valkey.command("SMEMBERS", registry.subscriptions_key)) == {b"guide"}
-
-    await eventually(left, "the other channel is not listed any more")
 
 
 async def test_a_resumed_connection_stands_once_at_its_new_instance(make: Made, valkey: Valkey) -> None:

@@ -13,6 +13,7 @@ from foundations.errors import CityError, Forbidden, Unavailable
 from foundations.valkey.client import Valkey
 from smart_city.post_office.fleet.ownership import Ownership
 from smart_city.post_office.fleet.registry import Registry
+from smart_city.post_office.fleet.subscribers import Subscribers
 from smart_city.post_office.gateway.subscribing import Subscribing
 from smart_city.vocabulary import Position
 from tests.support.hubs import Instance, Listener, instances
@@ -32,9 +33,13 @@ class Client:
         self.instance = instance
         self.listener = Listener()
         ownership = Ownership(instance.valkey, member="one#1", window_seconds=60, unclaimed_seconds=30)
+        name = instance.valkey.incarnation
+        subscribers = Subscribers(
+            instance.valkey, instance.tasks, instance_id=name, lease_seconds=60, holds_name=lambda: True
+        )
         self.registry = Registry(
-            instance.valkey, ownership, instance.tasks, instance_id=instance.valkey.incarnation, lease_seconds=60,
-            claim_seconds=20, most_per_user=5, holds_name=lambda: True,
+            instance.valkey, ownership, subscribers, instance.tasks, instance_id=name, lease_seconds=60,
+            claim_seconds=20, most_per_user=5,
         )  # fmt: skip
         self.subscriptions = Subscribing(instance.joining, self.registry, self.listener, most=most)
 
@@ -62,7 +67,7 @@ class Client:
     async def is_clean(self) -> bool:
         """Whether nothing is held for this connection any more, here and in the store."""
         heard = sum([await self.instance.listeners_at(channel) for channel in ("guide", "pillar:content", "user:ann")])
-        return not (heard or self.registry.subscribers or self.channels or await self.listed())
+        return not (heard or self.registry.subscribers.counts or self.channels or await self.listed())
 
 
 @asynccontextmanager
@@ -149,12 +154,12 @@ async def test_subscribing_again_moves_the_subscription(client: Client) -> None:
     await until(lambda: client.listener.offsets[-1] == 5 and len(client.listener.offsets) == 4, "all came again")
     await client.instance.publish("guide")
     assert client.listener.offsets == [5, 3, 4, 5, 6]
-    assert client.registry.subscribers == {"guide": 1}
+    assert client.registry.subscribers.counts == {"guide": 1}
 
 
 async def test_what_is_listened_to_stands_in_the_store_before_the_ack_but_private_logs_never(client: Client) -> None:
     await client.subscribe("guide", "user:ann")
-    assert (client.channels, client.registry.subscribers) == (["guide"], {"guide": 1})
+    assert (client.channels, client.registry.subscribers.counts) == (["guide"], {"guide": 1})
     assert await client.listed() == {b"guide"}
     stored = await client.registry.find(client.connection_id)
     assert stored["channels"] == ["guide"]

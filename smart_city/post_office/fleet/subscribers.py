@@ -1,0 +1,87 @@
+"""Subscribers: how many connections of this instance listen to each channel, and the key that says to which.
+
+Private logs are left out by whoever counts. Which connection listens where is the connection's own matter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Sequence
+
+from foundations.errors import CityError
+from foundations.supervision import Tasks
+from foundations.valkey.client import Valkey
+
+_log = logging.getLogger(__name__)
+
+
+class Subscribers:
+    """Counts them, and keeps the key; without the instance's name it is another's, and left alone."""
+
+    def __init__(
+        self, valkey: Valkey, tasks: Tasks, *, instance_id: str, lease_seconds: float, holds_name: Callable[[], bool]
+    ) -> None:
+        self.key = f"subscriptions:{instance_id}"
+        """The set of channels that are listened to here: a fixed name, without the prefix."""
+        self._valkey = valkey
+        self._tasks = tasks
+        self._lease = round(lease_seconds * 1000)
+        self._holds_name = holds_name
+        self._channels: dict[str, int] = {}
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many connections of this instance listen to each channel."""
+        return dict(self._channels)
+
+    def count_in(self, channels: Iterable[str]) -> None:
+        """Counts one more connection of this instance that listens to each of these channels."""
+        for channel in channels:
+            self._channels[channel] = self._channels.get(channel, 0) + 1
+
+    async def listed(self, channels: Sequence[str]) -> None:
+        """Writes channels into the key; without the name, with a later renewal."""
+        if not self._holds_name():
+            return
+        await asyncio.gather(  # in one write: a key without an end would outlive who dies between the two
+            self._valkey.command("SADD", self.key, *channels),
+            self._valkey.command("PEXPIRE", self.key, self._lease),
+        )
+
+    def count_out(self, channels: Iterable[str]) -> None:
+        """Counts one connection less; channels that nobody listens to any more leave the key soon."""
+        gone = []
+        for channel in channels:
+            self._channels[channel] -= 1
+            if not self._channels[channel]:
+                del self._channels[channel]
+                gone.append(channel)
+        if gone:
+            self._tasks.spawn("leave channels", self._unlisted(gone))
+
+    async def _unlisted(self, channels: Sequence[str]) -> None:
+        gone = [channel for channel in channels if channel not in self._channels]
+        try:
+            if gone and self._holds_name():
+                await self._valkey.command("SREM", self.key, *gone)
+        except CityError as error:
+            _log.warning("%d channels stay listed until the lease ends: %s", len(gone), error)
+
+    async def renew(self) -> None:
+        """Renews the key with the lease.
+
+        Raises:
+            Unavailable: the store did not answer.
+        """
+        if self._channels:
+            await self.listed(list(self._channels))
+
+    async def release(self) -> None:
+        """Takes the key out at the end of this instance.
+
+        Raises:
+            Unavailable: the store did not answer; it goes with the lease.
+        """
+        if self._holds_name():
+            await self._valkey.command("DEL", self.key)
