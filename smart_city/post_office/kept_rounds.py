@@ -81,14 +81,18 @@ class KeptRounds(Generic[Item, Reply]):
         return [None if kept.is_refused else next(replies) for kept in round_]
 
     async def _send_again(self, sent: Sequence[_Kept[Item]], attempt: Attempt[Reply]) -> Sequence[Reply]:
-        """Holds what is here and what comes, until the store answers or all patience is at its end."""
+        """Holds what is here and what comes, until the store answers or all patience is at its end: for all of them."""
         self._is_away = True
         for kept in sent:
             self._hold(kept, is_sent=True)
         for kept in list(self._pending):
             self._hold(kept)
         try:
-            return await Patience(seconds=self._keep.seconds).until_answered(attempt)
+            return await Patience(seconds=self._keep.seconds).until_answered(attempt, is_repeated=True)
+        except Unavailable as error:
+            for kept in list(self._pending):
+                self._refuse(kept, error)
+            raise
         finally:
             self._is_away = False
 
@@ -99,12 +103,16 @@ class KeptRounds(Generic[Item, Reply]):
         if is_sent:
             self._keep.add(kept.size)
         elif not self._keep.take(kept.size):
-            self._conclude(kept, self._keep.full())
-            kept.is_refused = True
+            self._refuse(kept, self._keep.full())
             return False
         kept.is_held = True
         self._tell(kept.item, HELD)
         return True
+
+    def _refuse(self, kept: _Kept[Item], error: Unavailable) -> None:
+        """Its round leaves it out."""
+        kept.is_refused = True
+        self._conclude(kept, error)
 
     def _conclude(self, kept: _Kept[Item], reply: Reply | CityError | None) -> None:
         if kept not in self._pending or reply is None:

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from foundations.errors import Unavailable
+from foundations.errors import Overloaded, Unavailable
 
 Reply = TypeVar("Reply")
 
@@ -30,11 +30,14 @@ class Patience:
     entries: int = 20_000
     bytes: int = 32 * 1024 * 1024
 
-    async def until_answered(self, ask: Callable[[], Awaitable[Reply]]) -> Reply:
-        """Asks until there is an answer.
+    async def until_answered(self, ask: Callable[[], Awaitable[Reply]], *, is_repeated: bool = False) -> Reply:
+        """Asks until there is an answer; ``is_repeated`` if it was asked in vain before.
+
+        A store that is full refuses also what it has carried out before, so that from the second time on this is none.
 
         Raises:
             Unavailable: there was none; whether what was asked was done is not known.
+            Overloaded: the store is full, and nothing was done.
         """
         clock = asyncio.get_running_loop().time
         deadline, pause = clock() + self.seconds, FIRST_PAUSE
@@ -42,8 +45,11 @@ class Patience:
             try:
                 async with asyncio.timeout_at(deadline):
                     return await ask()
-            except (Unavailable, TimeoutError) as error:
+            except (Unavailable, TimeoutError, Overloaded) as error:
+                if isinstance(error, Overloaded) and not is_repeated:
+                    raise
                 if clock() + pause >= deadline:
                     raise Unavailable("Valkey does not answer", retry_after=1) from error
+            is_repeated = True
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)

@@ -11,7 +11,7 @@ import logging
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
 
-from foundations.errors import CityError, Internal, Unavailable
+from foundations.errors import CityError, Internal, Overloaded, Unavailable
 from foundations.supervision import Tasks
 from smart_city.post_office.log.calls import Answer, AppendCall
 
@@ -88,7 +88,7 @@ class Unanswered:
         """What became of a call, if there is an answer now."""
         try:
             return await self._ask(call)
-        except Unavailable:
+        except (Unavailable, Overloaded):  # a full store, too, does not say whether it carried the call out before
             return None
         except CityError as error:
             return error

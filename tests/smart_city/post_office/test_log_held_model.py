@@ -1,4 +1,4 @@
-"""The writer over a store that answers, does what it is asked and cannot say so, or is away: what was said holds."""
+"""The writer over a store that answers, cannot say what it did, is away or full: what was said holds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from foundations.errors import Unavailable
+from foundations.errors import Overloaded, Unavailable
 from foundations.supervision import Tasks
 from foundations.valkey import Script, Valkey
 from foundations.valkey.client import Argument
@@ -23,7 +23,7 @@ CHANNELS = ("guide", "pillar:content", "user:a")
 
 
 class Moody(Valkey):
-    """The real store behind a way that loses calls, or the answers to them."""
+    """The real store behind a way that loses calls, or the answers to them; at times it is full."""
 
     def __init__(self, like: Valkey, chance: random.Random) -> None:
         super().__init__(like.store, url=like.url, prefix=like.prefix, timeout=like.timeout)
@@ -31,9 +31,12 @@ class Moody(Valkey):
         self.is_calm = False
 
     async def run(self, script: Script, keys: Sequence[str], args: Sequence[Argument]) -> Any:
-        fate = "answers" if self.is_calm else self._chance.choice(("answers", "is mute", "is away", "is away"))
+        fates = ("answers", "is mute", "is away", "is away", "is full")
+        fate = "answers" if self.is_calm else self._chance.choice(fates)
         if fate == "is away":
             raise Unavailable("the store is away")
+        if fate == "is full":
+            raise Overloaded("the store is full", retry_after=1)
         answer = await super().run(script, keys, args)
         if fate == "is mute":
             raise Unavailable("the answer was lost")
@@ -78,7 +81,7 @@ async def test_whatever_the_store_does_each_publication_is_logged_once_in_order_
         assert logged[channel] == [message_id for message_id in mine if message_id in set(logged[channel])], "in order"
     for words in told.values():
         assert [isinstance(word, Held) for word in words] in ([False], [True, False]), words
-        assert isinstance(words[-1], Appended)
+        assert isinstance(words[-1], Appended | Overloaded), "what a full store refused is not there"
     shown = [entry.message_id for entry in ahead]
     assert Counter(shown) == Counter(message_id for message_id, words in told.items() if len(words) == 2)
     void = {news.entry.message_id for news in log.told_on if isinstance(news, Withdrawn)}
