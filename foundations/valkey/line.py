@@ -97,14 +97,17 @@ class Line:
             self.end("all have their replies")
 
     def _check(self) -> None:
-        """Fails those whose time is up. New commands then take a new line, as this one may have gone deaf."""
+        """Fails those whose time is up. New commands then take a new line, as this one may have gone deaf.
+
+        It is that also where those who asked have given up before.
+        """
         self._alarm = None
         now = self._loop.time() + 0.001  # a timer may fire a little early
-        late = [waiting for deadline, waiting in self._unanswered if deadline <= now and not waiting.done()]
+        late = [waiting for deadline, waiting in self._unanswered if deadline <= now]
         for waiting in late:
             _fail(waiting, "Valkey did not answer in time")
         self.is_open = self.is_open and not late
-        still = [deadline for deadline, waiting in self._unanswered if not waiting.done()]
+        still = [deadline for deadline, waiting in self._unanswered if self.is_open or not waiting.done()]
         if still:
             self._alarm = self._loop.call_at(min(still), self._check)
         elif not self.is_open:

@@ -36,3 +36,13 @@ async def test_a_deadline_holds_also_behind_a_later_one() -> None:
         await pipe.close()
         with pytest.raises(Unavailable):
             await patient
+
+
+async def test_a_line_is_deaf_also_where_nobody_waited_for_its_reply() -> None:
+    async with speaking(greet_and_fall_silent) as port:
+        pipe = Pipe(ConnectionPool.from_url(f"redis://127.0.0.1:{port}", protocol=3), seconds=0.3)
+        asked = asyncio.create_task(pipe.ask(("ECHO", "x")))
+        await until(lambda: bool(pipe.unanswered()), "asked")
+        asked.cancel()
+        await until(lambda: not pipe.is_open, "the next command takes another connection")
+        await pipe.close()
