@@ -43,6 +43,11 @@ def translated(refusal: str) -> Exception:
     return exceptions.ResponseError(refusal.removeprefix("ERR "))
 
 
+def unrepeated(refusal: str) -> str:
+    """A refusal of a greeting, without what a server that does not know HELLO repeats of it: the password, too."""
+    return refusal.partition(", with args")[0]
+
+
 def check(info: Mapping[str, Any], *, as_cluster: bool = False) -> None:
     """Refuses a store that would forget what was acknowledged.
 

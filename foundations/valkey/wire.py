@@ -20,6 +20,8 @@ from redis.asyncio.connection import (
     UnixDomainSocketConnection,
 )
 
+from foundations.valkey.refusals import unrepeated
+
 Reply = Any
 Argument = bytes | str | int | float
 _NOT_YET = object()
@@ -125,8 +127,7 @@ class _Greeting:
             return
         self.expected -= 1
         if isinstance(reply, hiredis.ReplyError):
-            # A server that does not know HELLO repeats what came with it, the password too.
-            self.done.set_result(str(reply).partition(", with args")[0])
+            self.done.set_result(unrepeated(str(reply)))
         elif self.expected == 0:
             self.done.set_result("")
 

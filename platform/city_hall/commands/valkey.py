@@ -197,13 +197,14 @@ def _connect(connection: Any, url: str) -> None:
     from redis.exceptions import AuthenticationError, RedisError
 
     from foundations.valkey import shown_url
+    from foundations.valkey.refusals import unrepeated
 
     try:
         connection.connect()
     except AuthenticationError as error:
         raise _Failed(f"The Valkey at {shown_url(url)} does not let us in: {error}", REFUSED, "refused") from None
     except (RedisError, OSError) as error:
-        told = f"No Valkey answers at {shown_url(url)}: {error}"
+        told = f"No Valkey answers at {shown_url(url)}: {unrepeated(str(error))}"
         raise _Failed(told, NOBODY, "unreachable") from None
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import signal
+import socketserver
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -102,6 +104,23 @@ def test_a_password_in_the_url_is_never_shown(url: str, status: int, typed: Shel
                 f"smart-city valkey {form}PING", status=status, SMART_CITY_VALKEY_URL=url.format(port=server.port)
             )
             assert "hunter2" not in done.stdout + done.stderr
+
+
+def test_a_password_that_an_old_server_repeats_is_not_shown(typed: Shell) -> None:
+    class Old(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            while self.request.recv(4096):
+                self.request.sendall(
+                    b"-ERR unknown command 'HELLO', with args beginning with: '3' 'AUTH' 'hunter2'\r\n"
+                )
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Old) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"redis://:hunter2@127.0.0.1:{server.server_address[1]}"
+        done = typed("smart-city valkey PING", status=3, SMART_CITY_VALKEY_URL=url)
+        server.shutdown()
+    assert "HELLO" in done.stderr
+    assert "hunter2" not in done.stderr
 
 
 @pytest.mark.parametrize("command", ["SUBSCRIBE news", "PSUBSCRIBE news*", "SSUBSCRIBE news", "MONITOR"])
