@@ -19,14 +19,11 @@ from tests.faults.record import Logged, Record, Told
 class Allowed:
     """What a fault may cost.
 
-    ``loses``: the store itself may have lost its tail; ``trims``: a log may have been trimmed below a reader;
-    ``moves``: who is not resumed hears its user's log from the welcome on, and what came until it subscribes there
-    from its own position once more.
+    ``loses``: the store itself may have lost its tail; ``trims``: a log may have been trimmed below a reader.
     """
 
     loses: bool = False
     trims: bool = False
-    moves: bool = False
 
 
 Invariant = Callable[[Record, Allowed], Iterator[str]]
@@ -78,8 +75,7 @@ def nothing_comes_twice(record: Record, allowed: Allowed) -> Iterator[str]:
             if ids.get(entry.key, {entry.message_id}) != {entry.message_id} and not allowed.loses:
                 yield f"{entry.key} was acknowledged as {ids[entry.key]} and is logged as {entry.message_id}"
     for way in ways(record.heard):
-        if not (allowed.moves and way.channel.startswith("user:")):
-            yield from way.repeated_on_a_link
+        yield from way.repeated_on_a_link
         for key, times in Counter(got.key for _, got in way.got.values() if got.key).items():
             if times > 1 and not way.skips:
                 yield f"{way.reader} got {key} of {way.channel} under {times} ids"

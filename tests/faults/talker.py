@@ -81,6 +81,8 @@ class Talker:
         self._waiting: dict[str, asyncio.Future[Frame]] = {}
         self._asked: dict[str, Position | None] = {}
         self._asked_by: dict[str, list[str]] = {}
+        self._moving: set[str] = set()
+        """What is asked for and not acknowledged yet: until then the welcome's subscription goes on, further ahead."""
         self._resume = ""
         self._ids = itertools.count(1)
         self._keys = itertools.count(1)
@@ -141,6 +143,7 @@ class Talker:
         self._stands.clear()
         self._socket = None
         self._asked_by.clear()
+        self._moving.clear()
         if code in {1000, 4010}:
             self._resume = ""
         waiting, self._waiting = self._waiting, {}
@@ -236,6 +239,7 @@ class Talker:
         name = f"subscribe#{next(self._ids)}"
         self._asked_by[name] = list(wanted)
         self._asked.update(wanted)
+        self._moving.update(wanted)
         places = {
             channel: {"offset": place.offset, "epoch": place.epoch} if place else None
             for channel, place in wanted.items()
@@ -250,6 +254,7 @@ class Talker:
                 refused.append(channel)
                 continue
             position = Position(told["offset"], told["epoch"])
+            self._moving.discard(channel)
             self._heard.append(
                 Joined(
                     channel=channel, link=self.link, at=time.monotonic(), position=position,
@@ -280,6 +285,8 @@ class Talker:
         if frame.get("provisional"):
             self._heard.append(Foretold(channel=channel, link=self.link, at=at, message_id=frame["message_id"]))
             return
+        if channel in self._moving:
+            return  # it comes again, behind the ack
         position = self.positions[channel] = Position(frame["offset"], frame["epoch"])
         self._heard.append(
             Got(
@@ -289,7 +296,7 @@ class Talker:
         )  # fmt: skip
 
     def _answer(self, frame: Frame) -> None:
-        if frame.get("offset") is None:
+        if frame.get("offset") is None or frame["log"] in self._moving:
             return
         at, log = time.monotonic(), frame["log"]
         position = self.positions[log] = Position(frame["offset"], frame["epoch"])
@@ -304,6 +311,8 @@ class Talker:
         )  # fmt: skip
 
     def _broke(self, frame: Frame) -> None:
+        if frame["channel"] in self._moving:
+            return
         position = self.positions[frame["channel"]] = Position(frame["offset"], frame["epoch"])
         self._heard.append(
             Broke(
