@@ -16,8 +16,8 @@ from city_client.frames import Frame
 from city_client.link import Link
 from city_client.questions import Question
 
-WORKING_SECONDS = 8.0
-"""How often the platform is told that a message is still worked on; a lease lasts several times longer."""
+LEASE_SHARE = 1 / 3
+"""After this share of a lease the platform is told that a message is still worked on."""
 
 Handle = Callable[[Question], Awaitable[None]]
 
@@ -95,6 +95,8 @@ class Consumers:
     def __init__(self) -> None:
         self._consumers: dict[str, Consumer] = {}
         self._link: Link | None = None
+        self._lease_seconds = 0.0
+        self._leased = asyncio.Event()
         self._work = asyncio.Event()
 
     def open(self, channel: str, handle: Handle, most: int) -> Consumer:
@@ -135,8 +137,9 @@ class Consumers:
 
     async def keep_leases(self) -> None:
         """Asks for more time for what is in hand, for as long as the link lives."""
+        await self._leased.wait()
         while True:
-            await asyncio.sleep(WORKING_SECONDS)
+            await asyncio.sleep(LEASE_SHARE * self._lease_seconds)
             for consumer in list(self._consumers.values()):
                 await consumer.working()
 
@@ -175,7 +178,9 @@ class Consumers:
     async def _consume(self, link: Link, consumer: Consumer) -> None:
         frame = {"type": "consume", "channel": consumer.channel, "max": consumer.most}
         try:
-            await link.insist(frame)
+            told = await link.insist(frame)
+            self._lease_seconds = told.lease_seconds
+            self._leased.set()
         except Refused as refused:
             logger.error("%s cannot be consumed: %s", consumer.channel, refused)
             if not consumer.refused.done():

@@ -103,6 +103,7 @@ class Frame(msgspec.Struct, frozen=True):
     # acknowledgements and refusals
     status: str = ""
     duplicate: bool = False
+    lease_seconds: float = 30.0
     channels: dict[str, Standing] = {}
     code: str = ""
     message: Any = None

@@ -13,7 +13,7 @@ from functools import partial
 from time import monotonic
 from typing import Any
 
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 from websockets.frames import CloseCode
 
 from foundations.errors import CityError, DeadlineExceeded, Forbidden, Internal, Unauthenticated
@@ -184,10 +184,12 @@ class Connection:
         counters.channel(channel).refused(error.code)
         self.send(error_frame(error, _id(frame), _delivery(frame)))
 
-    def acknowledge(self, frame: ClientFrame, *, is_held: bool = False) -> None:
+    def acknowledge(
+        self, frame: ClientFrame, *, is_held: bool = False, lease_seconds: float | UnsetType = UNSET
+    ) -> None:
         """Answers a frame that carried an id and needs no other answer; of one that is held, it is not the last."""
         if frame.id is not UNSET:
-            self.send(wire(encode(Ack(id=frame.id, status="held" if is_held else UNSET))))
+            self.send(wire(encode(Ack(id=frame.id, status="held" if is_held else UNSET, lease_seconds=lease_seconds))))
 
     def _handle(self, data: bytes) -> None:
         """Handles a frame at once if there is credit for it here; refused frames cost credit, too."""

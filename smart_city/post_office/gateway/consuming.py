@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
-from msgspec import UNSET, Raw
+from msgspec import UNSET, Raw, UnsetType
 
 from foundations.errors import Forbidden, InvalidMessage, StaleDelivery
 from smart_city.post_office.answers import Answers
@@ -35,7 +35,9 @@ class Agent(Protocol):
     connection_id: str
     identity: Identity
 
-    def acknowledge(self, frame: ClientFrame, *, is_held: bool = False) -> None: ...
+    def acknowledge(
+        self, frame: ClientFrame, *, is_held: bool = False, lease_seconds: float | UnsetType = UNSET
+    ) -> None: ...
 
     def failed(self, frame: ClientFrame, error: Exception) -> None: ...
 
@@ -178,7 +180,7 @@ class Consuming:
             self._consumers[frame.channel] = consumer
             self._dispatcher.attach(frame.channel, consumer)
         consumer.most = frame.max
-        self._agent.acknowledge(frame)
+        self._agent.acknowledge(frame, lease_seconds=self._lease)
         self._dispatcher.has_room(frame.channel)
 
     def _done(self, frame: messages.Done) -> None:

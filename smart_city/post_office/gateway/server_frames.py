@@ -67,6 +67,7 @@ class Ack(ServerFrame, frozen=True, kw_only=True, tag="ack", omit_defaults=True)
     epoch: str | UnsetType = UNSET
     duplicate: bool = False
     outcome: Annotated[Literal["stopped", "finished", "unknown"], Meta(description="of a `stop`")] | UnsetType = UNSET
+    lease_seconds: Annotated[float, Meta(description="of a `consume`")] | UnsetType = UNSET
 
 
 class Refusal(Struct, frozen=True):

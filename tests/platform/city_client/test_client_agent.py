@@ -15,13 +15,13 @@ from tests.support.waiting import until
 
 
 @asynccontextmanager
-async def running(peer: Peer, *agents: Agent, finish: float = 5.0) -> AsyncIterator[Visit]:
+async def running(peer: Peer, *agents: Agent, finish: float = 5.0, **told: Any) -> AsyncIterator[Visit]:
     """Runs agents until the block is left, and gives their first visit after the consumes."""
     stop = asyncio.Event()
     run = asyncio.create_task(run_agents(agents, peer.url, "svc", stop=stop, finish_seconds=finish))
     visit = await peer.visit(user_id="~guide")
     for agent in agents:
-        assert (await visit.acknowledge("consume"))["channel"] == agent.channel
+        assert (await visit.acknowledge("consume", **told))["channel"] == agent.channel
     yield visit
     stop.set()
     for _ in agents:
@@ -278,8 +278,7 @@ async def test_a_stop_does_not_wait_for_ever(peer: Peer) -> None:
         await visit.deliver()
 
 
-async def test_long_work_asks_for_more_time_by_itself(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("city_client.consumers.WORKING_SECONDS", 0.05)
+async def test_long_work_asks_for_more_time_within_a_third_of_the_lease(peer: Peer) -> None:
     agent = Agent("guide")
     go_on = asyncio.Event()
 
@@ -288,7 +287,7 @@ async def test_long_work_asks_for_more_time_by_itself(peer: Peer, monkeypatch: p
         await go_on.wait()
         return "ok"
 
-    async with running(peer, agent) as visit:
+    async with running(peer, agent, lease_seconds=0.15) as visit:
         await visit.deliver("guide/m1/1")
         for _ in range(2):
             assert (await visit.heard("working"))["delivery_id"] == "guide/m1/1"

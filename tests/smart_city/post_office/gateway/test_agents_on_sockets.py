@@ -316,6 +316,12 @@ async def test_what_an_agent_cannot_say_is_answered_with_a_code(
         assert (answer["type"], answer["code"]) == ("error", code)
 
 
+async def test_an_agent_is_told_how_long_it_has_for_each_delivery(platform: Platform) -> None:
+    city = await platform.start(inbox_lease_seconds=7)
+    async with city.connected(await city.service("guide", *SCOPES)) as agent:
+        assert (await agent.ask(type="consume", channel="guide", max=1))["lease_seconds"] == 7
+
+
 async def test_a_service_asks_an_agent_and_the_answer_comes_to_a_channel(city: Instance) -> None:
     async with (
         city.connected(await city.service("content", *SCOPES)) as agent,
