@@ -6,6 +6,7 @@ of whoever keeps it.
 
 from __future__ import annotations
 
+from collections import Counter
 from time import monotonic
 from typing import NamedTuple
 
@@ -13,6 +14,8 @@ from foundations.errors import Unavailable
 
 ENVELOPE_BYTES = 512
 """What a message takes beside its own bytes; small ones are not free."""
+SHARE = 10
+"""A user fills at most the tenth part, as of an inbox; one message of each always may come in."""
 
 
 class Held(NamedTuple):
@@ -35,26 +38,38 @@ class Keep:
         self.bytes = 0
         self.taken = 0
         """How many were ever held."""
+        self._bytes_of: Counter[str] = Counter()
+        """What is held of each user; services, who write for many, have no share."""
         self._last_taken_at = float("-inf")
 
-    def take(self, size: int) -> bool:
-        """Makes room for a message of so many bytes; false, and nothing taken, when there is too little."""
-        if self.bytes + size + ENVELOPE_BYTES > self.most_bytes:
+    def take(self, size: int, sender: str = "") -> bool:
+        """Makes room for a message of so many bytes; false, and nothing taken, when there is too little.
+
+        ``sender`` is who sent it, as `Identity.subject` says.
+        """
+        size_here, mine = size + ENVELOPE_BYTES, self._bytes_of.get(sender, 0)
+        if self.bytes + size_here > self.most_bytes or (mine and mine + size_here > self.most_bytes // SHARE):
             return False
-        self.add(size)
+        self.add(size, sender)
         return True
 
-    def add(self, size: int) -> None:
+    def add(self, size: int, sender: str = "") -> None:
         """Counts a message that is here whether there is room or not: it was sent, and may be done."""
-        self.messages += 1
-        self.bytes += size + ENVELOPE_BYTES
+        self._count(1, size + ENVELOPE_BYTES, sender)
         self.taken += 1
         self._last_taken_at = monotonic()
 
-    def release(self, size: int) -> None:
+    def release(self, size: int, sender: str = "") -> None:
         """A message has its final word."""
-        self.messages -= 1
-        self.bytes -= size + ENVELOPE_BYTES
+        self._count(-1, -size - ENVELOPE_BYTES, sender)
+
+    def _count(self, messages: int, size: int, sender: str) -> None:
+        self.messages += messages
+        self.bytes += size
+        if sender and not sender.startswith("~"):
+            self._bytes_of[sender] += size
+            if not self._bytes_of[sender]:
+                del self._bytes_of[sender]
 
     def has_taken_since(self, moment: float) -> bool:
         """Whether anything had to be held after this moment of the monotonic clock: Valkey was away."""
@@ -63,5 +78,5 @@ class Keep:
     def full(self) -> Unavailable:
         """What is told of a message for which there is no room."""
         return Unavailable(
-            f"Valkey is away, and {self.most_bytes} bytes are held for it already; nothing was kept", retry_after=1
+            "Valkey is away, and all is held for it that may be, of you or altogether; nothing was kept", retry_after=1
         )

@@ -30,6 +30,7 @@ class _Kept(Generic[Item]):
 
     item: Item
     size: int
+    sender: str
     is_held: bool = False
     is_refused: bool = False
 
@@ -54,9 +55,9 @@ class KeptRounds(Generic[Item, Reply]):
         self._is_idle = asyncio.Event()
         self._is_idle.set()
 
-    def add(self, item: Item, size: int = 0) -> None:
+    def add(self, item: Item, size: int = 0, sender: str = "") -> None:
         """Puts an item of about ``size`` bytes into the next round, or holds it for the store's return."""
-        kept = _Kept(item, size)
+        kept = _Kept(item, size, sender)
         self._pending[kept] = None
         self._is_idle.clear()
         if not self._is_away or self._hold(kept):
@@ -101,8 +102,8 @@ class KeptRounds(Generic[Item, Reply]):
         if kept.is_held:
             return True
         if is_sent:
-            self._keep.add(kept.size)
-        elif not self._keep.take(kept.size):
+            self._keep.add(kept.size, kept.sender)
+        elif not self._keep.take(kept.size, kept.sender):
             self._refuse(kept, self._keep.full())
             return False
         kept.is_held = True
@@ -121,5 +122,5 @@ class KeptRounds(Generic[Item, Reply]):
         if not self._pending:
             self._is_idle.set()
         if kept.is_held:
-            self._keep.release(kept.size)
+            self._keep.release(kept.size, kept.sender)
         self._tell(kept.item, reply)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import AsyncExitStack
 
 from tests.contract.agents import agent_on, asked, asker_of, reply
 from tests.contract.outages import RETURN_SECONDS, Outage, final, held
@@ -132,21 +133,26 @@ async def first_of(alice: WireClient, agent: WireClient) -> Frame:
 
 
 async def test_what_cannot_be_kept_is_refused(fragile_places: Platform, fragile_store: ValkeyServer) -> None:
-    """Bounded, and what was held before is not lost by it."""
+    """Bounded, no user fills it up, and what was held before is not lost by it."""
     fragile = await fragile_places.start(valkey_timeout_seconds=0.5, held_bytes=100_000)
-    token = await fragile.session(unique("alice"), channels=GRANTS)
-    async with fragile.connected(token) as alice:
+    users = [await fragile.session(unique(name), channels=GRANTS) for name in ("alice", "bob")]
+    service = await fragile.service(unique("service"), "post_office.publish")
+    kept: list[Frame] = []
+    async with AsyncExitStack() as stack:
+        senders = [await stack.enter_async_context(fragile.connected(token)) for token in (*users, service)]
         await fragile.done(PUBLISH, {"channel": "guide", "message": {"n": 0}})
         fragile_store.hang()
-        payload = {"fill": "x" * 20_000}
-        answers = [await alice.ask(type="publish", channel="guide", payload=payload) for _ in range(10)]
-        kept = [answer for answer in answers if answer["type"] == "ack"]
-        refused = [answer for answer in answers if answer["type"] == "error"]
-        assert 2 <= len(kept) <= 5
-        assert {(error["code"], error["retryable"]) for error in refused} == {("unavailable", True)}
+        for sender, size, fits in zip(senders, (6_000, 6_000, 20_000), ({1}, {1}, {3, 4}), strict=True):
+            said = {"type": "publish", "channel": "guide", "payload": {"fill": "x" * size}}
+            answers = [await sender.ask(**said) for _ in range(6)]
+            refused = [answer for answer in answers if answer["type"] == "error"]
+            assert len(answers) - len(refused) in fits
+            assert {(error["code"], error["retryable"]) for error in refused} == {("unavailable", True)}
+            kept += answers[: -len(refused)]
         fragile_store.resume()
-        for ack in kept:
-            await final(alice, ack, "published")
+        for sender, first in zip(senders, (kept[:1], kept[1:2], kept[2:]), strict=True):
+            for ack in first:
+                await final(sender, ack, "published")
     page = await fragile.done("post_office.get_channel_history", {"channel": "guide"})
     assert [entry["message_id"] for entry in page["publications"]][1:] == [ack["message_id"] for ack in kept]
 

@@ -107,7 +107,8 @@ class Posting:
         self._client.sent_to.add(frame.channel)
         self._client.began()
         told = _Told(self._desk, self._client, frame)
-        self._desk.log.append(frame.channel, Entry(data, message_id, key, digest), told)
+        entry = Entry(data, message_id, key, digest, self._client.identity.subject)
+        self._desk.log.append(frame.channel, entry, told)
 
     def _key(self, key: str | UnsetType) -> str:
         """An idempotency key belongs to its caller."""

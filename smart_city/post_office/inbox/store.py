@@ -95,7 +95,7 @@ class Inbox:
         rounds = self._rounds.get(question.channel)
         if rounds is None:
             return then(UnknownChannel(f"there is no inbox {question.channel!r}"))
-        return rounds.add(Asked(question, then), len(question.body))
+        return rounds.add(Asked(question, then), len(question.body), question.user)
 
     async def send_now(self, question: Question) -> Queued:
         """Queues a question and waits until that is done, also while it is held; raises what `send` tells."""

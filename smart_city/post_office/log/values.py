@@ -25,12 +25,14 @@ class Entry:
 
     ``data`` is the publication as a JSON object without its position, which readers add. ``key`` is an
     idempotency key that already names its caller (``alice/k1``); ``digest`` tells a repeat from a conflict.
+    ``sender`` is in whose share it counts while it is held.
     """
 
     data: bytes
     message_id: str
     key: str = ""
     digest: str = ""
+    sender: str = ""
 
 
 class Appended(NamedTuple):

@@ -88,10 +88,10 @@ class Waiting:
         tell(post, outcome)
 
     def _moved(self, post: Post, *, sent: bool) -> bool:
-        size = len(post.entry.data)
+        size, sender = len(post.entry.data), post.entry.sender
         if sent:
-            self._keep.add(size)
-        elif not self._keep.take(size):
+            self._keep.add(size, sender)
+        elif not self._keep.take(size, sender):
             tell(post, self._keep.full())
             self.remove([post])
             return False
@@ -103,7 +103,7 @@ class Waiting:
     def _release(self, post: Post) -> bool:
         if post.is_held:
             self.held -= 1
-            self._keep.release(len(post.entry.data))
+            self._keep.release(len(post.entry.data), post.entry.sender)
         return post.is_held
 
     def _tell_on(self, news: Provisional | Withdrawn) -> None:
