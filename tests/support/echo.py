@@ -52,6 +52,9 @@ class _Echo:
     def heard(self) -> None:
         """It lives."""
 
+    def ponged(self, data: bytes) -> None:
+        pass
+
     def lagging(self, is_lagging: bool) -> None:
         """It listens to nothing."""
 

@@ -31,7 +31,9 @@ class Registered(Protocol):
     connected_at: str
     last_heartbeat: str
     fence: int
-    heard_offset: int
+
+    @property
+    def heard_offset(self) -> int: ...
 
     @property
     def user_id(self) -> str: ...

@@ -24,7 +24,7 @@ from smart_city.post_office.gateway import messages, msgpack
 from smart_city.post_office.gateway.close_codes import is_final
 from smart_city.post_office.gateway.consuming import Consuming
 from smart_city.post_office.gateway.desk import Desk, Waiting
-from smart_city.post_office.gateway.messages import BadFrame, ClientFrame, encode, error_frame, wire
+from smart_city.post_office.gateway.messages import HEARTBEAT, BadFrame, ClientFrame, encode, error_frame, wire
 from smart_city.post_office.gateway.posting import Posting
 from smart_city.post_office.gateway.server_frames import Ack, Pong, Unsubscribed
 from smart_city.post_office.gateway.socket import Socket
@@ -46,8 +46,6 @@ class Connection:
         self.connection_id = connection_id
         self.fence = fence
         """Higher than that of every socket that this connection had before."""
-        self.heard_offset = heard_offset
-        """Up to here the connection's own log has certainly reached the client, through all its sockets."""
         self.identity = identity
         self.socket = socket
         self.connected_at = timestamp()
@@ -75,7 +73,9 @@ class Connection:
         if socket.is_packed:
             self._decode = partial(msgpack.decode, most_bytes=desk.max_message_bytes)
         self._allowed: dict[tuple[Right, str], Credit | None] = {}
-        self._sent_offset = heard_offset
+        self._heard_offset = self._sent_offset = heard_offset
+        self._ping_number = 0
+        self._is_ping_answered = True
         self._close_code = 0
         self._handlers: Mapping[type[ClientFrame], Handler] = {
             messages.Subscribe: self._subscribe,
@@ -142,16 +142,32 @@ class Connection:
         else:
             self.consuming.has_room()
 
-    def beat(self, *, is_heard: bool) -> None:
-        """A heartbeat is about to be sent; when the one before was answered, what was sent before it has arrived.
+    def beat(self) -> None:
+        """Sends a heartbeat, and a ping whose pong tells that what was sent before it has arrived.
 
-        One that lags answers none, so that nothing is known of it.
+        Until that comes the ping is repeated as it was. Other words of the client tell that it lives, and no more.
         """
-        if self.is_lagging:
-            return
-        if is_heard:
-            self.heard_offset = max(self.heard_offset, self._sent_offset)
-        self._sent_offset = self._own_offset()
+        if self._is_ping_answered:
+            self._is_ping_answered = False
+            self._ping_number += 1
+            self._sent_offset = self._own_offset()
+        self.send(HEARTBEAT)
+        self.socket.ping(str(self._ping_number).encode())
+
+    def ponged(self, data: bytes) -> None:
+        """A pong came; one that answers no ping of ours says nothing."""
+        if data == str(self._ping_number).encode() and not self._is_ping_answered:
+            self._is_ping_answered = True
+            self._heard_offset = max(self._heard_offset, self._sent_offset)
+
+    @property
+    def heard_offset(self) -> int:
+        """Up to here the connection's own log has certainly reached the client, through all its sockets.
+
+        Never beyond what it was sent of the log as that is now: one that a store lost has begun anew.
+        """
+        position = self.subscriptions.position_of(connection_log(self.connection_id))
+        return self._heard_offset if position is None else min(self._heard_offset, position.offset)
 
     def _own_offset(self) -> int:
         """Up to where the client has been sent its own log, as far as this socket was asked for it."""
@@ -163,8 +179,8 @@ class Connection:
         if self._close_code:
             return
         self._close_code = code
-        if code == CloseCode.NORMAL_CLOSURE:
-            self.heard_offset = max(self.heard_offset, self._own_offset())
+        has_said_goodbye = code == CloseCode.NORMAL_CLOSURE and self.may_return  # else an operator said it
+        self._heard_offset = self._own_offset() if has_said_goodbye else self.heard_offset
         self.may_return = self.may_return and not is_final(code)
         self.subscriptions.end()
         self.consuming.pause()

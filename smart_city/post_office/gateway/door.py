@@ -44,6 +44,10 @@ class Listener(Protocol):
         """Something arrived: the peer lives."""
         ...
 
+    def ponged(self, data: bytes) -> None:
+        """A pong arrived, with what it brings back."""
+        ...
+
     def lagging(self, is_lagging: bool) -> None:
         """The peer does not take what is sent as it comes; or it has caught up."""
         ...

@@ -13,7 +13,6 @@ from smart_city.post_office.envelopes import timestamp
 from smart_city.post_office.fleet.registry import Registry
 from smart_city.post_office.gateway.close_codes import SILENT
 from smart_city.post_office.gateway.connection import Connection
-from smart_city.post_office.gateway.messages import HEARTBEAT
 
 MISSED = 2
 TURNS = 25
@@ -54,11 +53,9 @@ class Heartbeats:
         if connection.unanswered_heartbeats >= MISSED and not connection.is_lagging:
             connection.socket.close(SILENT, "two heartbeats without an answer")
             return
-        connection.beat(is_heard=connection.unanswered_heartbeats == 0)
         if connection.unanswered_heartbeats == 0:
             connection.last_heartbeat = timestamp()
             self._registry.heard(connection)
         if not connection.is_lagging:  # it would hear this one late; that it takes anything its outbox watches
             connection.unanswered_heartbeats += 1
-        connection.socket.outbox.send(HEARTBEAT)
-        connection.socket.ping()
+        connection.beat()

@@ -21,7 +21,7 @@ from websockets.typing import Subprotocol
 
 from smart_city.post_office.gateway.control import answers_to
 from smart_city.post_office.gateway.door import Door, Listener
-from smart_city.post_office.gateway.fragments import BINARY, CONTINUATION, PING, TEXT, Fragments, check_utf8
+from smart_city.post_office.gateway.fragments import BINARY, CONTINUATION, PING, PONG, TEXT, Fragments, check_utf8
 from smart_city.post_office.gateway.intake import Intake
 from smart_city.post_office.gateway.messages import SUBPROTOCOL, SUBPROTOCOL_MSGPACK
 from smart_city.post_office.gateway.outbox import Outbox, TranslatingOutbox
@@ -154,10 +154,10 @@ class Socket(asyncio.Protocol):
         """Takes from the peer again, beginning with what is here already."""
         self._intake.resume()
 
-    def ping(self) -> None:
-        """A protocol-level ping."""
+    def ping(self, data: bytes) -> None:
+        """A protocol-level ping, after what is queued; its pong brings ``data`` back."""
         if self._is_open:
-            self._protocol.send_ping(b"")
+            self._protocol.send_ping(data)
             self._answer()
 
     # Between the two
@@ -197,6 +197,8 @@ class Socket(asyncio.Protocol):
                 if whole is not None:
                     self._fragments = None
                     self._message(*whole)
+            elif frame.opcode is PONG and self._listener is not None:
+                self._listener.ponged(bytes(frame.data))
         except UnicodeDecodeError:
             self.fail(CloseCode.INVALID_DATA, "a text message must be UTF-8")
 

@@ -11,7 +11,7 @@ import pytest
 from websockets.asyncio.client import connect
 
 from tests.support.platform import Instance, Platform, unique
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, until
 from tests.support.wire_client import WireClient
 
 
@@ -130,6 +130,53 @@ async def test_after_the_window_nothing_is_resumed_and_what_was_missed_is_in_the
     assert (found["message_id"], found["channel"]) == (sent["message_id"], f"user:{alice}")
     async with resumed(city, token, client.id) as again:
         assert again.welcome["resumed"] is False
+
+
+async def moved_to(city: Instance, user_id: str) -> list[str]:
+    """What the user's log has, once it has something."""
+
+    async def found() -> list[str]:
+        return [publication["payload"]["text"] for publication in await history_of(city, f"user:{user_id}")]
+
+    return await eventually(found, "something is in the user's log", seconds=10)
+
+
+async def test_a_client_that_speaks_and_answers_no_ping_has_heard_nothing(platform: Platform) -> None:
+    city = await platform.start(resume_window_seconds=0.5, heartbeat_seconds=0.1)
+    token = await city.session(alice := unique("alice"))
+    async with city.connected(token) as client:
+        client.socket.transport.pause_reading()
+        await sent_to(city, client.id, "unheard")
+        connection = city.app.state.gateway.connections[client.id]
+        for _ in range(4):
+            before = connection.last_heartbeat
+            await client.send(type="ping")
+            await until(lambda before=before: connection.last_heartbeat > before, "a heartbeat found it alive")  # type: ignore[misc]
+        cut(client)
+        assert await moved_to(city, alice) == ["unheard"]
+
+
+async def test_what_was_sent_before_an_answered_ping_is_not_moved(platform: Platform) -> None:
+    city = await platform.start(resume_window_seconds=0.5, heartbeat_seconds=0.1)
+    token = await city.session(alice := unique("alice"))
+    async with city.connected(token) as client:
+        await sent_to(city, client.id, "heard")
+        connection = city.app.state.gateway.connections[client.id]
+        await until(lambda: connection.heard_offset == 1, "the ping behind it is answered")
+        cut(client)
+        await sent_to(city, client.id, "missed")
+        assert await moved_to(city, alice) == ["missed"]
+
+
+async def test_an_operator_who_disconnects_with_1000_loses_nothing_that_was_not_heard(platform: Platform) -> None:
+    city = await platform.start(resume_window_seconds=0.5, close_seconds=0.2)
+    token = await city.session(alice := unique("alice"))
+    async with city.connected(token) as client:
+        client.socket.transport.pause_reading()
+        await sent_to(city, client.id, "unheard")
+        await city.done("post_office.disconnect", {"connection_id": client.id, "code": 1000})
+        assert await moved_to(city, alice) == ["unheard"]
+        cut(client)
 
 
 async def test_the_one_being_resumed_does_not_count_among_the_users_connections(platform: Platform) -> None:
