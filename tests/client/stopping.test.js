@@ -48,6 +48,20 @@ test("calling off by a signal stops what was asked, also before it was acknowled
   }
 });
 
+test("a question that is called off while it is held is stopped once it is in the inbox", async () => {
+  const { world, city } = await connectedCity();
+  const ended = new AbortController();
+  const asking = city.ask("guide", "a long story", { signal: ended.signal });
+  const { id } = world.socket.last("message");
+  ended.abort();
+  await assert.rejects(async () => asking, { name: "AbortError" });
+  const ack = { type: "ack", id, channel: "guide", message_id: "q-1" };
+  world.socket.says({ ...ack, status: "held" });
+  assert.equal(stops(world).length, 0);
+  world.socket.says({ ...ack, status: "queued" });
+  assert.deepEqual(stops(world).map(({ message_id }) => message_id), ["q-1"]);
+});
+
 test("a publication that is called off stops nothing", async () => {
   const { world, city } = await connectedCity();
   const ended = new AbortController();

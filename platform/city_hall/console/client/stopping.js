@@ -49,10 +49,13 @@ export class Stopping {
   }
 
   /**
+   * What is held is in no inbox yet, and is stopped with the acknowledgement that follows.
+   *
    * @param {Ack} ack
    * @returns {boolean} whether it answered one of ours
    */
-  acked({ id = "", message_id: messageId = "" }) {
+  acked({ id = "", status, message_id: messageId = "" }) {
+    if (status === "held" && this.#unknown.has(id)) return true;
     if (this.#unknown.delete(id)) {
       if (messageId) this.stop(messageId);
       return true;
