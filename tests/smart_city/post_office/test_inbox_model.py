@@ -376,7 +376,7 @@ def test_the_inbox_behaves_as_its_model(valkey_server: ValkeyServer) -> None:
     run_state_machine_as_test(
         Machine,
         settings=settings(
-            max_examples=100, stateful_step_count=50, deadline=None,
+            max_examples=50, stateful_step_count=50, deadline=None,
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
         ),
     )  # fmt: skip
