@@ -42,6 +42,11 @@ class ProxiedConnection:
         self._server = server
         self._over = asyncio.Event()
 
+    @property
+    def port_at_server(self) -> int:
+        """The port that it comes from as the server sees it, where it is told from others."""
+        return int(self._server[1].get_extra_info("sockname")[1])
+
     def impose(self, conditions: Conditions, towards: Towards = "both") -> None:
         """From now on this connection behaves so."""
         if towards != "client":

@@ -16,6 +16,7 @@ from tests.contract.raw import dialled
 from tests.contract.streams import Stream, get
 from tests.contract.tools import opened, tool
 from tests.support.platform import OPERATOR_TOKEN, Instance, Platform, unique
+from tests.support.valkey import ValkeyServer
 
 in_town = pytest.mark.asyncio(loop_scope="module")
 Frame = dict[str, Any]
@@ -232,6 +233,17 @@ async def test_a_caller_has_so_many_streams_and_no_more(platform: Platform) -> N
         session = await begun(city, alice)
         assert (await stack.enter_async_context(listening(city, session, alice))).status == 200
     assert (await city.http.get("/health/ready")).status_code == 200
+
+
+async def test_a_store_that_is_away_for_a_moment_costs_nobody_the_session() -> None:
+    with ValkeyServer() as valkey:
+        async with AsyncExitStack() as stack:
+            city = await Platform(valkey, stack).start(valkey_timeout_seconds=0.2)
+            asyncio.get_running_loop().call_later(0.7, valkey.resume)
+            valkey.hang()
+            session = await begun(city)
+            async with listening(city, session) as stream:
+                assert stream.status == 200
 
 
 async def test_sessions_that_nobody_uses_cost_little(platform: Platform) -> None:

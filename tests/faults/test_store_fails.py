@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
 from city_inspector.conditions import BLACKHOLE, GOOD, Conditions
+from city_inspector.faulting_proxy import FaultingProxy, ProxiedConnection
 from tests.faults.invariants import Allowed
 from tests.faults.stores import SingleStore
-from tests.faults.trial import Trials
+from tests.faults.trial import City, Trials
 from tests.support.valkey import ValkeyServer
+from tests.support.waiting import eventually
 
 OUTAGE_SECONDS = 4.0
+DEAF_SECONDS = 3.0
+"""So soon a deaf subscriber connection is noticed and replaced."""
 LOSING = Allowed(loses=True)
 
 
@@ -107,6 +113,31 @@ async def test_killed_subscribers(trials: Trials) -> None:
         for _ in range(5):
             await city.store.command("CLIENT", "KILL", "TYPE", "pubsub")
             await city.flows()
+
+
+async def test_a_subscriber_connection_that_is_deaf(trials: Trials) -> None:
+    """It stays open and brings nothing, while commands are answered."""
+    async with trials("blackhole of an instance's subscriber connection alone, three times", lines=True) as city:
+        line = city.instances.line("one")
+        for _ in range(3):
+            deaf = await subscribers(city, line)
+            assert deaf
+            for connection in deaf:
+                connection.impose(BLACKHOLE, towards="client")
+            await eventually(partial(others, city, line, deaf), "another one listens", DEAF_SECONDS)
+            await city.flows()
+
+
+async def subscribers(city: City, line: FaultingProxy) -> list[ProxiedConnection]:
+    """The connections of an instance that listen."""
+    listed = await city.store.command("CLIENT", "LIST", "TYPE", "pubsub")
+    assert isinstance(listed, bytes)
+    ports = {int(port) for port in re.findall(rb" addr=[^ ]*:(\d+)", listed)}
+    return [connection for connection in line.connections if connection.port_at_server in ports]
+
+
+async def others(city: City, line: FaultingProxy, known: list[ProxiedConnection]) -> list[ProxiedConnection]:
+    return [connection for connection in await subscribers(city, line) if connection not in known]
 
 
 async def test_subscribers_whose_output_buffer_is_full(trials: Trials) -> None:

@@ -27,11 +27,12 @@ from city_hall.surfaces.mcp.patience import SEND_SECONDS
 from city_hall.surfaces.mcp.refusals import protocol_error
 from city_hall.surfaces.mcp.session_store import SessionName, unknown
 from city_hall.surfaces.mcp.sessions import Sessions, Stream
-from foundations.errors import CityError, InvalidArgument, NotFound
+from foundations.errors import CityError, InvalidArgument, NotFound, Unavailable
 from foundations.invocation import Limits
 
 LONGEST_NOTICE = 16 * 1024
 """Longer bodies are neither a handshake nor a cancellation, and are not read twice."""
+RETRY_SECONDS = 0.2
 _STREAM_HEADERS = [
     (b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache, no-transform"),
     (b"x-accel-buffering", b"no"),
@@ -42,10 +43,11 @@ _log = logging.getLogger("smart_city.mcp")
 class Handshake:
     """The handshake era's own part of the surface."""
 
-    def __init__(self, sessions: Sessions, limits: Limits, *, most: int) -> None:
+    def __init__(self, sessions: Sessions, limits: Limits, *, most: int, patience_seconds: float) -> None:
         self._sessions = sessions
         self._limits = limits
         self._most = most
+        self._patience_seconds = patience_seconds
 
     # POST
 
@@ -91,12 +93,27 @@ class Handshake:
         async def named(message: Message) -> None:
             if message["type"] == "http.response.start" and message["status"] == 200:
                 try:
-                    MutableHeaders(raw=message["headers"])[SESSION_HEADER] = await self._sessions.begin(request.user)
+                    MutableHeaders(raw=message["headers"])[SESSION_HEADER] = await self._begin(request)
                 except CityError as error:
                     _log.warning("a client goes without a session: %s", error)
             await send(message)
 
         return named
+
+    async def _begin(self, request: Request) -> str:
+        """A store that is away for a moment is waited for: who gets no session now, never has one.
+
+        What was carried out and not answered is a session that nobody knows, and the first to be forgotten.
+        """
+        clock = asyncio.get_running_loop().time
+        patience = clock() + self._patience_seconds
+        while True:
+            try:
+                return await self._sessions.begin(request.user)
+            except Unavailable:
+                if clock() + RETRY_SECONDS > patience:
+                    raise
+            await asyncio.sleep(RETRY_SECONDS)
 
     async def subscribe(
         self, context: ServerRequestContext[Any, Request], params: mcp_types.SubscribeRequestParams

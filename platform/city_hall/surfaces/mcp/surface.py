@@ -82,7 +82,10 @@ class McpSurface:
         self._handshake: Handshake | None = None
         if reach is not None:
             self._sessions = Sessions(reach.store, reach.bus, reach.listening, calls, most=settings.max_mcp_sessions)
-            self._handshake = Handshake(self._sessions, reach.limits, most=settings.max_subscriptions)
+            self._handshake = Handshake(
+                self._sessions, reach.limits, most=settings.max_subscriptions,
+                patience_seconds=settings.handshake_patience_seconds,
+            )  # fmt: skip
             _add_channels(server, catalogue, invocation, reach, self._handshake)
         self._requests = StreamableHTTPSessionManager(
             server, stateless=True, security_settings=self._security, max_request_body_size=self._limit.bytes
