@@ -195,6 +195,7 @@ class Publisher:
             async with asyncio.timeout(60):
                 while (answer := await self._try(arguments)) is None:
                     self.refused += 1
+                    await asyncio.sleep(0.02)  # what is held is told at once: without it the rate is the limit
             offset = int(answer["offset"])
             assert offset not in self.acknowledged[channel]
             self.acknowledged[channel][offset] = str(answer["message_id"])
