@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
 
 from redis.asyncio import ConnectionPool
 
@@ -49,21 +49,20 @@ class Address:
         Raises:
             WrongStore: it cannot be used; the sentence shows no secret.
         """
-        parts = urlsplit(url)
-        options = dict(parse_qsl(parts.query))
-        is_cluster = options.pop("cluster", "false").lower() == "true"
-        login, at, hosts = parts.netloc.rpartition("@")
-        rest = f"{parts.path}?{urlencode(options)}" if options else parts.path
-        each = [f"{parts.scheme}://{login}{at}{host}{rest}" for host in hosts.split(",")]
         try:
+            parts = urlsplit(url)
+            options = dict(parse_qsl(parts.query))
+            is_cluster = options.pop("cluster", "false").lower() == "true"
+            each = _each_server(parts, options, is_cluster=is_cluster)
             pools = [ConnectionPool.from_url(one, protocol=3, decode_responses=False) for one in each]
             seeds = [_endpoint(pool.connection_kwargs) for pool in pools]
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError):
             raise WrongStore(
                 f"SMART_CITY_VALKEY_URL is {shown_url(url)}, which cannot be read as redis://HOST:6379, "
                 "rediss://HOST:6379 or unix:///PATH, or for a cluster as redis://HOST:6379,HOST:6379/?cluster=true; "
-                "in a password, every character but letters and digits is written as %XX."
-            ) from error
+                "a user and a password stand once, as USER:PASSWORD@ before the first host, and in a password "
+                "every character but letters and digits is written as %XX."
+            ) from None  # the cause may show a part of the password
         if is_cluster and parts.scheme == "unix":
             raise WrongStore(
                 f"SMART_CITY_VALKEY_URL is {shown_url(url)}, but the nodes of a cluster are reached by "
@@ -82,6 +81,22 @@ class Address:
         return ConnectionPool(connection_class=self.pool.connection_class, **options)
 
 
+def _each_server(parts: SplitResult, options: Mapping[str, str], *, is_cluster: bool) -> list[str]:
+    """A URL for each server that one names.
+
+    Raises:
+        ValueError: one of several has no name, or credentials of its own.
+    """
+    login, at, hosts = parts.netloc.rpartition("@")
+    named = hosts.split(",")
+    if len(named) > 1 and not all(named):
+        raise ValueError
+    if "@" in login and "," in login and is_cluster:
+        raise ValueError
+    rest = f"{parts.path}?{urlencode(options)}" if options else parts.path
+    return [f"{parts.scheme}://{login}{at}{host}{rest}" for host in named]
+
+
 def _endpoint(options: Mapping[str, Any]) -> Endpoint:
     return Endpoint(str(options.get("host", "localhost")), int(options.get("port", USUAL_PORT)))
 
@@ -90,9 +105,12 @@ def shown_url(url: str) -> str:
     """The URL without what is secret in it.
 
     A password in which ``/``, ``?`` or ``#`` is not written as ``%XX`` may stand anywhere: then only the scheme
-    is shown.
+    is shown, and nothing where it has brackets that make it no URL at all.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "…"
     hosts = parts.netloc.rpartition("@")[2]
     if "@" in parts.path + parts.query + parts.fragment or not all(map(_has_readable_port, hosts.split(","))):
         return f"{parts.scheme}://…"

@@ -35,11 +35,23 @@ def test_credentials_and_tls_hold_for_every_node(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["redis://a:7000,b:7001", "unix:///run/valkey.sock?cluster=true", "redis://a:7000,b:x/?cluster=true", "tcp://a"],
-)
+    [
+        "redis://a:7000,b:7001", "unix:///run/valkey.sock?cluster=true", "redis://a:7000,b:x/?cluster=true", "tcp://a",
+        "redis://a:7000,,b:7001/?cluster=true", "redis://:hunter2@a:7000,:hunter2@b:7001/?cluster=true",
+        "redis://[::1:6379", "redis://:hunter2[x@a:6379", "redis://:x[hunter2]y@a:6379",
+    ],
+)  # fmt: skip
 def test_what_cannot_be_used_is_refused(url: str) -> None:
-    with pytest.raises(WrongStore, match="SMART_CITY_VALKEY_URL"):
+    with pytest.raises(WrongStore, match="SMART_CITY_VALKEY_URL") as refused:
         Address.read(url)
+    assert "hunter2" not in str(refused.value)
+
+
+def test_addresses_in_brackets_are_understood() -> None:
+    assert [str(seed) for seed in Address.read("redis://[::1]:7000,[::2]:7001/?cluster=true").seeds] == [
+        "[::1]:7000",
+        "[::2]:7001",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -47,6 +59,7 @@ def test_what_cannot_be_used_is_refused(url: str) -> None:
     [
         ("redis://user:secret@a:7000,b:7001/?cluster=true", "redis://a:7000,b:7001/"),
         ("redis://user:sec/ret@a:7000,b:7001", "redis://…"),
+        ("redis://user:sec[ret@a:7000,b:7001", "…"),
     ],
 )
 def test_of_several_nodes_no_secret_is_shown(url: str, shown: str) -> None:
