@@ -165,8 +165,9 @@ class Dispatcher:
         with desk.taking():
             try:
                 taken = await self._inbox.take(
-                    desk.channel, [place.holder for place in plan], is_eager=desk.may_have_the_rest()
-                )
+                    desk.channel, [place.holder for place in plan],
+                    is_eager=desk.may_have_the_rest(), consumers=desk.takers,
+                )  # fmt: skip
             except UnheardTake as take:
                 self._reaper.return_unheard(desk.channel, take)
                 raise

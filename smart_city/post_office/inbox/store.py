@@ -118,10 +118,13 @@ class Inbox:
         """Waits until every question is in, at most ``timeout`` seconds; returns how many are not."""
         return sum(await asyncio.gather(*(rounds.idle(timeout) for rounds in self._rounds.values())))
 
-    async def take(self, channel: str, holders: Sequence[Holder], *, is_eager: bool = False) -> Taken:
+    async def take(
+        self, channel: str, holders: Sequence[Holder], *, is_eager: bool = False, consumers: int = 1
+    ) -> Taken:
         """One message for each of ``holders``, in turn, as far as there are any.
 
-        Of what is ready they get their share among the consumers of all instances, or if ``is_eager`` everything.
+        Of what is ready they get the share of this instance, which has so many ``consumers`` of all that there are, or
+        if ``is_eager`` everything.
 
         Raises:
             UnheardTake: no answer. `Deliveries.unheard` brings back what was taken, else its leases lapse.
@@ -130,7 +133,7 @@ class Inbox:
         args = [word for name, lease in holders for word in (name, milliseconds(lease))]
         try:
             more, due, *flat = await self._scripts.run(
-                "take", channel, self._writer, number, TAKEN_BYTES, int(is_eager), *args
+                "take", channel, self._writer, number, TAKEN_BYTES, int(is_eager), consumers, *args
             )
         except Unavailable as error:
             names = frozenset(name for name, _ in holders)

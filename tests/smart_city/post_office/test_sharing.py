@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
+
+import pytest
 
 from foundations.supervision import Tasks
 from foundations.valkey.client import Valkey
 from smart_city.post_office.inbox import Delivery, Inbox
 from smart_city.post_office.inbox.desks import LEFT_SECONDS, Desk
 from smart_city.post_office.inbox.questions import DeliveryId
+from smart_city.post_office.inbox.store import Taken
 from tests.support.inboxes import a_question, an_inbox, holders, text_of, texts, until_async
 from tests.support.offices import Agent, Office, an_office, attached
 from tests.support.waiting import until
@@ -46,7 +50,7 @@ class TestShares:
             await inbox.send_now(a_question(user=f"user{n}"))
         taken = await inbox.take("guide", holders("two|a") * 20)
         assert (len(taken.deliveries), taken.has_more, taken.is_left) == (2, False, True)
-        taken = await inbox.take("guide", holders("one|a", "one|b", "one|c") * 20)
+        taken = await inbox.take("guide", holders("one|a") * 20, consumers=3)
         assert len(taken.deliveries) == 5
         taken = await inbox.take("guide", holders("two|a") * 20, is_eager=True)
         assert (len(taken.deliveries), taken.has_more, taken.is_left) == (1, False, False)
@@ -63,6 +67,25 @@ class TestShares:
             questions = [a_question(user=f"user{n}") for n in range(30)]
             await asyncio.gather(*(one.inbox.send_now(question) for question in questions))
             await agent.next(30, seconds=2)
+
+    async def test_an_instance_on_its_own_leaves_nothing_to_agents_without_room(
+        self, valkey: Valkey, tasks: Tasks, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async with an_office(valkey, tasks) as office:
+            for n in range(8):
+                attached(office, f"busy {n}", most=0)
+            agent, take, takes = attached(office), office.inbox.take, list[Taken]()
+            await counted(office, 9)
+
+            async def remembered(*args: Any, **how: Any) -> Taken:
+                takes.append(await take(*args, **how))
+                return takes[-1]
+
+            monkeypatch.setattr(office.inbox, "take", remembered)
+            questions = [a_question(user=f"user{n}") for n in range(8)]
+            await asyncio.gather(*(office.inbox.send_now(question) for question in questions))
+            await agent.next(8)
+            assert not any(taken.is_left for taken in takes)
 
     async def test_an_agent_that_pauses_is_left_nothing(self, valkey: Valkey, tasks: Tasks) -> None:
         async with an_office(valkey, tasks) as one, an_office(valkey, tasks, name="two") as two:

@@ -1,11 +1,12 @@
 -- Gives one message to each of the holders named, in the order of the ready lanes, as far as there are any.
--- ARGV: taker, number of this take, most bytes to answer with, 1 to take also what others had their chance of, then TWO
--- for each: holder, its lease (ms).
+-- ARGV: taker, number of this take, most bytes to answer with, 1 to take also what others had their chance of, how many
+-- consumers this instance has, then TWO for each holder: its name, its lease (ms).
 -- Answers: 1 if more could be taken at once, 2 if others may have the rest for a moment, else 0; ms until something more
 -- may be taken (-1: unknown); then SIX for each message: id, serial, attempt here, the place of its holder among
 -- those named, route, body.
 
-local taker, number, most_bytes, eager = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
+local taker, number, most_bytes = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local eager, own = ARGV[4], tonumber(ARGV[5])
 local PROMOTED, PASSED_OVER = 512, 64
 
 -- A take that was given up unheard may still lie in a connection's buffer; when it comes, it takes nothing.
@@ -17,17 +18,14 @@ call_many('ZREM', inbox .. ':delayed', due)
 call_many('RPUSH', inbox .. ':ready', due)
 
 -- The holders, each given one message at most, the first of them first.
-local room, names, most, first = {}, {}, 0, 1
-for at = 5, #ARGV, 2 do
-  room[#room + 1] = {holder = ARGV[at], lease = ARGV[at + 1]}
-  if not names[ARGV[at]] then names[ARGV[at]], most = true, most + 1 end
-end
+local room, first = {}, 1
+for at = 6, #ARGV, 2 do room[#room + 1] = {holder = ARGV[at], lease = ARGV[at + 1]} end
 
 -- With consumers elsewhere these get their share of what is ready, and the rest only when nobody else wanted it.
 local ready, all = call('LLEN', inbox .. ':ready'), consumers()
 local share = ready
-if eager == '0' and all > most then share = math.ceil(ready * most / all) end
-most = math.min(#room, share)
+if eager == '0' and all > own then share = math.ceil(ready * own / all) end
+local most = math.min(#room, share)
 
 local next_due = nil
 
