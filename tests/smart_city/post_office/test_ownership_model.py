@@ -20,7 +20,7 @@ from foundations.valkey.client import Valkey
 from smart_city.post_office.envelopes import new_message_id
 from smart_city.post_office.fleet.directory import Registered
 from smart_city.post_office.fleet.moving import Moving
-from smart_city.post_office.fleet.names import WINDOWS, owner_key
+from smart_city.post_office.fleet.names import WINDOWS, owner_key, user_key
 from smart_city.post_office.fleet.ownership import Ownership
 from smart_city.post_office.fleet.registry import Registry
 from smart_city.post_office.fleet.subscribers import Subscribers
@@ -74,6 +74,10 @@ class OwnershipMachine(RuleBasedStateMachine):
         self.registries = [self.born() for _ in range(INSTANCES)]
         for where, user in enumerate((0, 0, 1)):
             self.connect(user, where)
+        for one, where in zip(self.known[:2], (1, 2), strict=True):  # overtaken, and lost again where they went
+            self.take(one, where)
+        self.let_go(self.known[0], may_return=True)
+        self.die(2)
         ownership = Ownership(self.valkey, member="watch", window_seconds=LONG, unclaimed_seconds=LONG)
         self.windows = [
             Windows(ownership, Moving(self.log), self.tasks, claim_seconds=0.05, quiet_seconds=0) for _ in range(2)
@@ -131,8 +135,10 @@ class OwnershipMachine(RuleBasedStateMachine):
     @rule(data=strategies.data(), where=instances)
     def resume(self, data: strategies.DataObject, where: int) -> None:
         one = self.one(data, lambda one: not one.has_ended)
-        if one is None:
-            return
+        if one is not None:
+            self.take(one, where)
+
+    def take(self, one: Known, where: int) -> None:
         taken = self.run(self.registries[where].take_over(one.id, one.user))
         assert taken is not None
         assert (taken.fence, taken.heard) == (one.fence + 1, one.heard)
@@ -148,10 +154,13 @@ class OwnershipMachine(RuleBasedStateMachine):
     @rule(data=strategies.data(), may_return=strategies.booleans(), hears=strategies.booleans())
     def lose(self, data: strategies.DataObject, may_return: bool, hears: bool) -> None:
         one = self.one(data, lambda one: one.socket)
-        if one is None or one.socket is None or one.owner is None:
-            return
-        if hears:
-            one.heard = one.socket.heard_offset = len(one.log)
+        if one is not None and one.socket is not None:
+            if hears:
+                one.heard = one.socket.heard_offset = len(one.log)
+            self.let_go(one, may_return=may_return)
+
+    def let_go(self, one: Known, *, may_return: bool) -> None:
+        assert one.socket is not None and one.owner is not None
         self.leave(one.owner, one.socket, may_return=may_return)
         one.owner = one.socket = None
         if not may_return:
@@ -190,11 +199,13 @@ class OwnershipMachine(RuleBasedStateMachine):
 
     @rule(where=instances)
     def die(self, where: int) -> None:
+        """An instance is gone, and with its lease what stood of it in the directory."""
         self.registries[where] = self.born()
         for one in self.known:
             one.stale = [stale for stale in one.stale if stale[0] != where]
             if one.owner == where:
                 one.owner = one.socket = None
+                self.run(self.valkey.command("HDEL", user_key(one.user), one.id))
 
     # What time brings
 
@@ -266,7 +277,7 @@ def test_connections_behave_as_their_model(valkey_server: ValkeyServer) -> None:
     run_state_machine_as_test(
         Machine,
         settings=settings(
-            max_examples=8, stateful_step_count=40, deadline=None,
+            max_examples=20, stateful_step_count=40, deadline=None,
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
         ),
     )  # fmt: skip

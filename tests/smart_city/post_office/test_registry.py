@@ -268,3 +268,19 @@ async def test_renewing_goes_on_when_the_last_connection_has_gone(make: Made, va
         return other.connection_id in await stored(valkey, other.user_id)
 
     await eventually(back, "it is renewed")
+
+
+async def test_an_overtaken_socket_claims_nothing_though_its_new_instance_died(make: Made, valkey: Valkey) -> None:
+    here, there, one = make(), make(), Somebody(unique("alice"))
+    overtaken: list[object] = []
+    here.overtaken.append(overtaken.append)
+    await here.add(one)
+    taken = await there.take_over(one.connection_id, one.user_id)
+    assert taken is not None
+    await there.add(replace(one, fence=taken.fence))
+    await valkey.command("HDEL", user_key(one.user_id), one.connection_id)  # with the lease of the new instance
+    here.claim_again()
+    await here.renew_all()
+    record = await valkey.command("HGET", valkey.key(owner_key(one.connection_id)), "fence")
+    assert (overtaken, record) == ([one], b"2")
+    assert await here.connections_of(one.user_id) == []
