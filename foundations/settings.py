@@ -116,6 +116,7 @@ class Settings(BaseSettings):
     inbox_lease_seconds: Seconds = 30
     inbox_tries: Count = 5
     inbox_age_seconds: Seconds = 3600
+    inbox_user_share: Share = 0.1
     inbox_other_taker_seconds: Seconds = 1
     inbox_dead_count: Count = 1000
     inbox_dead_bytes: Bytes = 16 * 1024 * 1024

@@ -100,7 +100,10 @@ def _limits(settings: Settings, valkey: Valkey) -> Limits:
 
 
 def _keep(settings: Settings) -> Keep:
-    return Keep(settings.held_bytes, seconds=settings.held_seconds, after=settings.held_after_seconds)
+    return Keep(
+        settings.held_bytes, user_share=settings.inbox_user_share, seconds=settings.held_seconds,
+        after=settings.held_after_seconds,
+    )  # fmt: skip
 
 
 def _log(settings: Settings, valkey: Valkey, tasks: Tasks, announcer: Announcer, keep: Keep) -> ChannelLog:
@@ -113,7 +116,8 @@ def _log(settings: Settings, valkey: Valkey, tasks: Tasks, announcer: Announcer,
 
 def _inbox(settings: Settings, valkey: Valkey, tasks: Tasks, channels: Channels, member: str, keep: Keep) -> Inbox:
     limits = InboxLimits(
-        count=settings.inbox_count, bytes=settings.inbox_bytes, lease_seconds=settings.inbox_lease_seconds,
+        count=settings.inbox_count, bytes=settings.inbox_bytes, user_share=settings.inbox_user_share,
+        lease_seconds=settings.inbox_lease_seconds,
         tries=settings.inbox_tries, age_seconds=settings.inbox_age_seconds,
         key_seconds=settings.idempotency_seconds, other_taker_seconds=settings.inbox_other_taker_seconds,
         dead_count=settings.inbox_dead_count, dead_bytes=settings.inbox_dead_bytes,

@@ -14,8 +14,6 @@ from foundations.errors import Unavailable
 
 ENVELOPE_BYTES = 512
 """What a message takes beside its own bytes; small ones are not free."""
-SHARE = 10
-"""A user fills at most the tenth part, as of an inbox; one message of each always may come in."""
 
 
 class Held(NamedTuple):
@@ -27,11 +25,20 @@ class Held(NamedTuple):
 class Keep:
     """The room for what is held. ``after`` seconds without an answer something is held, for ``seconds`` at most.
 
-    The append script remembers an hour what it was sent, so that sending it again within that is harmless.
+    A user fills at most a share of it, as of an inbox; one message of each always may come in. The append
+    script remembers an hour what it was sent, so that sending it again within that is harmless.
     """
 
-    def __init__(self, most_bytes: int = 16 * 1024 * 1024, *, seconds: float = 1800.0, after: float = 1.0) -> None:
+    def __init__(
+        self,
+        most_bytes: int = 16 * 1024 * 1024,
+        *,
+        user_share: float = 0.1,
+        seconds: float = 1800.0,
+        after: float = 1.0,
+    ) -> None:
         self.most_bytes = most_bytes
+        self._most_of_one = int(most_bytes * user_share)
         self.seconds = seconds
         self.after = after
         self.messages = 0
@@ -48,7 +55,7 @@ class Keep:
         ``sender`` is who sent it, as `Identity.subject` says.
         """
         size_here, mine = size + ENVELOPE_BYTES, self._bytes_of.get(sender, 0)
-        if self.bytes + size_here > self.most_bytes or (mine and mine + size_here > self.most_bytes // SHARE):
+        if self.bytes + size_here > self.most_bytes or (mine and mine + size_here > self._most_of_one):
             return False
         self.add(size, sender)
         return True

@@ -76,7 +76,7 @@ class QuestionRound:
     async def _enqueue(self, round_: Sequence[Asked], number: int) -> Sequence[bytes]:
         limits = self._limits
         args: list[Argument] = [self._writer, number, limits.count, limits.bytes, milliseconds(limits.key_seconds)]
-        args.append(int(any(asked.is_held for asked in round_)))
+        args += (int(any(asked.is_held for asked in round_)), str(limits.user_share))
         for asked in round_:
             q = asked.question
             args += (q.message_id, q.lane, q.user, _encode(q.route), q.key, q.digest, q.hops, q.serial, q.body)
@@ -93,7 +93,7 @@ class QuestionRound:
             case b"c":
                 return Conflict("this key was used before with another message")
             case b"s":
-                return Overloaded(f"a tenth of the inbox {channel} is yours already", retry_after=RETRY_AFTER)
+                return Overloaded(f"your share of the inbox {channel} is full", retry_after=RETRY_AFTER)
             case b"o":
                 text = f"the inbox {channel} takes no questions for now; come back when retry_after is over"
                 return Overloaded(text, retry_after=int(word[1:]) / 1000)

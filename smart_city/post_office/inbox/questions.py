@@ -168,6 +168,7 @@ class InboxLimits:
 
     count: int = 10_000
     bytes: int = 64 * 1024 * 1024
+    user_share: float = 0.1
     lease_seconds: float = 30
     tries: int = 5
     age_seconds: float = 3600

@@ -133,6 +133,13 @@ class TestBounds:
             await ask(inbox, "3", conversation="c")
         await ask(inbox, "mine", user="bob")
 
+    async def test_how_much_a_user_fills_can_be_set(self, valkey: Valkey, tasks: Tasks) -> None:
+        inbox = an_inbox(valkey, tasks, count=4, user_share=0.75)
+        for n in range(3):
+            await ask(inbox, str(n), conversation=str(n))
+        with pytest.raises(Overloaded):
+            await ask(inbox, "3", conversation="3")
+
     async def test_a_tenth_of_the_bytes_is_a_users_share_but_one_message_always_fits(
         self, valkey: Valkey, tasks: Tasks
     ) -> None:

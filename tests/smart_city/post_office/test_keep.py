@@ -18,6 +18,11 @@ def test_a_user_fills_a_tenth_and_leaves_the_rest_to_others() -> None:
     assert not keep.take(0, "mallory")
 
 
+def test_how_much_a_user_fills_can_be_set() -> None:
+    keep = Keep(MOST, user_share=1)
+    assert [keep.take(0, "alice") for _ in range(101)] == [True] * 100 + [False]
+
+
 def test_one_message_of_a_user_always_may_come_in() -> None:
     keep = Keep(MOST)
     assert keep.take(MOST // 2, "alice")

@@ -1,6 +1,6 @@
 -- Puts one round of one writer into an inbox, each question at the end of its lane, or says why not.
 -- ARGV: writer, sequence, most messages, most bytes, life of a key (ms), 1 if some of it was acknowledged as held
--- (then the circuit refuses none of it, however often it is sent), then NINE for each question:
+-- (then the circuit refuses none of it, however often it is sent), a user's share of both, then NINE for each question:
 -- id, lane, user, route, key, digest, hops, serial, body; then the circuit's rule.
 -- Answers one word for each: q (queued), dID (known: its earlier id), c (conflict), f (full), s (the user's share),
 -- oMS (the circuit is open, for so long).
@@ -8,7 +8,7 @@
 local writer, sequence = inbox .. ':writer:' .. ARGV[1], tonumber(ARGV[2])
 local most, most_bytes, key_life = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
 local is_held = ARGV[6] == '1'
-local share, share_bytes = math.max(1, math.floor(most / 10)), most_bytes / 10
+local share, share_bytes = math.max(1, math.floor(most * ARGV[7])), most_bytes * ARGV[7]
 local WRITER_LIFE = 3600 * 1000
 
 -- A round that was sent again, because its answer was lost, is answered as before and does nothing; what it writes is
@@ -60,7 +60,7 @@ local function enqueue(id, lane, user, route, key, digest, hops, serial, body)
 end
 
 local answers = {}
-for i = 7, #ARGV, 9 do answers[#answers + 1] = enqueue(unpack(ARGV, i, i + 8)) end
+for i = 8, #ARGV, 9 do answers[#answers + 1] = enqueue(unpack(ARGV, i, i + 8)) end
 call('HSET', writer, 'sequence', sequence, 'answers', cjson.encode(answers))
 call('PEXPIRE', writer, WRITER_LIFE)
 commit()
