@@ -191,7 +191,7 @@ async def test_a_registry_that_does_not_answer_refuses_all_and_leaves_nothing(
     async def refuse(channels: Sequence[str]) -> None:
         raise Unavailable("Valkey does not answer")
 
-    monkeypatch.setattr(client.registry, "listed", refuse)
+    monkeypatch.setattr(client.registry.subscribers, "listed", refuse)
     told = await client.subscribe("guide", "pillar:content")
     assert {position["error"]["code"] for position in told.values()} == {"unavailable"}
     await eventually(client.is_clean, "nothing is held")
