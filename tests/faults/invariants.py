@@ -155,8 +155,10 @@ def every_question_is_answered_once(record: Record, allowed: Allowed) -> Iterato
     for frame in record.answered:
         if frame.is_final:
             finals[frame.question].add(frame.message_id)
+    forgotten = record.forgotten
     for told in record.safe:
-        if told.status == "queued" and not finals[told.message_id] and not allowed.loses:
+        is_owed = told.status == "queued" and told.message_id not in forgotten
+        if is_owed and not finals[told.message_id] and not allowed.loses:
             yield f"{told.key} was queued as {told.message_id} and never answered"
     for question, ids in finals.items():
         if len(ids) > 1 and not allowed.loses:
@@ -169,9 +171,11 @@ def every_stream_ends_once(record: Record, allowed: Allowed) -> Iterator[str]:
     for frame in record.answered:
         if frame.stream in {"end", "error"}:
             ends[frame.message_id].add(frame.stream)
-    for message_id in dict.fromkeys(frame.message_id for frame in record.answered if frame.stream == "start"):
+    forgotten = record.forgotten
+    starts = {frame.message_id: frame.question for frame in record.answered if frame.stream == "start"}
+    for message_id, question in starts.items():
         found = len(ends[message_id])
-        if found > 1 or (found == 0 and not allowed.loses):
+        if found > 1 or (found == 0 and not allowed.loses and question not in forgotten):
             yield f"the stream {message_id} has {found} ends"
 
 

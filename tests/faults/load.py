@@ -179,7 +179,7 @@ class Load:
         return waiting
 
     def _unanswered(self) -> list[str]:
-        over = {frame.question for frame in self.record.answered if frame.is_final}
+        over = {frame.question for frame in self.record.answered if frame.is_final} | self.record.forgotten
         return [
             f"{told.key} waits for an answer"
             for told in self.record.safe

@@ -161,9 +161,17 @@ class Record:
     answered: list[Answered] = field(default_factory=list)
     logs: dict[str, list[Logged]] = field(default_factory=dict)
     deliveries: int = 0
+    forgetful: set[str] = field(default_factory=set)
+    """Links that ended with an instance of a release which loses the answers that were under way on them."""
     aftermath: Aftermath = field(default_factory=Aftermath)
 
     @property
     def safe(self) -> list[Told]:
         """The last word on each message that was acknowledged for good."""
         return list({told.key: told for told in self.told if told.is_safe}.values())
+
+    @property
+    def forgotten(self) -> frozenset[str]:
+        """The questions, by id, that were asked on such links."""
+        links = {sent.key: sent.link for sent in self.sent}
+        return frozenset(told.message_id for told in self.safe if links.get(told.key) in self.forgetful)

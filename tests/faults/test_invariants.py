@@ -262,6 +262,15 @@ def test_what_was_trimmed_below_a_reader_may_be_skipped_if_it_is_told() -> None:
     assert broken(record, TRIMMING) == {"nothing lost", "no holes"}
 
 
+def test_answers_on_a_link_that_a_release_forgot_may_be_missing_and_no_others() -> None:
+    record = good()
+    record.answered = [answered("start")]
+    record.forgetful.add("c0")
+    assert broken(record, Allowed()) == {"answered once", "streams end"}
+    record.forgetful.add("c1")
+    assert broken(record, Allowed()) == set()
+
+
 def test_what_is_provisional_or_held_counts_for_nothing_yet() -> None:
     record = good()
     then(Foretold(channel=GUIDE, link="l2", at=9, message_id="m-k6"))(record)
