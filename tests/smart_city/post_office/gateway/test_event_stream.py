@@ -197,7 +197,7 @@ async def test_a_drain_ends_streams_cleanly_and_says_when_to_come_back(platform:
 
 async def test_a_client_that_leaves_frees_its_place(city: Instance) -> None:
     token = await reader_of(city)
-    hub = city.app.state.gateway._hub
+    hub = city.app.state.gateway._desk.joining._hub
     async with EventReader.connected(city.url, "guide", token):
         counted = await city.done("post_office.get_connection_count")
         assert counted["by_channel"] == {"guide": 1}
