@@ -96,7 +96,7 @@ class Desk:
         return delivery_id in self._stopped
 
     def plan(self) -> list[Place]:
-        """Who is to get the next messages, one each in turn; whoever is first now is last the next time."""
+        """Who is to get the next messages, one each in turn; whoever was given one last comes last."""
         waiting = deque((place, room) for place in self.places if (room := place.room) > 0)
         plan: list[Place] = []
         while waiting and len(plan) < TAKEN_AT_ONCE:
@@ -104,8 +104,13 @@ class Desk:
             plan.append(place)
             if room > 1:
                 waiting.append((place, room - 1))
-        self.places.rotate(-1)
         return plan
+
+    def served(self, place: Place) -> None:
+        """It was given a message: the others are first now. A take that brought nothing changes no turn."""
+        if place.is_attached:
+            self.places.remove(place)
+            self.places.append(place)
 
     def leaves_nothing(self) -> None:
         """What comes next is others' again for a moment."""

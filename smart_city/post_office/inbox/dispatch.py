@@ -182,6 +182,7 @@ class Dispatcher:
     def _give(self, desk: Desk, plan: Sequence[Place], taken: Taken) -> None:
         for index, delivery in taken.deliveries:
             place = plan[index]
+            desk.served(place)
             if delivery.attempt > 1:
                 place.promised += 1
                 self._tasks.spawn("a further attempt", self._give_again(desk, place, delivery))

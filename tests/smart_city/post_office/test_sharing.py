@@ -95,6 +95,16 @@ class TestShares:
             pausing.is_paused = True
             await counted(one, 1)
 
+    async def test_takes_that_bring_nothing_change_no_turn(self, valkey: Valkey, tasks: Tasks) -> None:
+        async with an_office(valkey, tasks, poll_seconds=30) as office:
+            agents = [attached(office, name) for name in "ab"]
+            for n in range(1, 9):
+                await office.ask(user=f"user{n}")
+                await until(lambda n=n: sum(len(agent.given) for agent in agents) == n, "it is taken")  # type: ignore[misc]
+                office.dispatcher.has_room("guide")
+                await asyncio.sleep(0.02)
+            assert [len(agent.given) for agent in agents] == [4, 4]
+
     def test_what_was_left_once_gives_nobody_more_than_a_share_later(self) -> None:
         desk = Desk("guide")
         assert 0 < desk.leaves() <= LEFT_SECONDS
