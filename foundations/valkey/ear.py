@@ -30,8 +30,6 @@ NAMES_AT_ONCE = 512
 """Channels in one command: enough to make thousands cheap, few enough not to hold the server up."""
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 1.0
-STEADY_SECONDS = 5.0
-"""What lasted so long may be replaced at once; less is what a server gives that refuses a channel."""
 
 
 @dataclass(slots=True, eq=False)
@@ -217,24 +215,23 @@ class Ear:
     # The connection
 
     async def _stay_connected(self) -> None:
-        """Connects at once after a loss; more and more slowly where no connection lasts."""
-        clock = asyncio.get_running_loop().time
+        """Connects at once after a loss; more and more slowly where nobody is let in, or a channel is refused."""
         pause = FIRST_PAUSE
         while True:
-            began = clock()
+            has_heard = False
             try:
-                await self._connect()
+                has_heard = await self._connect()
             except WireLost as error:
                 _log.debug("no pub/sub connection: %s", error)
             self._valkey.store.look_again()
-            if clock() - began > STEADY_SECONDS:
+            if has_heard:
                 pause = FIRST_PAUSE
                 continue
             await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311  # spreads reconnects
             pause = min(pause * 2, LONGEST_PAUSE)
 
-    async def _connect(self) -> None:
-        """Hears on one connection until that is lost.
+    async def _connect(self) -> bool:
+        """Hears on one connection until that is lost; whether all that was asked for was confirmed on it.
 
         Raises:
             WireLost: there was none.
@@ -244,6 +241,7 @@ class Ear:
             self._begin(wire)
             reason = await asyncio.shield(wire.lost)
             _log.warning("the pub/sub connection was lost (%s); connecting again", reason)
+            return not self._asked
         finally:
             self._wire = None
             self._owner.lost()
