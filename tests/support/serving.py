@@ -18,6 +18,8 @@ from typing import Any
 
 import httpx2 as httpx
 
+from tests.support.mortal import ending_with_us
+
 SERVE = (sys.executable, "-m", "city_hall", "serve")
 TINY_SERVE = (sys.executable, "-P", str(Path(__file__).with_name("tiny_serve.py")))
 """The real supervisor over `tiny_city` workers."""
@@ -53,7 +55,7 @@ class Serving:
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
                 [*command, *options],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, preexec_fn=ending_with_us(),
                 env=inherited | run | given,
             )  # fmt: skip
         self.data_dir = data_dir

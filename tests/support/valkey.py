@@ -24,6 +24,7 @@ import redis.asyncio
 from foundations.supervision import Tasks
 from foundations.valkey.client import Valkey
 from foundations.valkey.launch import find_server
+from tests.support.mortal import ending_with_us
 from tests.support.ports import free_port
 
 READY_SECONDS = 10.0
@@ -70,7 +71,7 @@ class ValkeyServer:
     def start(self) -> ValkeyServer:
         """Starts it and waits until it answers."""
         words = [word for name, value in self._flags.items() for word in (f"--{name}", value)]
-        self._process = subprocess.Popen([find_server(), *words], stdin=subprocess.DEVNULL)
+        self._process = subprocess.Popen([find_server(), *words], stdin=subprocess.DEVNULL, preexec_fn=ending_with_us())
         deadline = time.monotonic() + READY_SECONDS
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > deadline:
