@@ -41,8 +41,8 @@ def ws(serving: Serving) -> str:
 
 
 async def test_after_a_kill_of_everything_the_next_start_has_all_that_was_acknowledged(tmp_path: Path) -> None:
-    data_dir = tmp_path / "data"
-    with Serving(data_dir, "--port", "0", "--no-demo") as first:
+    data_dir, settings = tmp_path / "data", {"RESUME_WINDOW_SECONDS": "2"}
+    with Serving(data_dir, "--port", "0", "--no-demo", settings=settings) as first:
         first.opened()
         token = call(first, "traffic_cop.create_session", user_id="alice")["session_token"]
         async with WireClient.connected(ws(first), token) as alice:
@@ -54,7 +54,7 @@ async def test_after_a_kill_of_everything_the_next_start_has_all_that_was_acknow
             first.process.wait()
             assert await alice.close_code(10) in {1006, 1012}
         assert first.valkey_pid == valkey
-    with Serving(data_dir, "--port", "0", "--no-demo") as second:
+    with Serving(data_dir, "--port", "0", "--no-demo", settings=settings) as second:
         second.opened()
         assert second.valkey_pid == valkey
         history = call(second, "post_office.get_channel_history", channel="guide")
@@ -99,7 +99,7 @@ async def test_a_killed_worker_is_replaced_and_its_deliveries_go_to_another_agen
 
 
 async def test_an_answer_logged_for_a_killed_gateways_client_reaches_its_user(tmp_path: Path) -> None:
-    settings = {"INSTANCE_LEASE_SECONDS": "1"}
+    settings = {"INSTANCE_LEASE_SECONDS": "1", "RESUME_WINDOW_SECONDS": "2"}
     with Serving(tmp_path / "data", "--port", "0", "--workers", "2", "--no-demo", settings=settings) as city:
         city.opened()
         token = call(city, "traffic_cop.create_session", user_id="alice")["session_token"]
