@@ -7,6 +7,7 @@ does is its sender's business.
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -130,6 +131,8 @@ def resolve(answer: asyncio.Future[Any], reply: object) -> None:
     if answer.done():
         return
     if isinstance(reply, CityError):
+        answer.set_exception(copy.copy(reply))  # an error told to many would grow with each traceback
+    elif isinstance(reply, Exception):
         answer.set_exception(reply)
     else:
         answer.set_result(reply)

@@ -17,6 +17,7 @@ from typing import Any
 from foundations.errors import Unavailable
 from foundations.supervision import Tasks
 from smart_city.post_office.keep import Held, Keep
+from smart_city.post_office.rounds import resolve
 
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 1.0
@@ -70,16 +71,7 @@ class Spoken:
     async def say_or_hold(self, work: Work, size: int) -> Held | None:
         """Carries out a word, or tells that it is held; raises what it raises."""
         told: asyncio.Future[Held | None] = asyncio.get_running_loop().create_future()
-
-        def then(outcome: Outcome | Held) -> None:
-            if told.done():
-                return
-            if isinstance(outcome, Exception):
-                told.set_exception(outcome)
-            else:
-                told.set_result(outcome)
-
-        self.say(work, size, then)
+        self.say(work, size, partial(resolve, told))
         return await told
 
     async def insist(self, step: Callable[[bool], Awaitable[None]]) -> None:

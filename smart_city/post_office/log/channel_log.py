@@ -8,10 +8,9 @@ hub's.
 from __future__ import annotations
 
 import asyncio
-import copy
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 from msgspec import Struct
@@ -31,6 +30,7 @@ from smart_city.post_office.log.values import (
 )
 from smart_city.post_office.log.waiting import OnHeld
 from smart_city.post_office.log.writer import LogWriter
+from smart_city.post_office.rounds import resolve
 from smart_city.vocabulary import Position
 
 PAGE_BYTES = 1024 * 1024
@@ -91,7 +91,7 @@ class ChannelLog:
 
         def then(outcome: Outcome | Held) -> None:
             if not isinstance(outcome, Held):
-                _resolve(told, outcome)
+                resolve(told, outcome)
 
         self._writer.append(channel, entry, then, owner=owner)
         return await told
@@ -103,7 +103,7 @@ class ChannelLog:
             CityError: as `append` tells them.
         """
         told: asyncio.Future[Appended | Held] = asyncio.get_running_loop().create_future()
-        self._writer.append(channel, entry, partial(_resolve, told), owner=owner)
+        self._writer.append(channel, entry, partial(resolve, told), owner=owner)
         return await told
 
     async def read(
@@ -198,15 +198,6 @@ class ChannelLog:
 
     def _key(self, channel: str, part: str) -> str:
         return self._valkey.key(f"log:{{{channel}}}:{part}")
-
-
-def _resolve(told: asyncio.Future[Any], outcome: Outcome | Held) -> None:
-    if told.done():  # whoever asked has gone, or was told that it is held
-        return
-    if isinstance(outcome, Exception):
-        told.set_exception(copy.copy(outcome))  # an error told to many would grow with each traceback
-    else:
-        told.set_result(outcome)
 
 
 def _chain(text: str) -> tuple[tuple[str, int], ...]:
