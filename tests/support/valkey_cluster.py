@@ -49,13 +49,18 @@ class ClusterNode(ValkeyServer):
 class ValkeyCluster:
     """``primaries`` nodes that share the slots evenly, with ``replicas`` each; ``flags`` as for `ValkeyServer`.
 
-    A node that does not answer for ``cluster_node_timeout`` milliseconds is replaced by its replica.
+    A node that does not answer for ``cluster_node_timeout`` milliseconds is replaced by its replica. A primary whose
+    last slot leaves stays a primary; by default Valkey makes it a replica of the new owner, and no slot comes back.
     """
 
     def __init__(
         self, *, primaries: int = 3, replicas: int = 0, cluster_node_timeout: str = "1500", **flags: str
     ) -> None:
-        flags = {"appendonly": "no", "repl_diskless_sync_delay": "0"} | flags
+        flags = {
+            "appendonly": "no",
+            "repl_diskless_sync_delay": "0",
+            "cluster_allow_replica_migration": "no",
+        } | flags
         made = [
             ClusterNode(cluster_node_timeout=cluster_node_timeout, cluster_replica_validity_factor="0", **flags)
             for _ in range(primaries * (1 + replicas))

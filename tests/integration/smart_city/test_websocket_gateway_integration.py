@@ -278,7 +278,7 @@ class TestWebSocketGatewayIntegration:
             assert stop["outcome"] in {"stopped", "finished"}
             last = await answer_to(asker, asked["message_id"])
             assert (last.get("error", {}).get("code") == "stopped") is (stop["outcome"] == "stopped")
-            await asker.nothing_but_pong()
+            assert all(part["offset"] < last["offset"] for part in await asker.left())
             unknown = await asker.ask(type="stop", message_id="01a1f92b-37ba-7000-88ac-4a4876347e31")
             assert unknown["outcome"] == "unknown"
 
