@@ -12,6 +12,7 @@ pytest_plugins = (
     "tests.support.valkey",
     "tests.support.slots",
     "tests.support.valkey_cluster",
+    "tests.support.replication",
     "tests.support.platform",
     "tests.support.shells",
 )

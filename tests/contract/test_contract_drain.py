@@ -53,10 +53,6 @@ def staying(tmp_path: Path, settings: dict[str, str]) -> Iterator[Serving]:
         yield serving
 
 
-def ws(serving: Serving) -> str:
-    return "ws" + serving.url.removeprefix("http") + "/ws"
-
-
 async def call(serving: Serving, operation: str, **arguments: Any) -> httpx2.Response:
     service, _, name = operation.partition(".")
     async with plain_client(serving.url, Authorization=BEARER) as http:
@@ -74,7 +70,7 @@ async def test_a_balancer_is_told_sockets_leave_in_waves_with_1012_and_the_exit_
         http = await stack.enter_async_context(plain_client(leaving.url))
         assert (await http.get("/health/ready")).status_code == 200
         clients = [
-            await stack.enter_async_context(WireClient.connected(ws(leaving), OPERATOR_TOKEN)) for _ in range(60)
+            await stack.enter_async_context(WireClient.connected(leaving.ws_url, OPERATOR_TOKEN)) for _ in range(60)
         ]
         leaving.signal(signal.SIGTERM)
         began = time.monotonic()
@@ -105,19 +101,19 @@ async def test_nobody_new_is_sent_to_it_and_what_was_given_out_goes_back_without
     leaving.opened()
     staying.opened()
     async with (
-        WireClient.connected(ws(staying), OPERATOR_TOKEN) as asker,
-        WireClient.connected(ws(leaving), OPERATOR_TOKEN) as agent,
+        WireClient.connected(staying.ws_url, OPERATOR_TOKEN) as asker,
+        WireClient.connected(leaving.ws_url, OPERATOR_TOKEN) as agent,
     ):
         await agent.ask(type="consume", channel="guide")
         arguments = {"channel": "guide", "message": {"message": "?"}, "reply_to": "pillar:content"}
         await asker.subscribe("pillar:content")
         question = (await call(staying, "post_office.send_to_agent", **arguments)).json()["message_id"]
         assert (await agent.of("delivery"))["message"]["message_id"] == question
-        async with WireClient.connected(ws(leaving), OPERATOR_TOKEN) as last:
+        async with WireClient.connected(leaving.ws_url, OPERATOR_TOKEN) as last:
             leaving.signal(signal.SIGTERM)
             assert await agent.close_code(20) == 1012
             assert await last.close_code(20) == 1012
-        async with WireClient.connected(ws(staying), OPERATOR_TOKEN) as other:
+        async with WireClient.connected(staying.ws_url, OPERATOR_TOKEN) as other:
             await other.ask(type="consume", channel="guide")
             again = await other.of("delivery", 15)
             assert again["message"]["message_id"] == question
@@ -132,17 +128,17 @@ async def test_who_leaves_with_it_is_resumed_by_the_other(leaving: Serving, stay
     staying.opened()
     made = (await call(staying, "traffic_cop.create_session", user_id=unique("alice"))).json()
     token = made["session_token"]
-    async with WireClient.connected(ws(leaving), token) as client:
+    async with WireClient.connected(leaving.ws_url, token) as client:
         leaving.signal(signal.SIGTERM)
         assert await client.close_code(20) == 1012
-        async with WireClient.connected(f"{ws(staying)}?resume={client.id}", token) as again:
+        async with WireClient.connected(f"{staying.ws_url}?resume={client.id}", token) as again:
             assert (again.welcome["resumed"], again.id) == (True, client.id)
     assert await ended(leaving) == 0
 
 
 async def test_what_could_not_be_flushed_is_told_in_numbers_and_exits_1(leaving: Serving, store: ValkeyServer) -> None:
     leaving.opened()
-    async with WireClient.connected(ws(leaving), OPERATOR_TOKEN) as client:
+    async with WireClient.connected(leaving.ws_url, OPERATOR_TOKEN) as client:
         await client.ask(type="publish", channel="guide", payload={"n": 0})
         store.hang()
         acks: list[Frame] = [await client.ask(type="publish", channel="guide", payload={"n": n}) for n in range(3)]
@@ -158,7 +154,7 @@ async def test_what_was_held_is_flushed_by_a_drain_when_the_store_is_back(
     leaving: Serving, store: ValkeyServer
 ) -> None:
     leaving.opened()
-    async with WireClient.connected(ws(leaving), OPERATOR_TOKEN) as client:
+    async with WireClient.connected(leaving.ws_url, OPERATOR_TOKEN) as client:
         await client.ask(type="publish", channel="guide", payload={"n": 0})
         store.hang()
         first = await client.ask(type="publish", channel="guide", payload={"n": 1})

@@ -46,11 +46,10 @@ async def call(trio: Serving, operation: str, **arguments: Any) -> Frame:
 async def one_at_each(trio: Serving, stack: AsyncExitStack, token: str, **options: Any) -> list[WireClient]:
     """A connection to each of the workers; which one takes a socket is the system's choice."""
     kind = PackedClient if options else WireClient
-    url = "ws" + trio.url.removeprefix("http") + "/ws"
     found: dict[str, WireClient] = {}
 
     async def are_all() -> bool:
-        client = await stack.enter_async_context(kind.connected(url, token, **options))
+        client = await stack.enter_async_context(kind.connected(trio.ws_url, token, **options))
         if client.welcome["instance_id"] in found:
             await client.socket.close()
         else:

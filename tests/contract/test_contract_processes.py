@@ -51,10 +51,6 @@ def west(tmp_path: Path, settings: dict[str, str]) -> Iterator[Serving]:
         yield serving
 
 
-def ws(serving: Serving) -> str:
-    return "ws" + serving.url.removeprefix("http") + "/ws"
-
-
 async def call(serving: Serving, operation: str, **arguments: Any) -> Frame:
     service, _, name = operation.partition(".")
     async with plain_client(serving.url, Authorization=f"Bearer {OPERATOR_TOKEN}") as http:
@@ -72,19 +68,23 @@ async def test_a_killed_instance_is_forgotten_within_its_lease_and_its_deliverie
     user = unique("alice")
     token = (await call(west, "traffic_cop.create_session", user_id=user))["session_token"]
     store = redis.asyncio.Redis(unix_socket_path=str(valkey_server.socket), decode_responses=True)
-    async with store, WireClient.connected(ws(west), token) as alice, WireClient.connected(ws(east), token) as doomed:
+    async with (
+        store,
+        WireClient.connected(west.ws_url, token) as alice,
+        WireClient.connected(east.ws_url, token) as doomed,
+    ):
         instance = doomed.welcome["instance_id"]
         assert instance != alice.welcome["instance_id"]
         await doomed.subscribe("guide", "pillar:content")
         assert set(await store.smembers(f"subscriptions:{instance}")) == {"guide", "pillar:content"}
-        async with WireClient.connected(ws(east), OPERATOR_TOKEN) as agent:
+        async with WireClient.connected(east.ws_url, OPERATOR_TOKEN) as agent:
             await agent.ask(type="consume", channel="guide")
             question = (await alice.ask(channel="guide", payload={"message": "hello"}))["message_id"]
             first = await agent.of("delivery")
             os.killpg(east.process.pid, signal.SIGKILL)
             began = time.monotonic()
             assert await doomed.close_code(5) == 1006
-        async with WireClient.connected(ws(west), OPERATOR_TOKEN) as other:
+        async with WireClient.connected(west.ws_url, OPERATOR_TOKEN) as other:
             await other.ask(type="consume", channel="guide")
             second = await other.of("delivery", LEASE_SECONDS + 6)
             assert time.monotonic() - began < LEASE_SECONDS + 2.5
@@ -112,7 +112,10 @@ async def test_a_connection_of_a_killed_instance_is_resumed_at_another_at_once(e
     east.opened()
     west.opened()
     token = (await call(west, "traffic_cop.create_session", user_id=unique("alice")))["session_token"]
-    async with WireClient.connected(ws(west), OPERATOR_TOKEN) as agent, WireClient.connected(ws(east), token) as alice:
+    async with (
+        WireClient.connected(west.ws_url, OPERATOR_TOKEN) as agent,
+        WireClient.connected(east.ws_url, token) as alice,
+    ):
         await agent.ask(type="consume", channel="guide")
         question = (await alice.ask(channel="guide", payload={"message": "hello"}))["message_id"]
         delivery = await agent.of("delivery")
@@ -120,7 +123,7 @@ async def test_a_connection_of_a_killed_instance_is_resumed_at_another_at_once(e
         since = alice.welcome["channels"][private]
         os.killpg(east.process.pid, signal.SIGKILL)
         await agent.ask(type="reply", delivery_id=delivery["delivery_id"], payload={"message": "still here"})
-        async with WireClient.connected(f"{ws(west)}?resume={alice.id}", token) as again:
+        async with WireClient.connected(f"{west.ws_url}?resume={alice.id}", token) as again:
             assert (again.welcome["resumed"], again.id, again.welcome["channels"]) == (True, alice.id, {})
             outcome = (await again.subscribe(private, offset=since["offset"], epoch=since["epoch"]))[private]
             assert (outcome["recovered"], outcome["missed"]) == (True, 1)
@@ -145,12 +148,12 @@ async def test_a_drained_instance_tells_its_sockets_and_its_balancer_and_logs_no
     token = (await call(east, "traffic_cop.create_session", user_id=user))["session_token"]
     asked = {"session_token": token, "realm": "operator", "ticket": True}
     ticket = (await call(east, "post_office.get_websocket_endpoint", **asked))["websocket_url"].rpartition("=")[2]
-    async with WireClient.connected(f"{ws(east)}?session_token={token}", "") as alice:
-        async with WireClient.connected(f"{ws(east)}?session_token={ticket}", "") as again:
+    async with WireClient.connected(f"{east.ws_url}?session_token={token}", "") as alice:
+        async with WireClient.connected(f"{east.ws_url}?session_token={ticket}", "") as again:
             connection = again.id
             await again.ask(channel="guide", payload={"message": "a secret of mine"})
         with pytest.raises(Exception, match="4501"):
-            async with WireClient.connected(f"{ws(east)}?session_token=ses_nobody_{token[-8:]}", ""):
+            async with WireClient.connected(f"{east.ws_url}?session_token=ses_nobody_{token[-8:]}", ""):
                 pass
         async with plain_client(east.url) as http:
             await http.get("/health", params={"session_token": token})

@@ -38,10 +38,6 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
         yield serving.opened()
 
 
-def ws(pair: Serving) -> str:
-    return "ws" + pair.url.removeprefix("http") + "/ws"
-
-
 async def call(pair: Serving, operation: str, **arguments: Any) -> Frame:
     """Over a connection of its own, so that either worker may answer."""
     service, _, name = operation.partition(".")
@@ -80,9 +76,9 @@ def connecting(pair: Serving, count: int) -> Iterator[AbstractAsyncContextManage
     """Clients of both encodings in turn."""
     for n in range(count):
         if n % 2:
-            yield PackedClient.connected(ws(pair), OPERATOR_TOKEN, subprotocols=["smart-city.v1.msgpack"])
+            yield PackedClient.connected(pair.ws_url, OPERATOR_TOKEN, subprotocols=["smart-city.v1.msgpack"])
         else:
-            yield WireClient.connected(ws(pair), OPERATOR_TOKEN)
+            yield WireClient.connected(pair.ws_url, OPERATOR_TOKEN)
 
 
 async def test_readers_on_both_hear_what_is_said_to_either(pair: Serving) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -17,57 +17,42 @@ COUNT = Script.of("count", "return redis.call('INCR', KEYS[1])")
 FAIL = Script.of("fail", "redis.call('INCR', KEYS[1]) return redis.error_reply('WRONG as it was written')")
 
 
-@pytest.fixture(scope="module")
-def servers() -> Iterator[Pair]:
-    with Pair() as pair:
-        yield pair
-
-
 @pytest.fixture
-async def pair(servers: Pair) -> AsyncIterator[Pair]:
-    """The primary with its replica in touch, however the test before has left them."""
-    servers.replica.resume()
-    await servers.until_in_touch()
-    yield servers
-    servers.replica.resume()
-
-
-@pytest.fixture
-async def valkey(pair: Pair) -> AsyncIterator[Valkey]:
-    valkey = await Valkey.connect(pair.primary.url, ack_replicas=1)
+async def valkey(replicated: Pair) -> AsyncIterator[Valkey]:
+    valkey = await Valkey.connect(replicated.primary.url, ack_replicas=1)
     await valkey.command("FLUSHALL")
     yield valkey
     await valkey.close()
 
 
-async def test_an_answer_means_that_the_replica_has_it(pair: Pair, valkey: Valkey) -> None:
-    on_replica = await Valkey.connect(pair.replica.url)
+async def test_an_answer_means_that_the_replica_has_it(replicated: Pair, valkey: Valkey) -> None:
+    on_replica = await Valkey.connect(replicated.replica.url)
     for expected in range(1, 101):
         assert await valkey.acknowledged.run(COUNT, ["k"], []) == expected
         assert await on_replica.command("GET", "k") == str(expected).encode()
     await on_replica.close()
 
 
-async def test_what_the_replica_does_not_take_is_written_and_not_answered(pair: Pair, valkey: Valkey) -> None:
+async def test_what_the_replica_does_not_take_is_written_and_not_answered(replicated: Pair, valkey: Valkey) -> None:
     assert await valkey.acknowledged.run(COUNT, ["k"], []) == 1
-    pair.replica.hang()
+    replicated.replica.hang()
     with pytest.raises(Unavailable) as refused:
         await valkey.acknowledged.run(COUNT, ["k"], [])
     assert isinstance(refused.value, NotCopied)
     assert await valkey.command("GET", "k") == b"2"
-    pair.replica.resume()
+    replicated.replica.resume()
     assert await valkey.acknowledged.run(COUNT, ["k"], []) == 3
 
 
-async def test_who_writes_without_waiting_is_not_held_up(pair: Pair, valkey: Valkey) -> None:
-    pair.replica.hang()
+async def test_who_writes_without_waiting_is_not_held_up(replicated: Pair, valkey: Valkey) -> None:
+    replicated.replica.hang()
     waiting = asyncio.create_task(valkey.acknowledged.run(COUNT, ["k"], []))
     assert [await valkey.run(COUNT, ["other"], []) for _ in range(20)] == list(range(1, 21))
     with pytest.raises(Unavailable):
         await waiting
 
 
-async def test_what_comes_while_one_batch_waits_goes_together_in_order(pair: Pair, valkey: Valkey) -> None:
+async def test_what_comes_while_one_batch_waits_goes_together_in_order(replicated: Pair, valkey: Valkey) -> None:
     async def later(turns: int) -> int:
         for _ in range(turns):
             await asyncio.sleep(0)
@@ -83,10 +68,10 @@ async def test_an_error_is_told_as_it_is(valkey: Valkey) -> None:
 
 
 async def test_a_connection_that_breaks_fails_those_who_wait_and_the_next_one_serves(
-    pair: Pair, valkey: Valkey
+    replicated: Pair, valkey: Valkey
 ) -> None:
     await valkey.acknowledged.run(COUNT, ["k"], [])
-    pair.replica.hang()
+    replicated.replica.hang()
     waiting = asyncio.create_task(valkey.acknowledged.run(COUNT, ["k"], []))
 
     async def written() -> bool:
@@ -97,11 +82,11 @@ async def test_a_connection_that_breaks_fails_those_who_wait_and_the_next_one_se
         await client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")  # type: ignore[no-untyped-call]
     with pytest.raises(Unavailable):
         await waiting
-    pair.replica.resume()
+    replicated.replica.resume()
     assert await valkey.acknowledged.run(COUNT, ["k"], []) == 3
 
 
-async def test_without_replicas_to_wait_for_it_is_the_same_client(pair: Pair) -> None:
-    valkey = await Valkey.connect(pair.primary.url)
+async def test_without_replicas_to_wait_for_it_is_the_same_client(replicated: Pair) -> None:
+    valkey = await Valkey.connect(replicated.primary.url)
     assert valkey.acknowledged is valkey
     await valkey.close()

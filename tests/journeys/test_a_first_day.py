@@ -45,10 +45,6 @@ def session(city: Serving, user_id: str) -> str:
     return smart_city(city, "session", "create", "--user", user_id)
 
 
-def ws(city: Serving) -> str:
-    return "ws" + city.url.removeprefix("http") + "/ws"
-
-
 async def answer(client: WireClient, text: str) -> str:
     """What the agents say in the end to a question."""
     ack = await client.ask(channel="guide", payload={"message": text})
@@ -68,7 +64,7 @@ def test_the_first_lines_say_where_and_how(city: Serving) -> None:
 
 
 async def test_the_guide_answers_and_hands_on_to_a_pillar(city: Serving) -> None:
-    async with WireClient.connected(ws(city), session(city, "mia")) as mia:
+    async with WireClient.connected(city.ws_url, session(city, "mia")) as mia:
         assert "guide" in (await answer(mia, "which channels are there?"))
         assert await answer(mia, "is the platform healthy?")
         assert await answer(mia, "how are the queues?")
@@ -76,7 +72,7 @@ async def test_the_guide_answers_and_hands_on_to_a_pillar(city: Serving) -> None
 
 async def test_a_published_message_reaches_two_subscribers(city: Serving) -> None:
     token = session(city, "noah")
-    async with WireClient.connected(ws(city), token) as one, WireClient.connected(ws(city), token) as two:
+    async with WireClient.connected(city.ws_url, token) as one, WireClient.connected(city.ws_url, token) as two:
         await one.subscribe("guide")
         await two.subscribe("guide")
         async with httpx2.AsyncClient(base_url=city.url, trust_env=False) as http:
@@ -156,7 +152,7 @@ async def test_both_workers_serve(city: Serving, request: pytest.FixtureRequest)
     seen: set[str] = set()
     token = session(city, "zoe")
     for _ in range(60):
-        async with WireClient.connected(ws(city), token) as client:
+        async with WireClient.connected(city.ws_url, token) as client:
             seen.add(client.welcome["instance_id"])
         if len(seen) == wanted:
             break

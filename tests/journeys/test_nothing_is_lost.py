@@ -36,16 +36,12 @@ def post(serving: Serving, operation: str, arguments: dict[str, Any]) -> httpx2.
     )  # fmt: skip
 
 
-def ws(serving: Serving) -> str:
-    return "ws" + serving.url.removeprefix("http") + "/ws"
-
-
 async def test_after_a_kill_of_everything_the_next_start_has_all_that_was_acknowledged(tmp_path: Path) -> None:
     data_dir, settings = tmp_path / "data", {"RESUME_WINDOW_SECONDS": "2"}
     with Serving(data_dir, "--port", "0", "--no-demo", settings=settings) as first:
         first.opened()
         token = call(first, "traffic_cop.create_session", user_id="alice")["session_token"]
-        async with WireClient.connected(ws(first), token) as alice:
+        async with WireClient.connected(first.ws_url, token) as alice:
             asked = await alice.ask(channel="guide", payload={"message": "is anybody there?"})
             assert asked["status"] == "queued"
             published = call(first, "post_office.publish_to_agent_channel", channel="guide", message={"n": 1})
@@ -60,8 +56,8 @@ async def test_after_a_kill_of_everything_the_next_start_has_all_that_was_acknow
         history = call(second, "post_office.get_channel_history", channel="guide")
         assert [entry["message_id"] for entry in history["publications"]] == [published["message_id"]]
         async with (
-            WireClient.connected(ws(second), token) as alice,
-            WireClient.connected(ws(second), second.token) as agent,
+            WireClient.connected(second.ws_url, token) as alice,
+            WireClient.connected(second.ws_url, second.token) as agent,
         ):
             since = {"offset": 0, "epoch": published["epoch"]}
             recovered = (await alice.ask(type="subscribe", channels={"guide": since}))["channels"]["guide"]
@@ -79,7 +75,7 @@ async def test_a_killed_worker_is_replaced_and_its_deliveries_go_to_another_agen
     with Serving(tmp_path / "data", "--port", "0", "--workers", "2", "--no-demo") as city:
         city.opened()
         token = call(city, "traffic_cop.create_session", user_id="alice")["session_token"]
-        async with WireClient.connected(ws(city), token) as alice:
+        async with WireClient.connected(city.ws_url, token) as alice:
             here = alice.welcome["instance_id"]
             async with agent_on(city, other_than=here) as agent:
                 await agent.ask(type="consume", channel="guide")
@@ -88,7 +84,7 @@ async def test_a_killed_worker_is_replaced_and_its_deliveries_go_to_another_agen
                 pid = pid_of(city, agent.welcome["instance_id"])
                 os.kill(pid, signal.SIGKILL)
                 assert await agent.close_code(10) == 1006
-            async with WireClient.connected(ws(city), city.token) as again:
+            async with WireClient.connected(city.ws_url, city.token) as again:
                 await again.ask(type="consume", channel="guide")
                 second = await again.of("delivery", 20)
                 assert second["message"]["message_id"] == asked["message_id"]
@@ -103,7 +99,7 @@ async def test_an_answer_logged_for_a_killed_gateways_client_reaches_its_user(tm
     with Serving(tmp_path / "data", "--port", "0", "--workers", "2", "--no-demo", settings=settings) as city:
         city.opened()
         token = call(city, "traffic_cop.create_session", user_id="alice")["session_token"]
-        async with WireClient.connected(ws(city), token) as alice:
+        async with WireClient.connected(city.ws_url, token) as alice:
             here = alice.welcome["instance_id"]
             async with agent_on(city, other_than=here) as agent:
                 await agent.ask(type="consume", channel="guide")
@@ -113,7 +109,7 @@ async def test_an_answer_logged_for_a_killed_gateways_client_reaches_its_user(tm
                 assert await alice.close_code(10) == 1006
                 ack = await agent.ask(type="reply", delivery_id=delivery["delivery_id"], payload={"message": "hi"})
                 assert ack["type"] == "ack"
-        async with WireClient.connected(ws(city), token) as alice:
+        async with WireClient.connected(city.ws_url, token) as alice:
             await alice.subscribe("user:alice", offset=0)
             answer = await alice.of("chat_response", 20)
             assert (answer["in_reply_to"], answer["log"]) == (asked["message_id"], "user:alice")
@@ -123,7 +119,7 @@ async def test_a_killed_valkey_comes_back_and_no_socket_closes(tmp_path: Path) -
     with Serving(tmp_path / "data", "--port", "0", "--no-demo") as city:
         city.opened()
         token = call(city, "traffic_cop.create_session", user_id="alice")["session_token"]
-        async with WireClient.connected(ws(city), token) as alice:
+        async with WireClient.connected(city.ws_url, token) as alice:
             await alice.subscribe("guide")
             call(city, "post_office.publish_to_agent_channel", channel="guide", message={"n": 1})
             first = await alice.of("message")
@@ -143,7 +139,7 @@ async def test_a_killed_valkey_comes_back_and_no_socket_closes(tmp_path: Path) -
 async def agent_on(city: Serving, *, other_than: str) -> AsyncIterator[WireClient]:
     """A connection of the operator on another worker than the named one; the kernel chooses, so it is tried."""
     for _ in range(100):
-        async with WireClient.connected(ws(city), city.token) as client:
+        async with WireClient.connected(city.ws_url, city.token) as client:
             if client.welcome["instance_id"] != other_than:
                 yield client
                 return

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Iterator
 from types import TracebackType
 
+import pytest
 import redis.asyncio
 
 from tests.support.valkey import ValkeyServer
@@ -41,3 +43,19 @@ class Pair:
                 return bool(await client.wait(1, 100))
 
             await eventually(in_touch, "the replica is in touch", 20)
+
+
+@pytest.fixture(scope="module")
+def replicated_servers() -> Iterator[Pair]:
+    """For the tests of one module."""
+    with Pair() as replicated:
+        yield replicated
+
+
+@pytest.fixture
+async def replicated(replicated_servers: Pair) -> AsyncIterator[Pair]:
+    """The primary with its replica in touch, however the test before has left them."""
+    replicated_servers.replica.resume()
+    await replicated_servers.until_in_touch()
+    yield replicated_servers
+    replicated_servers.replica.resume()

@@ -78,6 +78,11 @@ class Serving:
                 raise AssertionError(f"it did not end: {self.said}") from None
 
     @property
+    def ws_url(self) -> str:
+        """Where sockets go, once it is open."""
+        return "ws" + self.url.removeprefix("http") + "/ws"
+
+    @property
     def said(self) -> str:
         """Everything it has written to its terminal."""
         return self._log.read_text(errors="replace")
