@@ -49,11 +49,13 @@ client: environment tools ## the JavaScript client as a package with its types, 
 	scripts/client
 	cd dist/client && ../../scripts/npm pack --dry-run
 
-lock: ## both requirements and the npm locks again, from what pyproject.toml and the .in files ask for
+lock: ## the requirements and the npm locks again, from what pyproject.toml and the .in files ask for
 	$(LOCK) -o requirements/run.txt
 	$(LOCK) requirements/dev.in -c requirements/run.txt -o requirements/dev.txt
+	$(LOCK) requirements/dev.in requirements/bench.in -c requirements/dev.txt -o requirements/bench.txt
 	scripts/npm install --package-lock-only --ignore-scripts
 	scripts/npm install --package-lock-only --ignore-scripts --prefix tests/tools
+	scripts/npm install --package-lock-only --ignore-scripts --prefix benchmarks/peers/socketio
 
 environment:
 	@scripts/environment dev

@@ -74,7 +74,15 @@ class TestPlaces:
         assert [name for name, count in names.items() if count > 1] == []
 
     @pytest.mark.parametrize(
-        "path", [".ci/run", "scripts/client", "scripts/environment", "scripts/npm", "scripts/test-machine"]
+        "path",
+        [
+            ".ci/run",
+            "scripts/bench-machine",
+            "scripts/client",
+            "scripts/environment",
+            "scripts/npm",
+            "scripts/test-machine",
+        ],
     )
     def test_scripts_may_be_run(self, path: str) -> None:
         assert os.access(ROOT / path, os.X_OK)
@@ -101,27 +109,32 @@ class TestWords:
 
 
 class TestLocks:
-    @pytest.mark.parametrize("lock", ["run.txt", "dev.txt"])
+    @pytest.mark.parametrize("lock", ["run.txt", "dev.txt", "bench.txt"])
     def test_everything_is_pinned_with_hashes(self, lock: str) -> None:
         text = (ROOT / "requirements" / lock).read_text()
         entries = re.split(r"\n(?=[A-Za-z0-9])", text.partition("\n\n")[2])
-        assert len(entries) == len(pins(lock)) > 20
+        assert len(entries) == len(PINNED.findall(text)) > 20
         assert [entry for entry in entries if "--hash=sha256:" not in entry] == []
 
     def test_what_runs_is_what_is_tested(self) -> None:
         assert pins("run.txt").items() <= pins("dev.txt").items()
+
+    def test_what_is_tested_is_what_is_measured(self) -> None:
+        assert pins("dev.txt").items() <= pins("bench.txt").items()
 
     def test_everything_the_project_asks_for_is_locked(self) -> None:
         project = PROJECT["project"]
         asked = [*project["dependencies"], *project["optional-dependencies"]["embedded"]]
         assert {named(line) for line in asked} <= pins("run.txt").keys()
 
-    @pytest.mark.parametrize(("asked", "lock"), [("build.in", "run.txt"), ("dev.in", "dev.txt")])
+    @pytest.mark.parametrize(
+        ("asked", "lock"), [("build.in", "run.txt"), ("dev.in", "dev.txt"), ("bench.in", "bench.txt")]
+    )
     def test_everything_that_builds_and_tests_it_is_locked(self, asked: str, lock: str) -> None:
         lines = (ROOT / "requirements" / asked).read_text().splitlines()
         assert {named(line) for line in lines if line and not line.startswith("#")} <= pins(lock).keys()
 
-    @pytest.mark.parametrize("folder", [".", "tests/tools"])
+    @pytest.mark.parametrize("folder", [".", "tests/tools", "benchmarks/peers/socketio"])
     def test_the_npm_lock_has_hashes_and_no_addresses(self, folder: str) -> None:
         lock = (ROOT / folder / "package-lock.json").read_text()
         assert '"resolved"' not in lock
