@@ -101,20 +101,25 @@ class ValkeyCluster:
     # Who is who
 
     async def primary_of(self, slot: int) -> ClusterNode:
-        """The node that serves a slot now, as the nodes that answer see it."""
+        """The node that serves a slot now, once all nodes that answer see the same."""
 
         async def found() -> ClusterNode | None:
-            for node in self.nodes:
-                try:
-                    shards = await node.ask("CLUSTER", "SLOTS")
-                except (redis.RedisError, OSError):
-                    continue
-                for first, last, primary, *_ in shards:
-                    if first <= slot <= last:
-                        return self._named(primary[2])
-            return None
+            seen = await self._seen_to_serve(slot, slot)
+            owner = seen.pop() if len(seen) == 1 else None
+            return None if owner is None else self._named(owner)
 
         return await eventually(found, f"somebody serves slot {slot}", PATIENCE_SECONDS)
+
+    async def _seen_to_serve(self, first: int, last: int) -> set[bytes | None]:
+        """Who serves all of these slots, as each node that answers sees it; `None` for nobody alone."""
+        seen: set[bytes | None] = set()
+        for node in self.nodes:
+            try:
+                shards = await node.ask("CLUSTER", "SLOTS")
+            except (redis.RedisError, OSError):
+                continue
+            seen.add(next((primary[2] for at, end, primary, *_ in shards if at <= first and last <= end), None))
+        return seen
 
     async def replica_of(self, primary: ClusterNode) -> ClusterNode:
         """A replica that is connected to its primary."""
@@ -145,8 +150,7 @@ class ValkeyCluster:
         await source.ask("CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", first, last, "NODE", to.name)
 
         async def moved() -> bool:
-            found = await to.ask("CLUSTER", "SLOTS")
-            return any(at <= first and last <= end and node[2] == to.name.encode() for at, end, node, *_ in found)
+            return await self._seen_to_serve(first, last) == {to.name.encode()}
 
         await eventually(moved, f"slots {first}-{last} moved", PATIENCE_SECONDS)
 
@@ -173,6 +177,7 @@ class ValkeyCluster:
         for node in (to, source, *self.others(to)):
             if await _is_primary(node):
                 await node.ask("CLUSTER", "SETSLOT", slot, "NODE", to.name)
+        assert await self.primary_of(slot) is to
 
     async def migrate_key_by_key(self, slot: int, to: ClusterNode) -> None:
         """Moves one slot in the old way, all of its steps."""
