@@ -6,19 +6,17 @@ store cannot hear now. Whether a delivery is still good is not known here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec import UNSET, Raw, UnsetType
 
 from foundations.errors import Forbidden, InvalidMessage, StaleDelivery
-from smart_city.post_office.answers import Answers
-from smart_city.post_office.channels import Channels
 from smart_city.post_office.gateway import messages, server_frames
+from smart_city.post_office.gateway.desk import Desk
 from smart_city.post_office.gateway.messages import ClientFrame, encode, wire
 from smart_city.post_office.gateway.payloads import read
-from smart_city.post_office.inbox.dispatch import Dispatcher
 from smart_city.post_office.inbox.questions import Delivery
 from smart_city.post_office.keep import Held
 from smart_city.vocabulary import Identity
@@ -112,21 +110,13 @@ class Consumer:
 class Consuming:
     """The consumers of one connection, and the frames of its agent."""
 
-    def __init__(
-        self, agent: Agent, outbox: Outbox, *, answers: Answers, dispatcher: Dispatcher, channels: Channels,
-        lease_seconds: float,
-    ) -> None:  # fmt: skip
+    __slots__ = ("_agent", "_consumers", "_desk", "_outbox")
+
+    def __init__(self, desk: Desk, agent: Agent, outbox: Outbox) -> None:
+        self._desk = desk
         self._agent = agent
         self._outbox = outbox
-        self._answers = answers
-        self._dispatcher = dispatcher
-        self._channels = channels
-        self._lease = lease_seconds
         self._consumers: dict[str, Consumer] = {}
-        self.handlers: Mapping[type[ClientFrame], Callable[[Any], None]] = {
-            messages.Consume: self._consume, messages.Done: self._done, messages.Failed: self._failed,
-            messages.Working: self._working, messages.Reply: self._reply, messages.Forward: self._forward,
-        }  # fmt: skip
 
     @property
     def channels(self) -> Sequence[str]:
@@ -146,12 +136,12 @@ class Consuming:
     def has_room(self) -> None:
         """The socket takes work again."""
         for channel in self._consumers:
-            self._dispatcher.has_room(channel)
+            self._desk.dispatcher.has_room(channel)
 
     def end(self, *, counts: bool = True) -> None:
         """The socket is gone: what it held is handed back; that is no try when the instance drains."""
         for channel, consumer in self._consumers.items():
-            self._dispatcher.detach(channel, consumer, counts=counts)
+            self._desk.dispatcher.detach(channel, consumer, counts=counts)
         self._consumers.clear()
 
     def recheck(self) -> None:
@@ -171,49 +161,56 @@ class Consuming:
         if who.kind != "operator" and (who.is_user or SCOPE not in who.scopes):
             raise Forbidden(f"agents connect with a service token that has the scope {SCOPE}")
 
-    def _consume(self, frame: messages.Consume) -> None:
+    def consume(self, frame: messages.Consume) -> None:
+        """Takes messages of an inbox from now on, or pauses."""
         self.check()
-        self._channels.check_inbox(frame.channel)
+        self._desk.channels.check_inbox(frame.channel)
+        lease = self._desk.inbox.limits.lease_seconds
         consumer = self._consumers.get(frame.channel)
         if consumer is None:
-            consumer = Consumer(frame.channel, self._agent.connection_id, self._outbox, self._lease)
+            consumer = Consumer(frame.channel, self._agent.connection_id, self._outbox, lease)
             self._consumers[frame.channel] = consumer
-            self._dispatcher.attach(frame.channel, consumer)
+            self._desk.dispatcher.attach(frame.channel, consumer)
         consumer.most = frame.max
-        self._agent.acknowledge(frame, lease_seconds=self._lease)
-        self._dispatcher.has_room(frame.channel)
+        self._agent.acknowledge(frame, lease_seconds=lease)
+        self._desk.dispatcher.has_room(frame.channel)
 
-    def _done(self, frame: messages.Done) -> None:
+    def done(self, frame: messages.Done) -> None:
+        """Deliveries are dealt with."""
         self.check()
-        self._say(frame, self._answers.done(frame.delivery_ids), settles=frame.delivery_ids)
+        self._say(frame, self._desk.answers.done(frame.delivery_ids), settles=frame.delivery_ids)
 
-    def _failed(self, frame: messages.Failed) -> None:
+    def failed(self, frame: messages.Failed) -> None:
+        """A delivery is given back."""
         self.check()
-        work = self._answers.failed(frame.delivery_id, frame.reason, retry=frame.retry)
+        work = self._desk.answers.failed(frame.delivery_id, frame.reason, retry=frame.retry)
         self._say(frame, work, settles=[frame.delivery_id])
 
-    def _working(self, frame: messages.Working) -> None:
+    def working(self, frame: messages.Working) -> None:
+        """A delivery needs more time."""
         self.check()
         self._say(frame, self._extend(frame.delivery_id))
 
     async def _extend(self, delivery_id: str) -> None:
-        await self._answers.working(delivery_id)
+        await self._desk.answers.working(delivery_id)
         for consumer in self._consumers.values():
             if consumer.holds(delivery_id):
                 consumer.extend(delivery_id)
 
-    def _forward(self, frame: messages.Forward) -> None:
+    def forward(self, frame: messages.Forward) -> None:
+        """A delivery goes to another inbox."""
         self.check()
-        self._say(frame, self._answers.forward(frame.delivery_id, frame.channel), settles=[frame.delivery_id])
+        self._say(frame, self._desk.answers.forward(frame.delivery_id, frame.channel), settles=[frame.delivery_id])
 
-    def _reply(self, frame: messages.Reply) -> None:
+    def reply(self, frame: messages.Reply) -> None:
+        """An answer, or a part of one."""
         self.check()
         stream = "" if frame.stream is UNSET else frame.stream
         if frame.payload is UNSET and stream not in {"start", "end"}:
             raise InvalidMessage("Invalid message format: a reply needs a payload, unless it starts or ends a stream")
         payload = Raw(b"{}") if frame.payload is UNSET else frame.payload
         read(payload)
-        work = self._answers.reply(
+        work = self._desk.answers.reply(
             frame.delivery_id, self._agent.identity.realm, payload,
             intent="" if frame.intent is UNSET else frame.intent, stream=stream,
         )  # fmt: skip
@@ -239,12 +236,12 @@ class Consuming:
             else:
                 self._agent.acknowledge(frame, is_held=outcome is not None)
 
-        self._answers.spoken.say(work, size, then)
+        self._desk.answers.spoken.say(work, size, then)
 
     def _release(self, delivery_ids: Sequence[str]) -> None:
         for consumer in self._consumers.values():
             if consumer.release(delivery_ids):
-                self._dispatcher.has_room(consumer.channel)
+                self._desk.dispatcher.has_room(consumer.channel)
 
 
 def delivery_frame(delivery: Delivery) -> bytes:

@@ -30,6 +30,7 @@ from smart_city.post_office.gateway.heartbeats import Heartbeats
 from smart_city.post_office.gateway.msgpack import Packing
 from smart_city.post_office.gateway.outbox import Round
 from smart_city.post_office.gateway.socket import Socket, quiet
+from smart_city.vocabulary import Identity
 
 _log = logging.getLogger("smart_city.post_office.gateway")
 
@@ -176,8 +177,7 @@ class Gateway:
         older = self.connections.get(connection.connection_id)
         if older is not None:
             self.overtaken(older)
-        connection.on_closed = self._left
-        connection.on_identity = self._credentials.replace
+        connection.host = self
         self.enter(connection)
         self._heartbeats.add(connection)
         self._desk.counters.connections_active += 1
@@ -189,7 +189,12 @@ class Gateway:
 
     # Leaving
 
-    def _left(self, connection: Connection, code: int, reason: str) -> None:
+    def identified(self, connection: Connection, identity: Identity) -> None:
+        """Somebody brought a new token of the same user."""
+        self._credentials.replace(connection, identity)
+
+    def left(self, connection: Connection, code: int, reason: str) -> None:
+        """The socket of a connection is gone."""
         self.leave(connection)
         self._heartbeats.remove(connection)
         self._desk.counters.connections_active -= 1

@@ -5,10 +5,10 @@ Rights and credit are the connection's to check; what an item travels with is de
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from time import perf_counter as now
-from typing import Any, Protocol
+from typing import Protocol
 
 from msgspec import UNSET, UnsetType
 
@@ -30,7 +30,6 @@ class Client(Protocol):
 
     connection_id: str
     identity: Identity
-    sent_to: set[str]
 
     def allow(self, right: Right, channel: str) -> Credit | None: ...
 
@@ -42,25 +41,28 @@ class Client(Protocol):
 
     def ended(self) -> None: ...
 
+    def sends_to(self, channel: str) -> None: ...
+
 
 class Posting:
     """The frames `message` and `publish` of one connection."""
 
+    __slots__ = ("_client", "_desk")
+
     def __init__(self, desk: Desk, client: Client) -> None:
         self._desk = desk
         self._client = client
-        self.handlers: Mapping[type[ClientFrame], Callable[[Any], Waiting]] = {
-            messages.Message: self._message, messages.Publish: self._publish,
-        }  # fmt: skip
 
-    def _message(self, frame: messages.Message) -> Waiting:
+    def message(self, frame: messages.Message) -> Waiting:
+        """A question for the agents of a channel."""
         credit = self._client.allow("send", frame.channel)
         if credit is None or credit.spend():
             self._ask(frame)
             return None
         return self._when_refilled(credit, partial(self._ask, frame))
 
-    def _publish(self, frame: messages.Publish) -> Waiting:
+    def publish(self, frame: messages.Publish) -> Waiting:
+        """Something for all who listen to a channel."""
         credit = self._client.allow("publish", frame.channel)
         if credit is None or credit.spend():
             self._append(frame)
@@ -87,7 +89,7 @@ class Posting:
                 connection_id=self._client.connection_id, user_id=who.subject, conversation_id=conversation_id
             ),
         )  # fmt: skip
-        self._client.sent_to.add(frame.channel)
+        self._client.sends_to(frame.channel)
         self._client.began()
         self._desk.inbox.send(question, _Told(self._desk, self._client, frame))
 
@@ -104,7 +106,7 @@ class Posting:
         )
         key = self._key(frame.key)
         digest = digest_of(frame.channel, intent, canonical(payload)) if key else ""
-        self._client.sent_to.add(frame.channel)
+        self._client.sends_to(frame.channel)
         self._client.began()
         told = _Told(self._desk, self._client, frame)
         entry = Entry(data, message_id, key, digest, self._client.identity.subject)

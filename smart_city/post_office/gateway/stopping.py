@@ -5,15 +5,15 @@ Which connection asked does not matter, only whose question it is. How it is end
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable, Mapping
-from typing import Any, Protocol
+from collections.abc import Iterable
+from typing import Protocol
 
 from msgspec import UNSET
 
 from smart_city.post_office.channels import connection_log, user_log
 from smart_city.post_office.gateway import messages
 from smart_city.post_office.gateway.desk import Desk
-from smart_city.post_office.gateway.messages import ClientFrame, encode, wire
+from smart_city.post_office.gateway.messages import encode, wire
 from smart_city.post_office.gateway.server_frames import Ack
 from smart_city.vocabulary import Identity
 
@@ -26,29 +26,17 @@ class Asker(Protocol):
 
     def send(self, frame: bytes) -> None: ...
 
-    def side_by_side(self, frame: ClientFrame, work: Coroutine[Any, Any, None]) -> None: ...
 
+async def stop(desk: Desk, asker: Asker, frame: messages.Stop) -> None:
+    """Ends a question of the asker's user, and tells what became of it."""
+    user = asker.identity.subject
 
-class Stopping:
-    """Carries out the frames `stop` of one connection."""
-
-    def __init__(self, desk: Desk, asker: Asker) -> None:
-        self._desk = desk
-        self._asker = asker
-        self.handlers: Mapping[type[ClientFrame], Callable[[Any], None]] = {messages.Stop: self._stop}
-
-    def _stop(self, frame: messages.Stop) -> None:
-        self._asker.side_by_side(frame, self._end(frame))
-
-    async def _end(self, frame: messages.Stop) -> None:
-        user = self._asker.identity.subject
-        outcome = await self._desk.answers.stopping.stop(user, frame.message_id, self._logs)
-        if frame.id is not UNSET:
-            self._asker.send(wire(encode(Ack(id=frame.id, message_id=frame.message_id, outcome=outcome))))
-
-    async def _logs(self) -> Iterable[str]:
+    async def logs() -> Iterable[str]:
         """Where answers to this user may stand."""
-        user = self._asker.identity.subject
-        living = {each["connection_id"] for each in await self._desk.registry.connections_of(user)}
-        living.add(self._asker.connection_id)
+        living = {each["connection_id"] for each in await desk.registry.connections_of(user)}
+        living.add(asker.connection_id)
         return [user_log(user), *map(connection_log, sorted(living))]
+
+    outcome = await desk.answers.stopping.stop(user, frame.message_id, logs)
+    if frame.id is not UNSET:
+        asker.send(wire(encode(Ack(id=frame.id, message_id=frame.message_id, outcome=outcome))))

@@ -15,7 +15,7 @@ class Place:
         self.does: dict[bytes, Callable[[], None]] = {}
         self.is_reading = True
         self.idle = 0
-        self.turns = Turns(self, self._handle, self._on_idle, most_beside=2)
+        self.turns = Turns(self, self, most_beside=2)
 
     def pause_reading(self) -> None:
         self.is_reading = False
@@ -23,11 +23,11 @@ class Place:
     def resume_reading(self) -> None:
         self.is_reading = True
 
-    def _handle(self, data: bytes) -> None:
+    def handle(self, data: bytes) -> None:
         self.handled.append(data)
         self.does.get(data, lambda: None)()
 
-    def _on_idle(self) -> None:
+    def on_idle(self) -> None:
         self.idle += self.turns.is_idle
 
     def take(self, *frames: bytes) -> None:
