@@ -9,7 +9,7 @@ KEPT_IN_VALKEY := tests/foundations/test_lease.py tests/smart_city/traffic_cop t
 	--ignore=tests/smart_city/post_office/gateway
 
 .DEFAULT_GOAL := help
-.PHONY: help run test contract check journeys faults cluster client lock environment tools
+.PHONY: help run test contract check journeys faults cluster bench client lock environment tools
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -37,6 +37,9 @@ faults: environment ## parts fail one at a time, and nothing is lost; a whole ru
 cluster: environment ## the tests of what is kept in Valkey, over a real cluster of three nodes
 	@scripts/test-machine
 	$(PYTHON) -m pytest $(KEPT_IN_VALKEY) --cluster -n $(JOBS) $(ARGS)
+
+bench: environment ## the platform beside its peers on this machine, into benchmarks/results; ARGS=--quick for two minutes
+	$(PYTHON) -m benchmarks $(ARGS)
 
 check: environment tools ## ruff, mypy --strict, the layers, tsc
 	$(PYTHON) -m ruff check .

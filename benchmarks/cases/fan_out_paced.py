@@ -1,0 +1,42 @@
+"""One channel with a thousand subscribers, twenty messages of 200 bytes a second: the whole path at an even pace."""
+
+from __future__ import annotations
+
+from benchmarks.case import Case, Figure, Figures, Target, Trial
+from benchmarks.fan_out import paced
+
+RATE = 20.0
+
+
+async def run(trial: Trial) -> Figures:
+    subscribers, seconds = (200, 1.5) if trial.quick else (1000, 10)
+    await trial.load.open(trial.subject, await trial.subject.audience("c0", subscribers), subscribers)
+    try:
+        await paced(trial, "c0", subscribers, rate=RATE, seconds=0.5)  # until it is warm
+        return await paced(trial, "c0", subscribers, rate=RATE, seconds=seconds)
+    finally:
+        await trial.load.close()
+
+
+CASE = Case(
+    name="fan_out_paced",
+    title="Fan-out, at a pace",
+    about="1 000 subscribers of one channel, 20 messages of 200 bytes a second, each published by one call over HTTP.",
+    subjects=("platform", "limit", "nchan", "nats", "socketio", "python-socketio", "channels"),
+    figures=(
+        Figure("cpu_us", "server's CPU per delivery, µs"),
+        Figure("store_us", "store's CPU per delivery, µs"),
+        Figure("p50_ms", "latency p50, ms"),
+        Figure("p99_ms", "latency p99, ms"),
+        Figure("bytes", "bytes per delivery on the wire"),
+        Figure("generator_us", "load generator's CPU per delivery, µs"),
+    ),
+    targets=(
+        Target("cpu_us", against="limit", at_most=1.8),
+        Target("cpu_us", against="nchan", at_most=1.15),
+        Target("cpu_us", against="nats", at_most=0.75),
+        Target("p99_ms", against="nchan", at_most=1.0),
+        Target("p99_ms", against="nats", at_most=1.0),
+    ),
+    run=run,
+)

@@ -1,0 +1,136 @@
+"""The platform as a subject: `smart-city serve`, one worker and its own Valkey, as shipped but for limits on rates.
+
+Every connection has a session with its grants, every publication goes through an operation over HTTP, into the log and
+over the bus. Nothing is switched off.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from importlib import metadata
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+from benchmarks.keepalive import KeepAlive
+from benchmarks.processes import Program, children_of
+from benchmarks.subjects import Audience
+
+SERVE = (sys.executable, "-m", "city_hall", "serve", "--no-demo", "--json")
+OPEN_SECONDS = 60.0
+RAISED = {
+    "SERVICE_MESSAGES_PER_SECOND": "100000000", "SERVICE_MESSAGES_BURST": "100000000",
+    "USER_MESSAGES_PER_SECOND": "100000000", "USER_MESSAGES_BURST": "100000000",
+    "CALLS_PER_SECOND": "100000000", "CALLS_BURST": "100000000",
+    "ADDRESS_HANDSHAKES_PER_SECOND": "1000000", "ADDRESS_HANDSHAKES_BURST": "1000000",
+}  # fmt: skip
+"""Limits on rates, which a benchmark is there to exceed. They are still in the path and counted."""
+CONNECTIONS_PER_SESSION = 20
+"""As many as one user may have by default."""
+MOST_ITEMS = 1000
+"""Of one `publish_batch`."""
+
+
+class City:
+    """The platform, one instance. ``settings`` are variables without prefix, on top of `RAISED`.
+
+    The channel that cases call ``c7`` is the agent channel ``pillar:c7``; it has ``channels`` of them.
+    """
+
+    name = "platform"
+
+    def __init__(self, channels: int = 1, settings: Mapping[str, str] | None = None) -> None:
+        pillars = ",".join(f"c{number}" for number in range(channels))
+        self._settings = {"HOST": "127.0.0.1", "PORT": "0", "PILLARS": pillars, **RAISED, **(settings or {})}
+        self._stack = AsyncExitStack()
+        self._sessions: list[str] = []
+
+    @property
+    def version(self) -> str:
+        return metadata.version("smart-city")
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="benchmark-")))
+            settings = {"DATA_DIR": str(home), **self._settings}
+            program = Program(SERVE, env={f"SMART_CITY_{name}": value for name, value in settings.items()})
+            stack.push_async_callback(program.end)
+            opened = json.loads((await program.said(r'\{"event": ?"open".*\}', OPEN_SECONDS))[0])
+            address = urlsplit(opened["url"])
+            self.host, self.port = str(address.hostname), int(address.port or 80)
+            self.processes, self.store = _told_apart(program.pid, home)
+            self._operator = (home / "operator-token").read_text().strip()
+            self._http = await KeepAlive.open(self.host, self.port)
+            stack.push_async_callback(self._http.close)
+            scopes = ["post_office.publish", "post_office.history"]
+            made = await self.call("traffic_cop.create_service_token", {"realm": "benchmark", "scopes": scopes})
+            self._service = [f"Authorization: Bearer {made['token']}"]
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+
+    async def call(self, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        """The result of ``service.operation``, called as the operator."""
+        service, _, name = operation.partition(".")
+        path = f"/soa/{service.replace('_', '-')}/{name}"
+        body = json.dumps(arguments).encode()
+        result: dict[str, Any] = json.loads(
+            await self._http.post(path, body, [f"Authorization: Bearer {self._operator}"])
+        )
+        return result
+
+    async def sessions(self, count: int) -> Sequence[str]:
+        """Tokens of so many sessions, each of a user of its own, with the right to subscribe and to send."""
+        while len(self._sessions) < count:
+            user = f"user-{len(self._sessions)}"
+            made = await self.call("traffic_cop.create_session", {"user_id": user})
+            self._sessions.append(made["session_token"])
+        return self._sessions[:count]
+
+    async def audience(self, channel: str, clients: int) -> Audience:
+        subscribe = json.dumps({"type": "subscribe", "channels": {f"pillar:{channel}": None}})
+        return Audience(
+            path="/ws", headers=["Authorization: Bearer {credential}"], opening=[subscribe], ready=b'"type":"ack"',
+            credentials=await self.sessions(-(-clients // CONNECTIONS_PER_SESSION)), capture=b'"connection_id":"',
+        )  # fmt: skip
+
+    async def publish(self, channel: str, payload: bytes) -> None:
+        body = b'{"channel":"pillar:%s","message":%s}' % (channel.encode(), payload)
+        await self._http.post("/soa/post-office/publish_to_agent_channel", body, self._service)
+
+    async def publish_batch(self, publications: Sequence[tuple[str, bytes]]) -> None:
+        for start in range(0, len(publications), MOST_ITEMS):
+            items = [
+                b'{"channel":"pillar:%s","message":%s}' % (channel.encode(), payload)
+                for channel, payload in publications[start : start + MOST_ITEMS]
+            ]
+            body = b'{"items":[%s]}' % b",".join(items)
+            answer = await self._http.post("/soa/post-office/publish_batch", body, self._service)
+            if answer.count(b'"status":"published"') != len(items):
+                raise RuntimeError(f"not everything was published: {answer[:500]!r}")
+
+
+def _told_apart(pid: int, home: Path) -> tuple[list[int], list[int]]:
+    """The platform's own processes, and its Valkey, which has the data dir on its command line."""
+    ours, store = [pid, *children_of(pid)], []
+    for folder in Path("/proc").glob("[0-9]*"):
+        words = _words_of(folder)
+        if b"valkey-server" in words[0] and str(home / "valkey").encode() in words:
+            store.append(int(folder.name))
+    return [process for process in ours if process not in store], store
+
+
+def _words_of(folder: Path) -> list[bytes]:
+    try:
+        return (folder / "cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return [b""]

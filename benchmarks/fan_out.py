@@ -1,0 +1,92 @@
+"""What the fan-out cases share: payloads with their time, publishing at a pace, and the cost of what was delivered.
+
+It is the measuring, not a case; how many subscribers and how fast, the cases say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+from benchmarks.case import Figures, Trial
+from benchmarks.generator import Seen
+from benchmarks.measure import cpu_ns
+
+PAYLOAD_BYTES = 200
+QUIET_SECONDS = 20.0
+"""How long the last delivery of a run may take. What has not come then is lost, and the run fails."""
+
+
+class Lost(Exception):
+    """Not everything that was published came to everybody: a subject that loses messages is not measured."""
+
+
+def payload(size: int = PAYLOAD_BYTES) -> bytes:
+    """A JSON object of this size that says when it was made."""
+    stamp = b'{"t":%d,"text":"' % time.monotonic_ns()
+    return stamp + b"x" * (size - len(stamp) - 2) + b'"}'
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """CPU time in ns: of the server, of its store, and of the load generator."""
+
+    server: int
+    store: int
+    generator: int
+
+
+class Watch:
+    """What is seen and spent from `begin` to `end`."""
+
+    def __init__(self, trial: Trial) -> None:
+        self._trial = trial
+
+    async def begin(self) -> None:
+        """From here on it counts."""
+        self._generator = (await self._trial.load.begin()).cpu_ns
+        self._server, self._store = self._used()
+        self._began = time.monotonic_ns()
+
+    async def end(self, deliveries: int, seconds: float = QUIET_SECONDS) -> tuple[Seen, Spent]:
+        """Once so many deliveries came.
+
+        Raises:
+            Lost: they did not, or not in time.
+        """
+        seen = await self._trial.load.wait(deliveries, seconds)
+        server, store = self._used()
+        if seen.deliveries != deliveries or seen.lost:
+            raise Lost(f"{seen.deliveries} deliveries of {deliveries}, {seen.lost} connections lost ({seen.why})")
+        return seen, Spent(server - self._server, store - self._store, seen.cpu_ns - self._generator)
+
+    @property
+    def began_ns(self) -> int:
+        return self._began
+
+    def _used(self) -> tuple[int, int]:
+        return cpu_ns(self._trial.subject.processes), cpu_ns(self._trial.subject.store)
+
+
+async def paced(trial: Trial, channel: str, subscribers: int, *, rate: float, seconds: float) -> Figures:
+    """Publishes on one channel at a pace, and tells what each delivery cost and how long it took."""
+    watch, publications = Watch(trial), round(rate * seconds)
+    loop = asyncio.get_running_loop()
+    await watch.begin()
+    start = loop.time()
+    for number in range(publications):
+        await asyncio.sleep(start + number / rate - loop.time())
+        await trial.subject.publish(channel, payload())
+    seen, spent = await watch.end(publications * subscribers)
+    return costs(seen, spent) | {"p50_ms": seen.latency.p50 / 1e6, "p99_ms": seen.latency.p99 / 1e6}
+
+
+def costs(seen: Seen, spent: Spent) -> dict[str, float]:
+    """The figures that every fan-out has."""
+    return {
+        "cpu_us": spent.server / seen.deliveries / 1000,
+        "store_us": spent.store / seen.deliveries / 1000,
+        "generator_us": spent.generator / seen.deliveries / 1000,
+        "bytes": seen.bytes / seen.deliveries,
+    }
