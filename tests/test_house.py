@@ -178,6 +178,7 @@ def test_make_lists_its_verbs() -> None:
         "journeys",
         "faults",
         "cluster",
+        "bench",
         "check",
         "client",
         "lock",
