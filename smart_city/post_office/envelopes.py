@@ -58,37 +58,52 @@ class AgentMessage(Struct, frozen=True, kw_only=True):
 
 
 class _Clock:
-    """UUIDv7s that grow within this process, and timestamps written once a millisecond."""
+    """UUIDv7s that grow within this process, and timestamps written once a millisecond.
 
-    __slots__ = ("_counter", "_millisecond", "_stamped", "_text")
+    All but the counter of an id is written once a millisecond, too: 0.4 µs an id instead of 1.1 (questions, 20 in
+    flight). Ids are no secrets: who knows one can guess its neighbours.
+    """
+
+    __slots__ = ("_counter", "_head", "_millisecond", "_second", "_stamped", "_tail", "_text", "_up_to_the_second")
 
     def __init__(self) -> None:
         self._millisecond = 0
         self._counter = 0
+        self._head = self._tail = ""
         self._stamped = 0
         self._text = ""
+        self._second = 0
+        self._up_to_the_second = ""
 
     def timestamp(self) -> str:
         """Now, written once a millisecond."""
         now = time.time_ns() // 1_000_000
         if now != self._stamped:
             self._stamped = now
-            self._text = f"{datetime.fromtimestamp(now // 1000, UTC):%Y-%m-%dT%H:%M:%S}.{now % 1000:03d}Z"
+            second, milliseconds = divmod(now, 1000)
+            if second != self._second:
+                self._second = second
+                self._up_to_the_second = f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}"
+            self._text = f"{self._up_to_the_second}.{milliseconds:03d}Z"
         return self._text
 
     def message_id(self) -> str:
-        """A UUIDv7 (RFC 9562, 5.7): 48 bits of milliseconds, 12 of a counter, 62 random."""
-        now = max(time.time_ns() // 1_000_000, self._millisecond)
-        if now == self._millisecond:
-            self._counter += 1
-            if self._counter > 0xFFF:
-                now, self._counter = now + 1, 0
+        """A UUIDv7 (RFC 9562, 5.7): 48 bits of milliseconds, 12 of a counter, 62 random ones of the millisecond."""
+        now = time.time_ns() // 1_000_000
+        if now > self._millisecond:
+            self._begin(now)
+        elif self._counter == 0xFFF:
+            self._begin(self._millisecond + 1)
         else:
-            self._counter = 0
-        self._millisecond = now
-        tail = random.getrandbits(62) | 1 << 63  # an id, not a secret
-        text = f"{now:012x}7{self._counter:03x}{tail:016x}"
-        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+            self._counter += 1
+        return f"{self._head}{self._counter:03x}{self._tail}"
+
+    def _begin(self, millisecond: int) -> None:
+        self._millisecond = millisecond
+        self._counter = 0
+        random_part = random.getrandbits(62) | 1 << 63
+        self._head = f"{millisecond >> 16:08x}-{millisecond & 0xFFFF:04x}-7"
+        self._tail = f"-{random_part >> 48:04x}-{random_part & 0xFFFF_FFFF_FFFF:012x}"
 
 
 _clock = _Clock()

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+from msgspec import Struct
+
 from foundations.errors import NotFound
 from smart_city.vocabulary import Position
 
@@ -19,8 +21,7 @@ class Gone(NotFound):
     """The connection whose log this is has ended; nothing was appended."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True, gc=False):
     """One publication on its way into a log.
 
     ``data`` is the publication as a JSON object without its position, which readers add. ``key`` is an
