@@ -1,4 +1,4 @@
-"""Messages as their frames bring them: whole ones as they are, fragments joined, text known to be UTF-8.
+"""Messages that come in fragments, joined, their text known to be UTF-8.
 
 What a message says is not read, and how large it may grow is bounded by whoever splits the bytes into frames.
 """
@@ -44,13 +44,3 @@ class Fragments:
         if self._is_text:
             self._utf8.decode(frame.data, frame.fin)
         self._data += frame.data
-
-
-def check_utf8(data: bytes) -> None:
-    """Checks the text of a whole message.
-
-    Raises:
-        UnicodeDecodeError: it is not UTF-8.
-    """
-    if not data.isascii():
-        data.decode()

@@ -2,7 +2,7 @@
 
 It does the protocol's duties (RFC 6455: fragments, UTF-8, control frames, the closing handshake) and nothing of
 the city's: messages go to whoever `admitted` the socket. Outgoing data frames bypass the protocol object, since
-they are shared between connections.
+they are shared between connections; incoming ones that are a whole message do, since it is slow with them.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from websockets.typing import Subprotocol
 
 from smart_city.post_office.gateway.control import answers_to
 from smart_city.post_office.gateway.door import Door, Listener
-from smart_city.post_office.gateway.fragments import BINARY, CONTINUATION, PING, PONG, TEXT, Fragments, check_utf8
-from smart_city.post_office.gateway.intake import Intake
+from smart_city.post_office.gateway.fragments import BINARY, CONTINUATION, PING, PONG, TEXT, Fragments
+from smart_city.post_office.gateway.intake import SLICE_BYTES, Intake
 from smart_city.post_office.gateway.messages import SUBPROTOCOL, SUBPROTOCOL_MSGPACK
 from smart_city.post_office.gateway.outbox import Outbox, TranslatingOutbox
+from smart_city.post_office.gateway.whole_frames import WholeFrames
 
 quiet = logging.getLogger("smart_city.post_office.gateway.frames")
 
@@ -38,6 +39,7 @@ class Socket(asyncio.Protocol):
         self._protocol = ServerProtocol(
             max_size=self._door.max_message_bytes, logger=quiet, select_subprotocol=_select_subprotocol
         )
+        self._whole_frames: WholeFrames | None = None
         self._fragments: Fragments | None = None
         self._listener: Listener | None = None
         self._waiting: list[tuple[bytes, bool]] = []
@@ -64,9 +66,22 @@ class Socket(asyncio.Protocol):
         self._intake.take(data)
 
     def _feed(self, data: bytes) -> int:
+        """Takes a slice of what arrived, and says how many frames were in it. The request comes alone, as the first."""
+        if self._whole_frames is None:
+            self._hear(data)
+            return 1
+        pieces = self._whole_frames.split(data)
+        for piece in pieces:
+            if isinstance(piece, bytes):
+                self._hear(piece)
+            elif not (self.is_closing or self._has_failed):
+                self._take(*piece)
+        return len(pieces)
+
+    def _hear(self, data: bytes) -> None:
+        """Lets the protocol read."""
         answers = answers_to(self._protocol, data)
-        events = self._protocol.events_received()
-        for event in events:
+        for event in self._protocol.events_received():
             if isinstance(event, Frame):
                 if event.opcode is PING:
                     self._pong(answers.pop(0))
@@ -76,7 +91,6 @@ class Socket(asyncio.Protocol):
                 self._handshake(event)
         if answers:
             self._answer(answers)
-        return len(events)
 
     def eof_received(self) -> None:
         self._protocol.receive_eof()
@@ -173,6 +187,7 @@ class Socket(asyncio.Protocol):
         if response.status_code == 101:
             if self.is_packed:
                 self.outbox = self._new_outbox(partial(TranslatingOutbox, self._door.pack))
+            self._whole_frames = WholeFrames(min(self._door.max_message_bytes, SLICE_BYTES))
             self._door.arrived(self, request)
 
     def _new_outbox(self, kind: Callable[..., Outbox]) -> Outbox:
@@ -182,25 +197,35 @@ class Socket(asyncio.Protocol):
         )  # fmt: skip
 
     def _frame(self, frame: Frame) -> None:
-        is_text = frame.opcode is TEXT
+        """Takes a frame that the protocol has read."""
+        if frame.opcode is PONG and self._listener is not None:
+            self._listener.ponged(bytes(frame.data))
+        elif frame.opcode in (TEXT, BINARY) and frame.fin:
+            self._take(bytes(frame.data), frame.opcode is TEXT)
+        elif frame.opcode in (TEXT, BINARY, CONTINUATION):
+            self._join(frame)
+
+    def _join(self, fragment: Frame) -> None:
         try:
-            if is_text or frame.opcode is BINARY:
-                if frame.fin:
-                    data = bytes(frame.data)
-                    if is_text:
-                        check_utf8(data)
-                    self._message(data, is_text)
-                else:
-                    self._fragments = Fragments(frame)
-            elif frame.opcode is CONTINUATION and self._fragments is not None:
-                whole = self._fragments.go_on(frame)
-                if whole is not None:
-                    self._fragments = None
-                    self._message(*whole)
-            elif frame.opcode is PONG and self._listener is not None:
-                self._listener.ponged(bytes(frame.data))
+            if self._fragments is None:
+                self._fragments = Fragments(fragment)
+            elif (whole := self._fragments.go_on(fragment)) is not None:
+                self._fragments = None
+                self._message(*whole)
         except UnicodeDecodeError:
-            self.fail(CloseCode.INVALID_DATA, "a text message must be UTF-8")
+            self._fail_text()
+
+    def _take(self, data: bytes, is_text: bool) -> None:
+        """Takes a whole message."""
+        if is_text and not data.isascii():
+            try:
+                data.decode()
+            except UnicodeDecodeError:
+                return self._fail_text()
+        return self._message(data, is_text)
+
+    def _fail_text(self) -> None:
+        self.fail(CloseCode.INVALID_DATA, "a text message must be UTF-8")
 
     def _message(self, data: bytes, is_text: bool) -> None:
         if self._listener is not None:
