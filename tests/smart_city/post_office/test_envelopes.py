@@ -1,13 +1,16 @@
-"""Envelopes: what tells a payload from another one, however it is written."""
+"""Envelopes: ids and times, and what tells a payload from another one, however it is written."""
 
 from __future__ import annotations
 
 import json
+import time
+import uuid
+from datetime import UTC, datetime
 
 import msgspec
 import pytest
 
-from smart_city.post_office.envelopes import canonical
+from smart_city.post_office.envelopes import canonical, new_message_id, timestamp
 
 
 def of(text: str) -> bytes:
@@ -28,3 +31,19 @@ def test_the_same_payload_is_the_same_however_it_is_written() -> None:
 @pytest.mark.parametrize("other", ['{"a": 2}', '{"a": "1"}', '{"a": [1]}', '{"a": 1, "b": null}', "{}", '{"a": true}'])
 def test_another_payload_is_another(other: str) -> None:
     assert of(other) != of('{"a": 1}')
+
+
+def test_message_ids_are_uuids_of_this_moment_that_grow_also_when_a_millisecond_brings_thousands() -> None:
+    before = time.time_ns() // 1_000_000
+    ids = [new_message_id() for _ in range(20_000)]
+    assert ids == sorted(set(ids))
+    for one in (uuid.UUID(ids[0]), uuid.UUID(ids[-1])):
+        assert (one.version, one.variant) == (7, uuid.RFC_4122)
+        assert 0 <= (one.int >> 80) - before < 10_000
+
+
+def test_timestamps_are_of_this_moment_to_the_millisecond() -> None:
+    before = datetime.now(UTC).replace(microsecond=0)
+    written = timestamp()
+    assert len(written) == len("2026-11-20T16:00:00.000Z")
+    assert before <= datetime.fromisoformat(written) <= datetime.now(UTC)
