@@ -8,6 +8,10 @@ from benchmarks.case import Case
 from benchmarks.cases import fan_out_paced
 from benchmarks.city import City
 from benchmarks.limit import Limit
+from benchmarks.peers.django_channels import DjangoChannels
+from benchmarks.peers.nats import Nats
+from benchmarks.peers.nchan import Nchan
+from benchmarks.peers.socket_io import PythonSocketIO, SocketIO
 from benchmarks.subjects import Missing, Subject
 
 CASES: Sequence[Case] = (fan_out_paced.CASE,)
@@ -16,6 +20,13 @@ SUBJECTS: Mapping[str, Callable[[int], Subject]] = {
     "platform": City,
     "limit": lambda channels: Limit("each"),
     "gathered": lambda channels: Limit("gathered"),
+    "nchan": lambda channels: Nchan(),
+    "nats": lambda channels: Nats(),
+    "nats-2-cores": lambda channels: Nats(processors=2),
+    "socketio": lambda channels: SocketIO(),
+    "python-socketio": lambda channels: PythonSocketIO(),
+    "channels": lambda channels: DjangoChannels(),
+    "channels-memory": lambda channels: DjangoChannels(in_memory=True),
 }
 """Each is made for a number of channels, and started by entering it."""
 

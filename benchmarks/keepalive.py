@@ -34,11 +34,28 @@ class KeepAlive:
         Raises:
             Answered: the status is not 2xx.
         """
-        lines = [f"POST {path} HTTP/1.1", f"Host: {self._host}", f"Content-Length: {len(body)}", *headers, "", ""]
-        self._writer.write("\r\n".join(lines).encode() + body)
+        self._writer.write(self._request(path, body, headers))
         async with asyncio.timeout(ANSWER_SECONDS):
-            head = await self._reader.readuntil(b"\r\n\r\n")
-            answer = await self._reader.readexactly(_length(head))
+            return await self._answer(path)
+
+    async def post_all(self, requests: Sequence[tuple[str, bytes]]) -> None:
+        """Sends all without waiting in between (HTTP pipelining), then waits for all answers.
+
+        Raises:
+            Answered: a status is not 2xx.
+        """
+        self._writer.write(b"".join(self._request(path, body) for path, body in requests))
+        async with asyncio.timeout(ANSWER_SECONDS):
+            for path, _ in requests:
+                await self._answer(path)
+
+    def _request(self, path: str, body: bytes, headers: Sequence[str] = ()) -> bytes:
+        lines = [f"POST {path} HTTP/1.1", f"Host: {self._host}", f"Content-Length: {len(body)}", *headers, "", ""]
+        return "\r\n".join(lines).encode() + body
+
+    async def _answer(self, path: str) -> bytes:
+        head = await self._reader.readuntil(b"\r\n\r\n")
+        answer = await self._reader.readexactly(_length(head))
         if not head.startswith(b"HTTP/1.1 2"):
             status = head.partition(b"\r\n")[0].decode()
             raise Answered(f"{path}: {status} {answer[:500].decode(errors='replace')}")
