@@ -40,8 +40,8 @@ async def answer_nothing(send: Send) -> None:
     await send({"type": "http.response.body"})
 
 
-def serve(application: Application, *packages: str, pings: bool) -> None:
-    """Serves until SIGTERM. Standard output tells one line: the port, and the packages' versions.
+def serve(application: Application, package: str, *packages: str, pings: bool) -> None:
+    """Serves until SIGTERM. Standard output tells one line: the port, and the package's version beside others'.
 
     ``pings``: whether uvicorn asks each connection every 20 s if it lives, where the application does not.
     """
@@ -51,8 +51,8 @@ def serve(application: Application, *packages: str, pings: bool) -> None:
         ws_ping_interval=20.0 if pings else None, lifespan="off", log_config=None, access_log=False, backlog=BACKLOG,
         timeout_keep_alive=KEPT_ALIVE, timeout_graceful_shutdown=1,
     )  # fmt: skip
-    versions = ", ".join(f"{package} {version(package)}" for package in (*packages, "uvicorn", "uvloop"))
-    told = {"port": listener.getsockname()[1], "version": versions}
+    beside = ", ".join(f"{name} {version(name)}" for name in (*packages, "uvicorn"))
+    told = {"port": listener.getsockname()[1], "version": f"{version(package)} ({beside})"}
     sys.stdout.write(json.dumps(told) + "\n")
     sys.stdout.flush()
     uvicorn.Server(config).run(sockets=[listener])
