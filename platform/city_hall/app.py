@@ -112,6 +112,8 @@ def _bind(app: FastAPI, city: City, settings: Settings) -> Later:
 class CitySocket(Socket):
     """A socket as uvicorn makes it: the gateway is the application's."""
 
+    __slots__ = ()
+
     def __init__(self, config: Config, server_state: ServerState, app_state: dict[str, Any]) -> None:
         gateway: Gateway = cast(FastAPI, config.app).state.gateway
         # uvicorn types the set with its own protocol classes, and calls only their `shutdown`

@@ -9,12 +9,18 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
+from uvicorn.config import Config
+from uvicorn.server import ServerState
 from websockets.http11 import Request
 
+from city_hall.http_protocol import PromptHttpProtocol
+from smart_city.post_office.gateway.handshake import Handshakes
 from smart_city.post_office.gateway.messages import wire, wire_binary
 from smart_city.post_office.gateway.msgpack import Packing
 from smart_city.post_office.gateway.outbox import Round
+from smart_city.post_office.gateway.readers import Readers
 from smart_city.post_office.gateway.socket import Socket
 
 MOST_BYTES = 16 << 20
@@ -31,6 +37,8 @@ class EchoDoor:
         self.close_seconds = 1.0
         self.stall_seconds = 1.0
         self.pack: Callable[[bytes], bytes] = Packing()
+        self.handshakes = Handshakes()
+        self.readers = Readers(max_message_bytes)
         self.sockets: set[Socket] = set()
 
     def arrived(self, socket: Socket, request: Request) -> None:
@@ -69,7 +77,14 @@ async def echoing(
     """An echo on a free port, which it gives; every socket ends on leaving."""
     door = EchoDoor(max_message_bytes, max_unsent_bytes)
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Socket(door, door.sockets), "127.0.0.1", port)
+
+    class EchoSocket(Socket):
+        def __init__(self, config: Config, server_state: ServerState, app_state: dict[str, Any]) -> None:
+            super().__init__(door, door.sockets)
+
+    config = Config(lambda: None, ws=EchoSocket, lifespan="off", log_config=None)
+    state = ServerState()
+    server = await loop.create_server(lambda: PromptHttpProtocol(config, state, {}), "127.0.0.1", port)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from websockets.http11 import Request
 
+from smart_city.post_office.gateway.handshake import Handshakes
 from smart_city.post_office.gateway.outbox import Round
+from smart_city.post_office.gateway.readers import Readers
 
 if TYPE_CHECKING:
     from smart_city.post_office.gateway.socket import Socket
@@ -21,6 +23,8 @@ class Door(Protocol):
     max_unsent_bytes: int
     stall_seconds: float
     close_seconds: float
+    handshakes: Handshakes
+    readers: Readers
     pack: Callable[[bytes], bytes]
     """Makes the frames of a client of MessagePack from those of all others."""
 

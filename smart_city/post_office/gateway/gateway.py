@@ -26,10 +26,12 @@ from smart_city.post_office.gateway.connection import Connection
 from smart_city.post_office.gateway.credentials import Credentials
 from smart_city.post_office.gateway.desk import Desk, Guest
 from smart_city.post_office.gateway.draining import Drain, in_waves
+from smart_city.post_office.gateway.handshake import Handshakes, quiet
 from smart_city.post_office.gateway.heartbeats import Heartbeats
 from smart_city.post_office.gateway.msgpack import Packing
 from smart_city.post_office.gateway.outbox import Round
-from smart_city.post_office.gateway.socket import Socket, quiet
+from smart_city.post_office.gateway.readers import Readers
+from smart_city.post_office.gateway.socket import Socket
 from smart_city.vocabulary import Identity
 
 _log = logging.getLogger("smart_city.post_office.gateway")
@@ -51,6 +53,8 @@ class Gateway:
         self.stall_seconds = stall_seconds
         self.close_seconds = close_seconds
         self.pack: Callable[[bytes], bytes] = Packing()
+        self.handshakes = Handshakes()
+        self.readers = Readers(desk.max_message_bytes)
         self.state: State = "starting"
         self.draining = draining
         self.connections: dict[str, Guest] = {}

@@ -7,22 +7,32 @@ two slices. What the bytes say is not its matter.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from typing import Protocol
 
 SLICE_BYTES = 8 * 1024
 FRAMES_A_TURN = 256
 """A peer's share of one turn of the loop; the smallest frames fill a slice with a thousand."""
 
 
+class Taker(Protocol):
+    """Whose bytes they are: a socket."""
+
+    def feed(self, data: bytes) -> int:
+        """Takes a slice, and says how many frames were in it."""
+        ...
+
+
 class Intake:
-    """The unread bytes of one transport. ``feed`` takes a slice, and says how many frames were in it."""
+    """The unread bytes of one transport."""
 
-    __slots__ = ("_feed", "_frames_in_turn", "_is_full", "_is_held", "_is_paused", "_reading", "_transport", "_unread")
+    __slots__ = (
+        "_frames_in_turn", "_is_full", "_is_held", "_is_paused", "_reading", "_taker", "_transport", "_unread",
+    )  # fmt: skip
 
-    def __init__(self, transport: asyncio.Transport, feed: Callable[[bytes], int]) -> None:
+    def __init__(self, transport: asyncio.Transport, taker: Taker) -> None:
         self._transport = transport
-        self._feed = feed
-        self._unread = bytearray()
+        self._taker = taker
+        self._unread: bytearray | None = None
         self._reading: asyncio.Handle | None = None
         self._frames_in_turn = 0
         self._is_paused = False
@@ -31,6 +41,11 @@ class Intake:
 
     def take(self, data: bytes) -> None:
         """Something arrived."""
+        if self._unread is None and len(data) <= SLICE_BYTES and not self._is_stopped and self._reading is None:
+            self._taker.feed(data)
+            return
+        if self._unread is None:
+            self._unread = bytearray()
         self._unread += data
         if not self._is_stopped and self._reading is None:
             self._read()
@@ -64,7 +79,7 @@ class Intake:
 
     def stop(self) -> None:
         """The transport is gone."""
-        self._unread.clear()
+        self._unread = None
         if self._reading is not None:
             self._reading.cancel()
 
@@ -78,8 +93,10 @@ class Intake:
                 return
             piece = bytes(self._unread[:SLICE_BYTES])
             del self._unread[:SLICE_BYTES]
-            self._frames_in_turn += self._feed(piece)
+            self._frames_in_turn += self._taker.feed(piece)
         self._frames_in_turn = 0
+        if not self._unread:
+            self._unread = None
         self._hold(self._is_stopped)
 
     def _hold(self, is_held: bool) -> None:

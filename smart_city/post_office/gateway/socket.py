@@ -1,4 +1,4 @@
-"""One WebSocket: bytes in, whole messages out, around websockets' sans-I/O `ServerProtocol`.
+"""One WebSocket after its upgrade: bytes in, whole messages out, around websockets' sans-I/O `ServerProtocol`.
 
 It does the protocol's duties (RFC 6455: fragments, UTF-8, control frames, the closing handshake) and nothing of
 the city's: messages go to whoever `admitted` the socket. Outgoing data frames bypass the protocol object, since
@@ -8,45 +8,46 @@ they are shared between connections; incoming ones that are a whole message do, 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import cast
 
 from websockets.frames import CloseCode, Frame
 from websockets.http11 import Request
 from websockets.protocol import SEND_EOF, State
 from websockets.server import ServerProtocol
-from websockets.typing import Subprotocol
 
 from smart_city.post_office.gateway.control import answers_to
 from smart_city.post_office.gateway.door import Door, Listener
 from smart_city.post_office.gateway.fragments import BINARY, CONTINUATION, PING, PONG, TEXT, Fragments
 from smart_city.post_office.gateway.intake import SLICE_BYTES, Intake
-from smart_city.post_office.gateway.messages import SUBPROTOCOL, SUBPROTOCOL_MSGPACK
 from smart_city.post_office.gateway.outbox import Outbox, TranslatingOutbox
 from smart_city.post_office.gateway.whole_frames import WholeFrames
-
-quiet = logging.getLogger("smart_city.post_office.gateway.frames")
 
 
 class Socket(asyncio.Protocol):
     """The asyncio protocol of one WebSocket upgrade. Of the ``open_sockets`` each is shut down at a drain."""
 
+    __slots__ = (
+        "_asked", "_closing", "_door", "_fragments", "_has_failed", "_intake", "_listener", "_open_sockets", "_reader",
+        "_waiting", "_whole_frames", "address", "is_closing", "is_packed", "outbox", "transport",
+    )  # fmt: skip
+
     def __init__(self, door: Door, open_sockets: set[Socket]) -> None:
         self._door = door
         self._open_sockets = open_sockets
-        self._protocol = ServerProtocol(
-            max_size=self._door.max_message_bytes, logger=quiet, select_subprotocol=_select_subprotocol
-        )
-        self._whole_frames: WholeFrames | None = None
+        self._reader: ServerProtocol | None = None
+        """Lent for as long as a frame is on its way, and from the closing on."""
+        self._whole_frames = WholeFrames(min(door.max_message_bytes, SLICE_BYTES))
         self._fragments: Fragments | None = None
         self._listener: Listener | None = None
-        self._waiting: list[tuple[bytes, bool]] = []
+        self._waiting: Sequence[tuple[bytes, bool]] = ()
         self._closing: asyncio.TimerHandle | None = None
         self._asked: tuple[int, str] | None = None
         self._has_failed = False
         self.is_closing = False
+        self.is_packed = False
+        """Whether MessagePack in binary messages was agreed on, instead of JSON in text."""
         self.address = ""
         """Where the client is: the transport's other end, unless its door knows better; empty on a Unix socket."""
 
@@ -57,44 +58,55 @@ class Socket(asyncio.Protocol):
         peer = transport.get_extra_info("peername")
         self.address = peer[0] if isinstance(peer, tuple) else ""
         self.outbox = self._new_outbox(Outbox)
-        self._intake = Intake(self.transport, self._feed)
+        self._intake = Intake(self.transport, self)
         self._open_sockets.add(self)
+
+    def upgraded(self, request: Request) -> None:
+        """Answers the request, which an HTTP server has read; what follows are frames."""
+        answer = self._door.handshakes.answer(request)
+        self.transport.write(answer.response)
+        if not answer.is_accepted:
+            self.transport.close()
+            return
+        if answer.is_packed:
+            self.is_packed = True
+            self.outbox = self._new_outbox(partial(TranslatingOutbox, self._door.pack))
+        self._door.arrived(self, request)
 
     def data_received(self, data: bytes) -> None:
         if self._listener is not None:
             self._listener.heard()
         self._intake.take(data)
 
-    def _feed(self, data: bytes) -> int:
-        """Takes a slice of what arrived, and says how many frames were in it. The request comes alone, as the first."""
-        if self._whole_frames is None:
-            self._hear(data)
-            return 1
+    def feed(self, data: bytes) -> int:
+        """Takes a slice of what arrived, and says how many frames were in it."""
         pieces = self._whole_frames.split(data)
         for piece in pieces:
             if isinstance(piece, bytes):
                 self._hear(piece)
             elif not (self.is_closing or self._has_failed):
                 self._take(*piece)
+        if self._reader is not None and self._whole_frames.is_between and self._reader.state is State.OPEN:
+            self._door.readers.give_back(self._reader)
+            self._reader = None
         return len(pieces)
 
     def _hear(self, data: bytes) -> None:
         """Lets the protocol read."""
-        answers = answers_to(self._protocol, data)
-        for event in self._protocol.events_received():
-            if isinstance(event, Frame):
-                if event.opcode is PING:
-                    self._pong(answers.pop(0))
-                elif not (self.is_closing or self._has_failed):
-                    self._frame(event)
-            elif isinstance(event, Request):
-                self._handshake(event)
+        reader = self._lent()
+        answers = answers_to(reader, data)
+        for frame in cast(list[Frame], reader.events_received()):
+            if frame.opcode is PING:
+                self._pong(answers.pop(0))
+            elif not (self.is_closing or self._has_failed):
+                self._frame(frame)
         if answers:
-            self._answer(answers)
+            self._answer(reader, answers)
 
     def eof_received(self) -> None:
-        self._protocol.receive_eof()
-        self._answer()
+        reader = self._lent()
+        reader.receive_eof()
+        self._answer(reader)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_closing = True
@@ -131,16 +143,11 @@ class Socket(asyncio.Protocol):
 
     # The city's side
 
-    @property
-    def is_packed(self) -> bool:
-        """Whether MessagePack in binary messages was agreed on, instead of JSON in text."""
-        return self._protocol.subprotocol == SUBPROTOCOL_MSGPACK
-
     def admitted(self, listener: Listener) -> None:
         """From now on messages go to ``listener``, beginning with those that came during the admission."""
         self._listener = listener
         self.resume_reading()
-        waiting, self._waiting = self._waiting, []
+        waiting, self._waiting = self._waiting, ()
         for data, is_text in waiting:
             listener.received(data, is_text)
 
@@ -150,15 +157,17 @@ class Socket(asyncio.Protocol):
             return
         self._asked = (code, reason)
         self.outbox.write()
-        self._protocol.send_close(code, reason.encode()[:123].decode(errors="ignore"))
-        self._answer()
+        reader = self._lent()
+        reader.send_close(code, reason.encode()[:123].decode(errors="ignore"))
+        self._answer(reader)
 
     def fail(self, code: int, reason: str) -> None:
         """Ends the connection at once, since the peer broke the protocol: it is not waited for (RFC 6455, 7.1.7)."""
         if self._is_open:
             self._has_failed = True
-            self._protocol.fail(code, reason)
-            self._answer()
+            reader = self._lent()
+            reader.fail(code, reason)
+            self._answer(reader)
 
     def pause_reading(self) -> None:
         """Takes nothing more from the peer until `resume_reading`."""
@@ -171,24 +180,21 @@ class Socket(asyncio.Protocol):
     def ping(self, data: bytes) -> None:
         """A protocol-level ping, after what is queued; its pong brings ``data`` back."""
         if self._is_open:
-            self._protocol.send_ping(data)
-            self._answer()
+            self.outbox.send_as_is(_ping(data))
 
     # Between the two
 
     @property
     def _is_open(self) -> bool:
-        return not self.is_closing and not self.transport.is_closing() and self._protocol.state is State.OPEN
+        if self.is_closing or self.transport.is_closing():
+            return False
+        return self._reader is None or self._reader.state is State.OPEN
 
-    def _handshake(self, request: Request) -> None:
-        response = self._protocol.accept(request)
-        self._protocol.send_response(response)
-        self._answer()
-        if response.status_code == 101:
-            if self.is_packed:
-                self.outbox = self._new_outbox(partial(TranslatingOutbox, self._door.pack))
-            self._whole_frames = WholeFrames(min(self._door.max_message_bytes, SLICE_BYTES))
-            self._door.arrived(self, request)
+    def _lent(self) -> ServerProtocol:
+        """The protocol object, from here on this connection's own until it stands between two frames again."""
+        if self._reader is None:
+            self._reader = self._door.readers.lend()
+        return self._reader
 
     def _new_outbox(self, kind: Callable[..., Outbox]) -> Outbox:
         return kind(
@@ -231,7 +237,7 @@ class Socket(asyncio.Protocol):
         if self._listener is not None:
             self._listener.received(data, is_text)
         else:
-            self._waiting.append((data, is_text))
+            self._waiting = (*self._waiting, (data, is_text))
             self.pause_reading()  # until the welcome; what came in one piece is all that waits
 
     def _pong(self, data: bytes) -> None:
@@ -239,9 +245,9 @@ class Socket(asyncio.Protocol):
         if self._asked is None and not (self.is_closing or self._has_failed or self.transport.is_closing()):
             self.outbox.send_as_is(data)
 
-    def _answer(self, answers: Iterable[bytes] = ()) -> None:
+    def _answer(self, reader: ServerProtocol, answers: Iterable[bytes] = ()) -> None:
         """Writes what the protocol has to say, in order with what is queued."""
-        for data in (*answers, *self._protocol.data_to_send()):
+        for data in (*answers, *reader.data_to_send()):
             if self.transport.is_closing():
                 break
             self.outbox.write()
@@ -250,20 +256,21 @@ class Socket(asyncio.Protocol):
             elif self.transport.can_write_eof():
                 self.outbox.shut()
                 self.transport.write_eof()
-        if self._protocol.close_expected() and not self.is_closing:
+        if reader.close_expected() and not self.is_closing:
             self.is_closing = True
             self.outbox.shut()
             self._closing = asyncio.get_running_loop().call_later(self._door.close_seconds, self.transport.abort)
-            if self._protocol.close_rcvd is not None:
+            if reader.close_rcvd is not None:
                 self.transport.close()
 
     def _outcome(self) -> tuple[int, str]:
         if self._asked is not None:
             return self._asked
-        close = self._protocol.close_rcvd or self._protocol.close_sent
+        close = self._reader and (self._reader.close_rcvd or self._reader.close_sent)
         return (close.code, close.reason) if close else (CloseCode.ABNORMAL_CLOSURE, "")
 
 
-def _select_subprotocol(_: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:
-    """The client's first choice of those spoken here."""
-    return next((name for name in offered if name in (SUBPROTOCOL, SUBPROTOCOL_MSGPACK)), None)
+@lru_cache(maxsize=256)
+def _ping(data: bytes) -> bytes:
+    """The frame of a ping, which is alike for all whose number it is."""
+    return Frame(PING, data).serialize(mask=False)

@@ -34,6 +34,11 @@ class WholeFrames:
         """So many bytes are to come of a frame whose beginning went to the protocol."""
         self._is_in_fragments = False
 
+    @property
+    def is_between(self) -> bool:
+        """Whether what was handed on has ended: the protocol waits neither for a frame's rest nor for a fragment."""
+        return not (self._left or self._is_in_fragments)
+
     def split(self, data: bytes) -> list[Message | bytes]:
         """The messages in these bytes, and in order with them what is the protocol's to read.
 
