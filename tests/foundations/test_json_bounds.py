@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
-from foundations.json_bounds import MOST_DEPTH, why_unreadable
+from foundations.json_bounds import MOST_DEPTH, TOO_DEEP, why_unreadable
 
 
 @pytest.mark.parametrize(
@@ -64,3 +65,11 @@ def test_brackets_side_by_side_or_in_strings_are_no_nesting() -> None:
 def test_a_string_without_an_end_is_read_once_and_not_from_each_of_its_quotes() -> None:
     """The square of a megabyte would hold the event loop for hours."""
     assert "deep" in why_unreadable(b'{"a":' + b"[" * (MOST_DEPTH + 1) + b'"' + b'\\"' * 500_000)
+
+
+@pytest.mark.parametrize("text", [r"\\", r"\"", r"\\\"", r"\"\\", r"a\\\\", r"\n\"[[["])
+def test_strings_end_where_they_end_whatever_they_escape(text: str) -> None:
+    assert msgspec.json.decode(f'"{text}"')
+    within = f'["{text}",' * (MOST_DEPTH - 1)
+    assert why_unreadable((within + "[]" + "]" * (MOST_DEPTH - 1)).encode()) == ""
+    assert why_unreadable((within + "[[]]" + "]" * (MOST_DEPTH - 1)).encode()) == TOO_DEEP
