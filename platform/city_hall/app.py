@@ -22,6 +22,7 @@ from city_hall.lifecycle import opened
 from city_hall.surfaces.channel_events import bind_channel_events
 from city_hall.surfaces.connections import bind_connections
 from city_hall.surfaces.console import console_router
+from city_hall.surfaces.direct import Direct, Endpoint
 from city_hall.surfaces.docs import bind_docs
 from city_hall.surfaces.forwarding import Forwarding
 from city_hall.surfaces.health import bind_health, bind_upgrade_notice
@@ -48,12 +49,13 @@ SHOWN_HEADERS = ("Retry-After", "RateLimit", "RateLimit-Policy", "Mcp-Session-Id
 def create_app(settings: Settings) -> FastAPI:
     """The application; its lifespan opens the city, and closes it again."""
     responses: Counter[int] = Counter()
+    direct: dict[str, Endpoint] = {}
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with opened(settings) as city:
             city.counters().responses = responses
-            mcp = city.tasks().spawn("MCP", _bind(app, city, settings).run())
+            mcp = city.tasks().spawn("MCP", _bind(app, city, settings, direct).run())
             try:
                 yield
             finally:
@@ -66,6 +68,7 @@ def create_app(settings: Settings) -> FastAPI:
         "declared once.",
     )  # fmt: skip
     bind_problems(app)
+    app.add_middleware(Direct, endpoints=direct)
     if settings.allowed_origins:
         app.add_middleware(
             CORSMiddleware, allow_origins=settings.allowed_origins, allow_credentials=True,
@@ -78,13 +81,13 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-def _bind(app: FastAPI, city: City, settings: Settings) -> Later:
+def _bind(app: FastAPI, city: City, settings: Settings, direct: dict[str, Endpoint]) -> Later:
     catalogue, invocation = city.catalogue(), city.invocation()
     identify = city.identities().identify
     gateway = app.state.gateway = city.gateway()
     bind_health(app, city.health(), identify, settings, VERSION)
     bind_metrics(app, city.gauges().render, identify, settings)
-    bind_operations(app, catalogue, identify, invocation, settings)
+    bind_operations(app, catalogue, identify, invocation, settings, direct)
     bind_connections(app, city.registry(), identify, invocation, settings)
     bind_channel_events(app, city.event_streams(), identify, invocation, settings)
     bind_upgrade_notice(app)

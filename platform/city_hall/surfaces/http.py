@@ -7,7 +7,7 @@ documents; it validates nothing, since strict models behind its bodies refuse wh
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -19,6 +19,7 @@ from starlette.responses import Response
 from city_hall.surfaces.addresses import arguments_in
 from city_hall.surfaces.callers import Door, Identify
 from city_hall.surfaces.catalogue import Catalogue, Entry
+from city_hall.surfaces.direct import Endpoint
 from city_hall.surfaces.openapi import DocumentedRoute, describe
 from foundations.errors import DeadlineExceeded, TooLarge
 from foundations.invocation import Invocation
@@ -50,18 +51,18 @@ ADDRESSES: Mapping[str, str] = {
 
 _PRIVATE = {"Cache-Control": "no-store"}
 """What is answered is for its caller alone, also where only a cookie says who that is."""
-_Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 def bind_operations(
-    app: FastAPI, catalogue: Catalogue, identify: Identify, invocation: Invocation, settings: Settings
-) -> None:
-    """Gives every operation its route."""
+    app: FastAPI, catalogue: Catalogue, identify: Identify, invocation: Invocation, settings: Settings,
+    direct: dict[str, Endpoint],
+) -> None:  # fmt: skip
+    """Gives every operation its route, and puts it into the table of `Direct`."""
     surface = _Operations(Door(identify, settings), invocation, BodyLimit.of(settings))
     for entry in catalogue:
-        app.router.routes.append(
-            DocumentedRoute(entry.operation.path, surface.endpoint(entry), method="POST", described=describe(entry))
-        )
+        path = entry.operation.path
+        endpoint = direct[path] = surface.endpoint(entry)
+        app.router.routes.append(DocumentedRoute(path, endpoint, method="POST", described=describe(entry)))
     for path, tool in ADDRESSES.items():
         if (named := catalogue.tool(tool)) is not None:
             bind_address(app, path, named, identify, invocation, settings)
@@ -92,7 +93,7 @@ class _Operations:
         self._invocation = invocation
         self._limit = limit
 
-    def endpoint(self, entry: Entry) -> _Endpoint:
+    def endpoint(self, entry: Entry) -> Endpoint:
         """Calls the operation with the request's body."""
         operation = entry.operation
 
@@ -108,7 +109,7 @@ class _Operations:
 
         return call
 
-    def looking_endpoint(self, entry: Entry) -> _Endpoint:
+    def looking_endpoint(self, entry: Entry) -> Endpoint:
         """Calls the operation with what the address says."""
         operation = entry.operation
 

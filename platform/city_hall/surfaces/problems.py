@@ -150,6 +150,10 @@ async def _invalid(request: Request, error: Exception) -> Response:
 
 
 async def _gone(_request: Request, _error: Exception) -> Response:
+    return gone()
+
+
+def gone() -> Response:
     """Nobody is left to read this; the status is what access logs know such requests by."""
     return Response(status_code=499)
 

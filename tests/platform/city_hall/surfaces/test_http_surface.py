@@ -104,12 +104,19 @@ class Connections:
 async def test_connection_stats_are_the_operation_that_counts_them() -> None:
     city = ExampleCity()
     counted = Catalogue(operations_of(Connections(), "post_office"))
-    bind_operations(city.app, counted, identify, city.invocation, city.settings)
+    bind_operations(city.app, counted, identify, city.invocation, city.settings, city.direct)
     async with serving(city.app) as url, plain_client(url) as http:
         problem_of(await http.get("/api/connections/stats"), "unauthenticated")
         problem_of(await http.get("/api/connections/stats", headers=bearer(NOBODY)), "forbidden")
         response = await http.get("/api/connections/stats", headers=bearer(PUBLISHER))
         assert response.json() == {"success": True}
+
+
+async def test_operations_are_found_without_the_router(city: ExampleCity, http: httpx2.AsyncClient) -> None:
+    assert list(city.direct) == [entry.operation.path for entry in city.catalogue]
+    city.app.router.routes.clear()
+    problem_of(await http.post("/soa/example/wait"), "unauthenticated")
+    assert (await http.get("/soa/example/wait")).status_code == 404
 
 
 async def test_a_long_poll_whose_caller_leaves_is_given_up(city: ExampleCity, http: httpx2.AsyncClient) -> None:
