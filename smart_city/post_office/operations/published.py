@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypedDict
+from typing import Annotated, Literal, Required
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
+from typing_extensions import TypedDict  # pydantic takes the standard library's from Python 3.12 on
 
 from foundations.operations import Arguments, Result
 from smart_city.post_office.keep import Held
@@ -59,16 +60,19 @@ class BatchItem(Arguments):
     key: KeyArgument = None
 
 
-class ItemOutcome(Result):
+class ItemOutcome(TypedDict, total=False):
     """What became of one item: its place in the log, that it is held, or its error."""
 
-    status: Literal["published", "held", "refused"]
-    channel: str
-    message_id: str | None = None
-    offset: int | None = None
-    epoch: str | None = None
-    duplicate: bool | None = None
-    error: Refused | None = None
+    # a dictionary, of which an answer may have a thousand: making and writing one takes 0.3 µs, a model 1.5
+    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]  # pydantic reads it from here
+
+    status: Required[Literal["published", "held", "refused"]]
+    channel: Required[str]
+    message_id: str
+    offset: int
+    epoch: str
+    duplicate: bool
+    error: Refused
 
 
 class BatchPublished(Result):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import suppress
+from functools import partial
 from typing import Annotated, Any
 
 import msgspec
@@ -21,15 +21,15 @@ from smart_city.post_office.inbox import Inbox
 from smart_city.post_office.inbox.questions import Question, Route
 from smart_city.post_office.keep import Held
 from smart_city.post_office.log import Appended, ChannelLog, Entry, Gone
+from smart_city.post_office.log.calls import Then
+from smart_city.post_office.operations.batch import Batch
 from smart_city.post_office.operations.published import (
     AgentAsked,
     BatchItem,
     BatchPublished,
-    ItemOutcome,
     KeyArgument,
     MessageArgument,
     Published,
-    Refused,
     Sent,
     place_of,
 )
@@ -157,14 +157,15 @@ class Publishing:
         """
         acting = caller.acting_as(realm)
         await self._spend(caller, len(items))
-        outcomes = await asyncio.gather(
-            *(
-                self._item(caller, item, acting, item.key or (f"{key}/{index}" if key else ""))
-                for index, item in enumerate(items)
-            )
-        )
-        is_held = any(outcome.status == "held" for outcome in outcomes)
-        return BatchPublished(status="held" if is_held else None, results=list(outcomes))
+        refusals = {channel: self._refusal(caller, channel) for channel in {item.channel for item in items}}
+        batch = Batch(len(items))
+        for index, item in enumerate(items):
+            then = partial(batch.tell, index, item.channel)
+            if refusal := refusals[item.channel]:
+                then(refusal)
+            else:
+                self._put(caller, item, acting, item.key or (key and f"{key}/{index}"), then)
+        return await batch.published()
 
     @operation(
         scope="post_office.publish",
@@ -213,14 +214,13 @@ class Publishing:
         if not credit.spend(n):
             await credit.refill(n)
 
-    async def _item(self, caller: Identity, item: BatchItem, realm: str, key: str) -> ItemOutcome:
+    def _put(self, caller: Identity, item: BatchItem, realm: str, key: str | None, then: Then) -> None:
         try:
-            self._check(caller, item.channel)
-            done = await self._append(caller, item.channel, item.message, realm, key)
-        except CityError as error:
-            refused = Refused(code=error.code, message=error.message, retryable=error.retryable)
-            return ItemOutcome(status="refused", channel=item.channel, error=refused)
-        return ItemOutcome(channel=item.channel, **place_of(done))
+            entry = self._entry(caller, item.channel, item.message, realm, key)
+        except TooLarge as error:
+            then(error)
+        else:
+            self._log.append(item.channel, entry, then)
 
     async def _append(
         self,
@@ -232,15 +232,19 @@ class Publishing:
         *,
         owner: str = "",
     ) -> Appended | Held:
-        payload = self._encoded(message)
+        entry = self._entry(caller, channel, message, realm, key)
+        return await self._log.append_or_hold(channel, entry, owner=owner)
+
+    def _entry(self, caller: Identity, channel: str, message: dict[str, Any], realm: str, key: str | None) -> Entry:
         message_id = new_message_id()
         data = publication(
-            channel=channel, sender=Sender(kind="service", id=realm), payload=payload, message_id=message_id,
-            traceparent=current_traceparent.get(),
+            channel=channel, sender=Sender(kind="service", id=realm), payload=self._encoded(message),
+            message_id=message_id, traceparent=current_traceparent.get(),
         )  # fmt: skip
+        if not key:
+            return Entry(data, message_id)
         acting = () if realm == caller.realm else (realm,)  # a frame, which has no intent here, acts for its own
-        digest = digest_of(channel, "", canonical(message), *acting) if key else ""
-        return await self._log.append_or_hold(channel, Entry(data, message_id, _key(caller, key), digest), owner=owner)
+        return Entry(data, message_id, _key(caller, key), digest_of(channel, "", canonical(message), *acting))
 
     def _encoded(self, message: dict[str, Any]) -> bytes:
         payload = msgspec.json.encode(message)
@@ -250,6 +254,13 @@ class Publishing:
 
     def _check(self, caller: Identity, channel: str) -> None:
         self._channels.check(caller, "publish", channel)
+
+    def _refusal(self, caller: Identity, channel: str) -> CityError | None:
+        try:
+            self._check(caller, channel)
+        except CityError as error:
+            return error
+        return None
 
     def _route(self, caller: Identity, reply_to: str, conversation_id: str) -> Route:
         if reply_to.startswith("user:"):
