@@ -113,7 +113,7 @@ class Platform:
         life = asyncio.create_task(_live(app, read, bound, up, down))
         url = f"http://127.0.0.1:{port}"
         try:
-            await until(lambda: up.is_set() or life.done(), "the instance serves", seconds=10)
+            await until(lambda: up.is_set() or life.done(), "the instance serves", seconds=30)
             if life.done():
                 await life
             async with httpx2.AsyncClient(base_url=url, timeout=10) as http:

@@ -26,6 +26,11 @@ def is_alive(pid: int) -> bool:
     return Process.of(pid).is_alive
 
 
+def is_listening(port: str) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", int(port))) == 0
+
+
 def answering_instances(city: Serving) -> dict[str, int]:
     """Name and pid of whoever answers just now."""
     told = city.get()
@@ -269,6 +274,7 @@ class TestSurviving:
             redis.Redis.from_url(city.get()["valkey_url"]).set("kept", "yes")
             city.signal(signal.SIGKILL)
             city.ended()
+            wait_until(lambda: not is_listening(port), "its workers have ended")
         with Tiny(data_dir, settings={"PORT": port}).opened() as again:
             assert again.valkey_pid == valkey
             assert again.token == city.token

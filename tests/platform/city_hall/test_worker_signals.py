@@ -44,6 +44,7 @@ def test_one_that_has_lost_its_name_to_another_drains_and_touches_nothing_of_its
     """The first holder sleeps for longer than its lease; on another machine somebody takes its name."""
     with ValkeyServer() as server, serving(server, tmp_path / "city", INSTANCE_LEASE_SECONDS="1") as city:
         store = redis.Redis.from_url(server.url)
+        wait_until(lambda: "pid" in holder(store), "its lease is held")
         worker = Process.of(holder(store)["pid"])
         os.kill(worker.pid, signal.SIGSTOP)
         wait_until(lambda: not store.exists(LEASE), "its lease has lapsed")
