@@ -30,6 +30,7 @@ class SocketIO(Peer):
     """Socket.IO on Node."""
 
     name = "socketio"
+    _has_agent = False
 
     async def start(self, started: AsyncExitStack) -> None:
         server = self.run(started, *self._command())
@@ -64,10 +65,12 @@ class SocketIO(Peer):
         )
 
     async def conversation(self, clients: int) -> Exchange:
-        """The agent is a client in a process of its own."""
-        url = f"http://{self.host}:{self.port}"
-        agent = self.run(self._started, sys.executable, "-m", "benchmarks.peers.socketio_agent", url)
-        await agent.said("connected")
+        """The agent is a client in a process of its own, and one for all conversations: it answers each question."""
+        if not self._has_agent:
+            url = f"http://{self.host}:{self.port}"
+            agent = self.run(self._started, sys.executable, "-m", "benchmarks.peers.socketio_agent", url)
+            await agent.said("connected")
+            self._has_agent = True
         request = f'42["ask",{QUESTION}]'
         return Exchange(
             path=PATH, opening=["40"], ready=CONNECTED, heartbeat=HEARTBEAT, request=request, answer=b'["answer",'
