@@ -30,7 +30,7 @@ def main(words: Sequence[str] | None = None) -> int:
     failed = False
     for case in chosen:
         names = [name for name in case.subjects if not asked.subjects or name in asked.subjects]
-        courses, about = _run(case, names, rounds, quick=asked.quick)
+        courses, about = _run(case, names, min(rounds, case.most_rounds or rounds), quick=asked.quick)
         print(f"\n{case.title}\n\n{report.table(case, courses)}", flush=True)  # noqa: T201  # what it is for
         if into is not None:
             report.write_case(into, case, courses, about)

@@ -65,5 +65,7 @@ class Case:
     targets: Sequence[Target] = ()
     channels: int = 1
     """How many channels subjects must have: ``c0``, ``c1`` and so on."""
+    most_rounds: int = 0
+    """For what takes long, or is true of a fresh process alone: at most so many rounds; 0 for as many as are wanted."""
     main: str = ""
     """The figure that plots show; the first one if empty."""

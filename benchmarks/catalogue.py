@@ -5,7 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from benchmarks.case import Case
-from benchmarks.cases import fan_out_paced
+from benchmarks.cases import (
+    connecting,
+    fan_out_paced,
+    fleet,
+    history,
+    idle,
+    inbox,
+    mcp,
+    publishing,
+    resume,
+    round_trip,
+    tracing,
+)
+from benchmarks.cities import LARGE_INBOX, LONG_LOGS, OnCluster, Traced, TwoInstances
 from benchmarks.city import City
 from benchmarks.limit import Limit
 from benchmarks.peers.django_channels import DjangoChannels
@@ -14,10 +27,29 @@ from benchmarks.peers.nchan import Nchan
 from benchmarks.peers.socket_io import PythonSocketIO, SocketIO
 from benchmarks.subjects import Missing, Subject
 
-CASES: Sequence[Case] = (fan_out_paced.CASE,)
+CASES: Sequence[Case] = (
+    fan_out_paced.CASE,
+    inbox.CASE,
+    round_trip.CASE,
+    round_trip.ACROSS,
+    publishing.CASE,
+    mcp.CASE,
+    history.CASE,
+    connecting.CASE,
+    resume.CASE,
+    idle.CASE,
+    idle.ON_CLUSTER,
+    tracing.CASE,
+    fleet.CASE,
+)
 
 SUBJECTS: Mapping[str, Callable[[int], Subject]] = {
     "platform": City,
+    "platform-two": TwoInstances,
+    "platform-cluster": OnCluster,
+    "platform-traced": Traced,
+    "platform-large-inbox": lambda channels: City(channels, LARGE_INBOX),
+    "platform-long-logs": lambda channels: City(channels, LONG_LOGS),
     "limit": lambda channels: Limit("each"),
     "gathered": lambda channels: Limit("gathered"),
     "nchan": lambda channels: Nchan(),

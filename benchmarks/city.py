@@ -17,9 +17,10 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+from benchmarks import emptying, talking
 from benchmarks.keepalive import KeepAlive
 from benchmarks.processes import Program, children_of
-from benchmarks.subjects import Audience
+from benchmarks.subjects import Audience, Exchange
 
 SERVE = (sys.executable, "-m", "city_hall", "serve", "--no-demo", "--json")
 OPEN_SECONDS = 60.0
@@ -43,12 +44,16 @@ class City:
     """
 
     name = "platform"
+    nodes: Sequence[str] = ()
+    """Where a store of several nodes is reached; empty where it is the platform's own."""
 
     def __init__(self, channels: int = 1, settings: Mapping[str, str] | None = None) -> None:
         pillars = ",".join(f"c{number}" for number in range(channels))
         self._settings = {"HOST": "127.0.0.1", "PORT": "0", "PILLARS": pillars, **RAISED, **(settings or {})}
+        self._environment: dict[str, str] = {}
         self._stack = AsyncExitStack()
         self._sessions: list[str] = []
+        self._agent: Program | None = None
 
     @property
     def version(self) -> str:
@@ -56,22 +61,33 @@ class City:
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
-            home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="benchmark-")))
-            settings = {"DATA_DIR": str(home), **self._settings}
-            program = Program(SERVE, env={f"SMART_CITY_{name}": value for name, value in settings.items()})
-            stack.push_async_callback(program.end)
-            opened = json.loads((await program.said(r'\{"event": ?"open".*\}', OPEN_SECONDS))[0])
-            address = urlsplit(opened["url"])
-            self.host, self.port = str(address.hostname), int(address.port or 80)
-            self.processes, self.store = _told_apart(program.pid, home)
-            self._operator = (home / "operator-token").read_text().strip()
-            self._http = await KeepAlive.open(self.host, self.port)
-            stack.push_async_callback(self._http.close)
-            scopes = ["post_office.publish", "post_office.history"]
-            made = await self.call("traffic_cop.create_service_token", {"realm": "benchmark", "scopes": scopes})
-            self._service = [f"Authorization: Bearer {made['token']}"]
+            await self._open(stack)
             self._stack = stack.pop_all()
         return self
+
+    async def _open(self, stack: AsyncExitStack) -> None:
+        """Starts everything. What has to be ended is on the stack, also where this fails."""
+        self._started = stack
+        self.home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="benchmark-")))
+        program, self.url = await self._instance()
+        address = urlsplit(self.url)
+        self.host, self.port = str(address.hostname), int(address.port or 80)
+        self.processes, self.store = _told_apart(program.pid, self.home)
+        self.token = self._settings.get("OPERATOR_TOKEN") or (self.home / "operator-token").read_text().strip()
+        self._agents_url = self.url
+        self._http = await KeepAlive.open(self.host, self.port)
+        stack.push_async_callback(self._http.close)
+        token = await self.service("benchmark", "post_office.publish", "post_office.history")
+        self._service = [f"Authorization: Bearer {token}"]
+
+    async def _instance(self) -> tuple[Program, str]:
+        """One more instance on the same data dir, and where it is open."""
+        settings = {"DATA_DIR": str(self.home), **self._settings}
+        prefixed = {f"SMART_CITY_{name}": value for name, value in settings.items()}
+        program = Program(SERVE, env=self._environment | prefixed)
+        self._started.push_async_callback(program.end)
+        opened = json.loads((await program.said(r'\{"event": ?"open".*\}', OPEN_SECONDS))[0])
+        return program, str(opened["url"])
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -83,10 +99,13 @@ class City:
         service, _, name = operation.partition(".")
         path = f"/soa/{service.replace('_', '-')}/{name}"
         body = json.dumps(arguments).encode()
-        result: dict[str, Any] = json.loads(
-            await self._http.post(path, body, [f"Authorization: Bearer {self._operator}"])
-        )
+        result: dict[str, Any] = json.loads(await self._http.post(path, body, [f"Authorization: Bearer {self.token}"]))
         return result
+
+    async def service(self, realm: str, *scopes: str) -> str:
+        """A new service token."""
+        made = await self.call("traffic_cop.create_service_token", {"realm": realm, "scopes": scopes})
+        return str(made["token"])
 
     async def sessions(self, count: int) -> Sequence[str]:
         """Tokens of so many sessions, each of a user of its own, with the right to subscribe and to send."""
@@ -102,6 +121,28 @@ class City:
             path="/ws", headers=["Authorization: Bearer {credential}"], opening=[subscribe], ready=b'"type":"ack"',
             credentials=await self.sessions(-(-clients // CONNECTIONS_PER_SESSION)), capture=b'"connection_id":"',
         )  # fmt: skip
+
+    async def acknowledged(self, clients: int) -> Exchange:
+        """Questions into an inbox. Whoever has asked them empties it: `empty`."""
+        return talking.questions(await self.sessions(clients))
+
+    async def publishing(self, clients: int) -> Exchange:
+        """Publications on sockets of services."""
+        realms = range(-(-clients // CONNECTIONS_PER_SESSION))
+        return talking.publications([await self.service(f"sender-{n}", "post_office.publish") for n in realms])
+
+    async def conversation(self, clients: int) -> Exchange:
+        """Questions to an agent, which is started with the first of them."""
+        if self._agent is None:
+            token = await self.service("agent", "post_office.consume")
+            self._agent = await talking.agent_started(self, self._agents_url, token)
+            self._started.push_async_callback(self._agent.end)
+        return talking.conversation(await self.sessions(clients))
+
+    async def empty(self, count: int) -> None:
+        """Takes so many questions out of the inbox again."""
+        token = await self.service("emptying", "post_office.consume")
+        await emptying.empty(self.host, self.port, token, talking.CHANNEL, count)
 
     async def publish(self, channel: str, payload: bytes) -> None:
         body = b'{"channel":"pillar:%s","message":%s}' % (channel.encode(), payload)

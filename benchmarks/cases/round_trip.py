@@ -1,0 +1,66 @@
+"""From a user to an agent and back, at a steady 500 questions a second: how long it takes, and what it costs."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from benchmarks.case import Case, Figure, Figures, Target, Trial
+from benchmarks.spending import Spending
+from benchmarks.subjects import Conversing
+
+USERS = 50
+A_SECOND = 500
+IN_FLIGHT = 16
+"""Of each user: more than 500 a second need, so that a slow answer holds up no question."""
+WARM_UP_SECONDS = 1.0
+
+
+async def run(trial: Trial) -> Figures:
+    """All users ask in turn, whatever has been answered by then."""
+    subject = cast(Conversing, trial.subject)
+    exchange = await subject.conversation(USERS)
+    await trial.load.open(subject, exchange, USERS)
+    await trial.load.ask(exchange, in_flight=IN_FLIGHT, rate=A_SECOND, seconds=WARM_UP_SECONDS)
+    await trial.load.begin()
+    spending = Spending(subject)
+    seen = await trial.load.ask(exchange, in_flight=IN_FLIGHT, rate=A_SECOND, seconds=3 if trial.quick else 8)
+    figures = spending.each("answer", seen.answers)
+    await trial.load.close()
+    return figures | {
+        "p50": seen.answer_latency.p50 / 1e6,
+        "p99": seen.answer_latency.p99 / 1e6,
+        "unanswered": seen.requests - seen.answers,
+    }
+
+
+FIGURES = (
+    Figure("p50", "p50, ms"),
+    Figure("p99", "p99, ms"),
+    Figure("answer", "CPU of the servers for each question and its answer, µs"),
+    Figure("answer_store", "the same, of the store"),
+    Figure("unanswered", "questions without an answer"),
+)
+TARGETS = (Target("p50", at_most=3), Target("p99", at_most=10), Target("unanswered", at_most=0))
+
+CASE = Case(
+    name="round_trip",
+    title="User → agent → user",
+    about=(
+        f"{USERS} users ask {A_SECOND} questions a second; an agent, another client in a process of its own, answers "
+        "each at once. In the platform each question goes through the inbox and each answer through the asker's log, "
+        "both in Valkey; python-socketio passes them on in memory."
+    ),
+    subjects=("platform", "python-socketio"),
+    figures=FIGURES,
+    run=run,
+    targets=TARGETS,
+)
+ACROSS = Case(
+    name="round_trip_across",
+    title="User → agent → user, across two instances",
+    about="The same, with two instances that share a Valkey: the users are on one, the agent is on the other.",
+    subjects=("platform-two", "python-socketio"),
+    figures=FIGURES,
+    run=run,
+    targets=TARGETS,
+)
