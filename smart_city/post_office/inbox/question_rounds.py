@@ -79,7 +79,7 @@ class QuestionRound:
         args += (int(any(asked.is_held for asked in round_)), str(limits.user_share))
         for asked in round_:
             q = asked.question
-            args += (q.message_id, q.lane, q.user, _encode(q.route), q.key, q.digest, q.hops, q.serial, q.body)
+            args += (q.message_id, q.lane, q.user, _encode(q.route), _marks(q), q.body)
         words: Sequence[bytes] = await self._scripts.run("enqueue", self._channel, *args)
         return words
 
@@ -99,3 +99,9 @@ class QuestionRound:
                 return Overloaded(text, retry_after=int(word[1:]) / 1000)
             case _:
                 return Overloaded(f"the inbox {channel} is full", retry_after=self._limits.circuit_cool_seconds)
+
+
+def _marks(question: Question) -> str:
+    """What few questions have, in one argument: each one costs both sides time (6 for 9 save a tenth of the script)."""
+    q = question
+    return f"{q.hops} {q.serial} {q.digest} {q.key}" if q.key or q.hops or q.serial else ""

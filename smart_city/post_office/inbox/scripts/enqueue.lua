@@ -1,7 +1,8 @@
 -- Puts one round of one writer into an inbox, each question at the end of its lane, or says why not.
 -- ARGV: writer, sequence, most messages, most bytes, life of a key (ms), 1 if some of it was acknowledged as held
--- (then the circuit refuses none of it, however often it is sent), a user's share of both, then NINE for each question:
--- id, lane, user, route, key, digest, hops, serial, body; then the circuit's rule.
+-- (then the circuit refuses none of it, however often it is sent), a user's share of both, then SIX for each question:
+-- id, lane, user, route, marks, body; then the circuit's rule. Marks are '' or `HOPS SERIAL DIGEST KEY`; only what has
+-- some can be here already: a new question has a new id.
 -- Answers one word for each: q (queued), dID (known: its earlier id), c (conflict), f (full), s (the user's share),
 -- oMS (the circuit is open, for so long).
 
@@ -43,24 +44,38 @@ local function open_when_full()
   if circuit_state() ~= 'open' and is_filled(rule.room, most, most_bytes) then open_circuit('full') end
 end
 
-local function enqueue(id, lane, user, route, key, digest, hops, serial, body)
-  local answer = known(key, digest)
-  if answer then return answer end
+-- One that was handed on to here may be here already, or have been handed on from here before.
+local function trace_of(id, hops)
+  if hops == '0' then return {} end
   local f = call('HMGET', message_key(id), 'holder', 'lane', 'user', 'size', 'to')
-  if f[2] and not f[5] then return 'd' .. id end
+  return {is_here = f[2] and not f[5], is_leaving = f[5], holder = f[1], lane = f[2], user = f[3], size = f[4]}
+end
+
+local function enqueue(id, lane, user, route, body, hops, serial, digest, key)
+  local answer, trace = known(key, digest), trace_of(id, hops)
+  if answer then return answer end
+  if trace.is_here then return 'd' .. id end
   answer = refusal(user, #body)
   if answer == 'f' then open_when_full() end
   if answer then return answer end
   local stay_away = not is_held and refused_for(user, most, most_bytes)
   if stay_away then return 'o' .. stay_away end
-  if f[5] then remove(id, f[1], f[2], f[3], f[4]) end -- handed on from here, and back before that was noted here
+  if trace.is_leaving then remove(id, trace.holder, trace.lane, trace.user, trace.size) end
   put(id, lane, user, route, hops, serial, now, body)
   if key ~= '' then note(inbox .. ':keys', key, digest .. ' ' .. id, key_life) end
   return 'q'
 end
 
+local function marks_of(text)
+  if text == '' then return '0', '0', '', '' end
+  return string.match(text, '^(%d+) (%d+) (%S*) (.*)$')
+end
+
 local answers = {}
-for i = 8, #ARGV, 9 do answers[#answers + 1] = enqueue(unpack(ARGV, i, i + 8)) end
+for i = 8, #ARGV, 6 do
+  local id, lane, user, route, marks, body = unpack(ARGV, i, i + 5)
+  answers[#answers + 1] = enqueue(id, lane, user, route, body, marks_of(marks))
+end
 call('HSET', writer, 'sequence', sequence, 'answers', cjson.encode(answers))
 call('PEXPIRE', writer, WRITER_LIFE)
 commit()

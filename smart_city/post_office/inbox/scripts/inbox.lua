@@ -34,9 +34,11 @@ local totals, users = nil, {}
 local let_go_ids, held_changes = {}, {SREM = {}, SADD = {}}
 local lease_args, waiting_args, not_waiting = {}, {}, {}
 local ready_front, ready_back = {}, {}
+local lanes, ends_of = {}, {}
 local at_commit = {}
 
-local function message_key(id) return inbox .. ':message:' .. id end
+local message_prefix = inbox .. ':message:'
+local function message_key(id) return message_prefix .. id end
 local function lane_key(lane) return inbox .. ':lane:' .. lane end
 local function held_key(holder) return inbox .. ':held:' .. holder end
 
@@ -46,7 +48,8 @@ local function call_many(command, key, args)
 end
 
 local function add(list, ...)
-  for _, value in ipairs({...}) do list[#list + 1] = value end
+  local size = #list
+  for i = 1, select('#', ...) do list[size + i] = (select(i, ...)) end
 end
 
 -- Who has what
@@ -95,11 +98,21 @@ local function count(user, n, bytes)
   mine.n, mine.bytes = mine.n + n, mine.bytes + bytes
 end
 
+-- What stands at the end of a lane with `commit`.
+local function put_into(lane, id)
+  local ends = ends_of[lane]
+  if not ends then
+    ends = {}
+    ends_of[lane], lanes[#lanes + 1] = ends, lane
+  end
+  ends[#ends + 1] = id
+end
+
 -- A message at the end of its lane.
 local function put(id, lane, user, route, hops, serial, at, body)
   call('HSET', message_key(id), 'v', 1, 'lane', lane, 'user', user, 'route', route, 'body', body, 'size', #body,
     'hops', hops, 'serial', serial, 'before', serial, 'at', at, 'since', now, 'tries', 0)
-  if call('RPUSH', lane_key(lane), id) == 1 then make_ready(lane) end
+  put_into(lane, id)
   wait_since(id, now)
   count(user, 1, #body)
 end
@@ -153,7 +166,16 @@ local function commit_holders()
   end
 end
 
+-- A lane that was empty may be taken now. A round has too few messages for a call to have too many arguments.
+local function commit_lanes()
+  for _, lane in ipairs(lanes) do
+    local ends = ends_of[lane]
+    if call('RPUSH', lane_key(lane), unpack(ends)) == #ends then make_ready(lane) end
+  end
+end
+
 local function commit()
+  commit_lanes()
   commit_holders()
   commit_counts()
   for _, write in ipairs(at_commit) do write() end
