@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections import Counter
 from time import monotonic
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from foundations.errors import Unavailable
 
@@ -16,7 +17,7 @@ ENVELOPE_BYTES = 512
 """What a message takes beside its own bytes; small ones are not free."""
 
 
-class Held(NamedTuple):
+class Held(Struct, frozen=True, gc=False):
     """Told once, before the final word: a message is kept here, and lost if this instance dies first."""
 
     message_id: str = ""

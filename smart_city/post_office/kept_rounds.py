@@ -32,7 +32,7 @@ class _Kept(Generic[Item]):
     size: int
     sender: str
     is_held: bool = False
-    is_refused: bool = False
+    is_told: bool = False
 
 
 class KeptRounds(Generic[Item, Reply]):
@@ -50,7 +50,7 @@ class KeptRounds(Generic[Item, Reply]):
         self._tell = tell
         self._keep = keep
         self._rounds: Rounds[_Kept[Item], Reply | None] = Rounds(name, tasks, self._send, self._conclude)
-        self._pending: dict[_Kept[Item], None] = {}
+        self._pending = 0
         self._is_away = False
         self._is_idle = asyncio.Event()
         self._is_idle.set()
@@ -58,8 +58,9 @@ class KeptRounds(Generic[Item, Reply]):
     def add(self, item: Item, size: int = 0, sender: str = "") -> None:
         """Puts an item of about ``size`` bytes into the next round, or holds it for the store's return."""
         kept = _Kept(item, size, sender)
-        self._pending[kept] = None
-        self._is_idle.clear()
+        if not self._pending:
+            self._is_idle.clear()
+        self._pending += 1
         if not self._is_away or self._hold(kept):
             self._rounds.add(kept, size)
 
@@ -68,10 +69,10 @@ class KeptRounds(Generic[Item, Reply]):
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 await self._is_idle.wait()
-        return len(self._pending)
+        return self._pending
 
     async def _send(self, round_: Sequence[_Kept[Item]]) -> Sequence[Reply | None]:
-        sent = [kept for kept in round_ if not kept.is_refused]
+        sent = [kept for kept in round_ if not kept.is_told]
         if not sent:
             return [None] * len(round_)
         attempt = self._prepare([kept.item for kept in sent])
@@ -79,46 +80,43 @@ class KeptRounds(Generic[Item, Reply]):
             replies = iter(await Patience(seconds=self._keep.after).until_answered(attempt))
         except Unavailable:
             replies = iter(await self._send_again(sent, attempt))
-        return [None if kept.is_refused else next(replies) for kept in round_]
+        return [None if kept.is_told else next(replies) for kept in round_]
 
     async def _send_again(self, sent: Sequence[_Kept[Item]], attempt: Attempt[Reply]) -> Sequence[Reply]:
         """Holds what is here and what comes, until the store answers or all patience is at its end: for all of them."""
         self._is_away = True
         for kept in sent:
             self._hold(kept, is_sent=True)
-        for kept in list(self._pending):
+        for kept in self._rounds.unanswered:
             self._hold(kept)
         try:
             return await Patience(seconds=self._keep.seconds).until_answered(attempt, is_repeated=True)
         except Unavailable as error:
-            for kept in list(self._pending):
-                self._refuse(kept, error)
+            for kept in self._rounds.unanswered:
+                self._conclude(kept, error)
             raise
         finally:
             self._is_away = False
 
     def _hold(self, kept: _Kept[Item], *, is_sent: bool = False) -> bool:
         """Holds an item, once; one that does not fit is refused, unless it may have arrived already."""
-        if kept.is_held:
-            return True
+        if kept.is_held or kept.is_told:
+            return kept.is_held
         if is_sent:
             self._keep.add(kept.size, kept.sender)
         elif not self._keep.take(kept.size, kept.sender):
-            self._refuse(kept, self._keep.full())
+            self._conclude(kept, self._keep.full())
             return False
         kept.is_held = True
         self._tell(kept.item, HELD)
         return True
 
-    def _refuse(self, kept: _Kept[Item], error: Unavailable) -> None:
-        """Its round leaves it out."""
-        kept.is_refused = True
-        self._conclude(kept, error)
-
     def _conclude(self, kept: _Kept[Item], reply: Reply | CityError | None) -> None:
-        if kept not in self._pending or reply is None:
+        """Tells the final word, once: what was refused while it waited is left out of its round."""
+        if kept.is_told or reply is None:
             return
-        del self._pending[kept]
+        kept.is_told = True
+        self._pending -= 1
         if not self._pending:
             self._is_idle.set()
         if kept.is_held:

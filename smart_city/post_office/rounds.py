@@ -34,7 +34,7 @@ class Rounds(Generic[Item, Reply]):
     none.
     """
 
-    __slots__ = ("_bytes", "_in_flight", "_is_running", "_name", "_send", "_tasks", "_tell", "_waiting")
+    __slots__ = ("_bytes", "_in_flight", "_is_running", "_name", "_send", "_sizes", "_tasks", "_tell", "_waiting")
 
     def __init__(
         self,
@@ -47,7 +47,8 @@ class Rounds(Generic[Item, Reply]):
         self._tasks = tasks
         self._send = send
         self._tell = tell
-        self._waiting: deque[tuple[Item, int]] = deque()
+        self._waiting: deque[Item] = deque()
+        self._sizes: deque[int] = deque()
         self._in_flight: Sequence[Item] = ()
         self._bytes = 0
         self._is_running = False
@@ -56,12 +57,18 @@ class Rounds(Generic[Item, Reply]):
         """Puts an item of about ``size`` bytes into the next round; what cannot wait is told so at once."""
         if len(self._waiting) >= WAITING or (self._waiting and self._bytes + size > BYTES_WAITING):
             refusal = Overloaded(f"too much waits for {self._name}", retry_after=RETRY_AFTER)
-            return self._tell_one(item, refusal)
+            return self._tell_all((item,), (refusal,))
         if not self._is_running and not self._start():
-            return self._tell_one(item, self._closing())
-        self._waiting.append((item, size))
+            return self._tell_all((item,), (self._closing(),))
+        self._waiting.append(item)
+        self._sizes.append(size)
         self._bytes += size
         return None
+
+    @property
+    def unanswered(self) -> Sequence[Item]:
+        """The items that were told nothing yet."""
+        return [*self._in_flight, *self._waiting]
 
     def _start(self) -> bool:
         try:
@@ -77,8 +84,7 @@ class Rounds(Generic[Item, Reply]):
             self._in_flight = self._next()
             replies = await self._replies(self._in_flight)
             told, self._in_flight = self._in_flight, ()
-            for item, reply in zip(told, replies, strict=True):
-                self._tell_one(item, reply)
+            self._tell_all(told, replies)
         self._is_running = False
 
     async def _replies(self, items: Sequence[Item]) -> Sequence[Reply | CityError]:
@@ -94,33 +100,32 @@ class Rounds(Generic[Item, Reply]):
         return [Internal("the platform failed here; its log has the rest")] * len(items)
 
     def _next(self) -> Sequence[Item]:
-        taken: list[Item] = []
-        size = 0
-        while self._waiting and len(taken) < AT_ONCE:
-            item, bytes_of_item = self._waiting[0]
-            if taken and size + bytes_of_item > BYTES_AT_ONCE:
+        count = size = 0
+        for bytes_of_item in self._sizes:
+            if count == AT_ONCE or (count and size + bytes_of_item > BYTES_AT_ONCE):
                 break
-            self._waiting.popleft()
-            taken.append(item)
-            size += bytes_of_item
+            count, size = count + 1, size + bytes_of_item
         self._bytes -= size
-        return taken
+        for _ in range(count):
+            self._sizes.popleft()
+        return [self._waiting.popleft() for _ in range(count)]
 
-    def _tell_one(self, item: Item, reply: Reply | CityError) -> None:
-        try:
-            self._tell(item, reply)
-        except Exception:  # one listener's failure must not keep the others of its round in the dark
-            _log.exception("a listener of %s failed", self._name)
+    def _tell_all(self, items: Sequence[Item], replies: Sequence[Reply | CityError]) -> None:
+        for item, reply in zip(items, replies, strict=True):
+            try:
+                self._tell(item, reply)
+            except Exception:  # one listener's failure must not keep the others of its round in the dark
+                _log.exception("a listener of %s failed", self._name)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """A task that was cancelled, perhaps before its first step, has told nobody."""
         if not task.cancelled():
             return
-        left = [*self._in_flight, *(item for item, _ in self._waiting)]
+        left = self.unanswered
         self._waiting.clear()
+        self._sizes.clear()
         self._in_flight, self._bytes, self._is_running = (), 0, False
-        for item in left:
-            self._tell_one(item, self._closing())
+        self._tell_all(left, [self._closing()] * len(left))
 
     def _closing(self) -> Unavailable:
         return Unavailable(f"{self._name} is closing here; nothing was promised", retry_after=RETRY_AFTER)

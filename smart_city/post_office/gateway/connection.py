@@ -233,12 +233,11 @@ class Connection:
         """Handles a frame at once if there is credit for it here; refused frames cost credit, too."""
         try:
             frame = self._decode(data)
-            act: Callable[[], Waiting] = partial(_HANDLERS[type(frame)], self, frame)
+            act = _HANDLERS[type(frame)]
         except BadFrame as bad:
-            frame = ClientFrame(id=bad.frame_id or UNSET)
-            act = partial(self.refuse, frame, bad.error)
+            frame, act = ClientFrame(id=bad.frame_id or UNSET), _refusing(bad.error)
         try:
-            waiting = act() if self._credit.spend() else self._act_with_credit(act)
+            waiting = act(self, frame) if self._credit.spend() else self._act_with_credit(act, frame)
         except Exception as error:  # a connection is supervised here: one bad frame must not end it
             self.failed(frame, error)
             return
@@ -246,9 +245,9 @@ class Connection:
             self._turns.hold()
             self._desk.tasks.spawn(f"frame of {self.connection_id}", self._finish(frame, waiting))
 
-    async def _act_with_credit(self, act: Callable[[], Waiting]) -> None:
+    async def _act_with_credit(self, act: Handler, frame: ClientFrame) -> None:
         await self._credit.refill()
-        waiting = act()
+        waiting = act(self, frame)
         if waiting is not None:
             await waiting
 
@@ -358,7 +357,9 @@ class Connection:
 
 
 _NOWHERE: frozenset[str] = frozenset()
-_HANDLERS: Mapping[type[ClientFrame], Callable[[Connection, Any], Waiting]] = {
+Handler = Callable[[Connection, Any], Waiting]
+
+_HANDLERS: Mapping[type[ClientFrame], Handler] = {
     messages.Subscribe: Connection._subscribe, messages.Unsubscribe: Connection._unsubscribe,
     messages.Ping: Connection._ping, messages.Refresh: Connection._refresh, messages.Stop: Connection._stop,
     messages.Message: lambda connection, frame: connection.posting.message(frame),
@@ -371,6 +372,10 @@ _HANDLERS: Mapping[type[ClientFrame], Callable[[Connection, Any], Waiting]] = {
     messages.Forward: lambda connection, frame: connection.consuming.forward(frame),
 }  # fmt: skip
 """What each frame does: one table for all, since one of every connection's own was 3.8 kB of its 25."""
+
+
+def _refusing(error: CityError) -> Handler:
+    return lambda connection, frame: connection.refuse(frame, error)
 
 
 def _id(frame: ClientFrame) -> str:

@@ -71,7 +71,10 @@ class QuestionRound:
             let_in = await self._enqueue([self._round[at] for at in refused], self._again)
             for at, word in zip(refused, let_in, strict=True):
                 words[at] = word
-        return [self._told(asked.question, word) for asked, word in zip(self._round, words, strict=True)]
+        return [
+            Queued(asked.question.message_id) if word == b"q" else self._told(asked.question, word)
+            for asked, word in zip(self._round, words, strict=True)
+        ]
 
     async def _enqueue(self, round_: Sequence[Asked], number: int) -> Sequence[bytes]:
         limits = self._limits
@@ -86,8 +89,6 @@ class QuestionRound:
     def _told(self, question: Question, word: bytes) -> Told:
         channel = question.channel
         match word[:1]:
-            case b"q":
-                return Queued(question.message_id)
             case b"d":
                 return Queued(word[1:].decode(), duplicate=True)
             case b"c":

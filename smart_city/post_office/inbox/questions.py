@@ -57,7 +57,7 @@ class Question(Struct, frozen=True, kw_only=True, gc=False):
     serial: int = 0
 
 
-class Queued(NamedTuple):
+class Queued(Struct, frozen=True, gc=False):
     """A question is in the inbox; under an earlier id when its idempotency key was known."""
 
     message_id: str

@@ -172,8 +172,9 @@ class Inbox:
 
             async def attempt() -> Sequence[Told]:
                 told = await round_.send()
+                queued = sum([isinstance(each, Queued) and not each.duplicate for each in told])
                 for listener in self.listeners:
-                    listener(channel, sum(isinstance(each, Queued) and not each.duplicate for each in told))
+                    listener(channel, queued)
                 return told
 
             return attempt

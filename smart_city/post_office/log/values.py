@@ -36,7 +36,7 @@ class Entry(Struct, frozen=True, gc=False):
     sender: str = ""
 
 
-class Appended(NamedTuple):
+class Appended(Struct, frozen=True, gc=False):
     """Where a publication stands in its log; for a duplicate, where the first one does, and that one's id."""
 
     message_id: str

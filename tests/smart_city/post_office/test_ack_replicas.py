@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+from msgspec.structs import replace
 
 from foundations.errors import Unavailable
 from foundations.supervision import Tasks
@@ -96,7 +97,7 @@ async def test_a_duplicate_waits_for_what_it_is_a_duplicate_of(replicated: Pair,
     await asyncio.wait({waiting}, timeout=0.5)
     assert not waiting.done()
     replicated.replica.resume()
-    assert await waiting == first._replace(duplicate=True)
+    assert await waiting == replace(first, duplicate=True)
     await other.close()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from msgspec.structs import replace
 
 from foundations.errors import Conflict
 from foundations.supervision import Tasks
@@ -175,7 +176,7 @@ class TestIdempotency:
         first = await log.append_now("guide", entry)
         await log.write("guide", an_entry())
         again = await log.append_now("guide", an_entry(key="alice/k", digest="d"))
-        assert again == first._replace(duplicate=True)
+        assert again == replace(first, duplicate=True)
         assert (await log.read("guide", None)).newest.offset == 2
         assert len(log.announced) == 2
 
@@ -189,7 +190,7 @@ class TestIdempotency:
         sent = [an_entry(key="alice/k", digest=digest) for digest in ("d", "d", "other")]
         outcomes = await asyncio.gather(*(log.append_now("guide", entry) for entry in sent), return_exceptions=True)
         assert isinstance(outcomes[0], Appended)
-        assert outcomes[1] == outcomes[0]._replace(duplicate=True)
+        assert outcomes[1] == replace(outcomes[0], duplicate=True)
         assert isinstance(outcomes[2], Conflict)
         assert log.announced == [Stretch("guide", outcomes[0].epoch, 1, 1, (sent[0].data,), 1)]
 

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from foundations.errors import CityError, Internal, Overloaded, Unavailable
 from foundations.supervision import Tasks
@@ -352,7 +353,7 @@ class TestOutages:
         server.resume()
         await log.flush(10)
         outcomes = dict(told.outcomes)
-        assert outcomes[entries[0].message_id] == earlier._replace(duplicate=True)
+        assert outcomes[entries[0].message_id] == replace(earlier, duplicate=True)
         assert outcomes[entries[1].message_id] == Appended(entries[1].message_id, 2, earlier.epoch, False)
         assert isinstance(outcomes[entries[2].message_id], CityError)
         assert outcomes[entries[3].message_id] == Appended(entries[3].message_id, 3, earlier.epoch, False)
