@@ -488,8 +488,7 @@ class TestEnding:
         self, valkey: Valkey, tasks: Tasks, caplog: pytest.LogCaptureFixture
     ) -> None:
         log, told = ALog(valkey, tasks), Told()
-        broken = Entry(b"{}", "m1", key="k", digest="d")
-        object.__setattr__(broken, "digest", object())
+        broken = Entry(b"{}", "m1", key="k", digest=object())  # type: ignore[arg-type]
         post(log, "guide", [broken], told)
         assert await log.flush(5) == 0
         assert [type(each) for each in told.errors] == [Internal]

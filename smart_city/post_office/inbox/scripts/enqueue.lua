@@ -1,8 +1,8 @@
 -- Puts one round of one writer into an inbox, each question at the end of its lane, or says why not.
 -- ARGV: writer, sequence, most messages, most bytes, life of a key (ms), 1 if some of it was acknowledged as held
 -- (then the circuit refuses none of it, however often it is sent), a user's share of both, then SIX for each question:
--- id, lane, user, route, marks, body; then the circuit's rule. Marks are '' or `HOPS SERIAL DIGEST KEY`; only what has
--- some can be here already: a new question has a new id.
+-- id, lane, user, route, marks, body; then the circuit's rule. Marks are `HOPS SERIAL DIGEST KEY`, or '' for a question
+-- that has neither.
 -- Answers one word for each: q (queued), dID (known: its earlier id), c (conflict), f (full), s (the user's share),
 -- oMS (the circuit is open, for so long).
 
@@ -44,15 +44,16 @@ local function open_when_full()
   if circuit_state() ~= 'open' and is_filled(rule.room, most, most_bytes) then open_circuit('full') end
 end
 
--- One that was handed on to here may be here already, or have been handed on from here before.
-local function trace_of(id, hops)
-  if hops == '0' then return {} end
+-- What is here of it already: itself, or what was handed on from here and is back before that was noted.
+local NO_TRACE = {}
+local function trace_of(id)
+  if call('EXISTS', message_key(id)) == 0 then return NO_TRACE end
   local f = call('HMGET', message_key(id), 'holder', 'lane', 'user', 'size', 'to')
   return {is_here = f[2] and not f[5], is_leaving = f[5], holder = f[1], lane = f[2], user = f[3], size = f[4]}
 end
 
 local function enqueue(id, lane, user, route, body, hops, serial, digest, key)
-  local answer, trace = known(key, digest), trace_of(id, hops)
+  local answer, trace = known(key, digest), trace_of(id)
   if answer then return answer end
   if trace.is_here then return 'd' .. id end
   answer = refusal(user, #body)
