@@ -47,9 +47,10 @@ class Batch:
 def _taken(channel: str, outcome: Appended | Held) -> ItemOutcome:
     if isinstance(outcome, Held):
         return ItemOutcome(status="held", channel=channel, message_id=outcome.message_id)
-    message_id, offset, epoch, is_duplicate = outcome
-    taken = ItemOutcome(status="published", channel=channel, message_id=message_id, offset=offset, epoch=epoch)
-    if is_duplicate:
+    taken = ItemOutcome(
+        status="published", channel=channel, message_id=outcome.message_id, offset=outcome.offset, epoch=outcome.epoch
+    )
+    if outcome.duplicate:
         taken["duplicate"] = True
     return taken
 

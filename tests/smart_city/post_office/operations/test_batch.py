@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from foundations.errors import Internal, TooLarge
 from smart_city.post_office.keep import Held
@@ -14,7 +15,7 @@ PLACE = Appended("m1", 7, "e1", False)
 
 async def test_items_are_answered_in_their_order_however_they_end() -> None:
     batch = Batch(3)
-    batch.tell(2, "guide", PLACE._replace(duplicate=True))
+    batch.tell(2, "guide", replace(PLACE, duplicate=True))
     batch.tell(1, "guide", TooLarge("too much"))
     batch.tell(0, "guide", PLACE)
     published = (await batch.published()).model_dump(exclude_none=True)
