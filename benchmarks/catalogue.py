@@ -7,11 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from benchmarks.case import Case
 from benchmarks.cases import (
     connecting,
+    fan_out_burst,
     fan_out_paced,
     fleet,
+    growth_channels,
+    growth_subscribers,
     history,
     idle,
     inbox,
+    many_channels,
     mcp,
     publishing,
     resume,
@@ -29,6 +33,10 @@ from benchmarks.subjects import Missing, Subject
 
 CASES: Sequence[Case] = (
     fan_out_paced.CASE,
+    fan_out_burst.CASE,
+    many_channels.CASE,
+    growth_subscribers.CASE,
+    growth_channels.CASE,
     inbox.CASE,
     round_trip.CASE,
     round_trip.ACROSS,

@@ -6,7 +6,10 @@ It is the measuring, not a case; how many subscribers and how fast, the cases sa
 from __future__ import annotations
 
 import asyncio
+import math
+import statistics
 import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks.case import Figures, Trial
@@ -47,7 +50,6 @@ class Watch:
         """From here on it counts."""
         self._generator = (await self._trial.load.begin()).cpu_ns
         self._server, self._store = self._used()
-        self._began = time.monotonic_ns()
 
     async def end(self, deliveries: int, seconds: float = QUIET_SECONDS) -> tuple[Seen, Spent]:
         """Once so many deliveries came.
@@ -60,10 +62,6 @@ class Watch:
         if seen.deliveries != deliveries or seen.lost:
             raise Lost(f"{seen.deliveries} deliveries of {deliveries}, {seen.lost} connections lost ({seen.why})")
         return seen, Spent(server - self._server, store - self._store, seen.cpu_ns - self._generator)
-
-    @property
-    def began_ns(self) -> int:
-        return self._began
 
     def _used(self) -> tuple[int, int]:
         return cpu_ns(self._trial.subject.processes), cpu_ns(self._trial.subject.store)
@@ -80,6 +78,48 @@ async def paced(trial: Trial, channel: str, subscribers: int, *, rate: float, se
         await trial.subject.publish(channel, payload())
     seen, spent = await watch.end(publications * subscribers)
     return costs(seen, spent) | {"p50_ms": seen.latency.p50 / 1e6, "p99_ms": seen.latency.p99 / 1e6}
+
+
+async def bursts(
+    trial: Trial, batch: Callable[[], Sequence[str]], *, deliveries_each: int, seconds: float, warm: int = 1
+) -> Figures:
+    """Publishes a batch (of one message on each channel that ``batch`` names), waits until all of it is delivered, and
+    so on for so many seconds. Tells how many deliveries came a second, of time and of the server's CPU, and their cost.
+    """
+    for _ in range(warm):
+        await _burst(trial, Watch(trial), batch(), deliveries_each)
+    watch, busy_ns, due = Watch(trial), 0, 0
+    await watch.begin()
+    while busy_ns < seconds * 1e9:
+        channels = batch()
+        due += len(channels) * deliveries_each
+        began = time.monotonic_ns()
+        await trial.subject.publish_batch([(channel, payload()) for channel in channels])
+        seen = await trial.load.wait(due, QUIET_SECONDS)
+        if seen.deliveries < due:
+            break
+        busy_ns += seen.first_ns + seen.span_ns - began
+    seen, spent = await watch.end(due)
+    return costs(seen, spent) | {
+        "per_second": seen.deliveries / busy_ns * 1e9,
+        "per_core": seen.deliveries / spent.server * 1e9,
+        "generator_share": spent.generator / busy_ns,
+        "p99_ms": seen.latency.p99 / 1e6,
+    }
+
+
+async def _burst(trial: Trial, watch: Watch, channels: Sequence[str], deliveries_each: int) -> None:
+    await watch.begin()
+    await trial.subject.publish_batch([(channel, payload()) for channel in channels])
+    await watch.end(len(channels) * deliveries_each)
+
+
+def exponent(costs_by_size: Mapping[int, float]) -> float:
+    """How a total cost grows with size, as the exponent of the size: the slope of a line through the logarithms."""
+    slope, _ = statistics.linear_regression(
+        [math.log(size) for size in costs_by_size], [math.log(cost) for cost in costs_by_size.values()]
+    )
+    return slope
 
 
 def costs(seen: Seen, spent: Spent) -> dict[str, float]:

@@ -1,0 +1,46 @@
+"""Ten thousand channels with one subscriber each, and publications on channels at random: nothing can be shared."""
+
+from __future__ import annotations
+
+import random
+
+from benchmarks.case import Case, Figure, Figures, Target, Trial
+from benchmarks.fan_out import bursts
+
+BATCH = 200
+CHANNELS = 10_000
+PEERS = ("nchan", "socketio", "python-socketio", "channels")
+"""NATS, whose subscribers are all it has, is beside them without a target."""
+
+
+async def run(trial: Trial) -> Figures:
+    channels, seconds = (500, 0.3) if trial.quick else (CHANNELS, 2.0)
+    chance = random.Random(7)  # noqa: S311  # the same channels for every subject
+    await trial.load.open(trial.subject, await trial.subject.audience("c{n}", channels), channels)
+    try:
+        return await bursts(
+            trial, lambda: [f"c{chance.randrange(channels)}" for _ in range(BATCH)],
+            deliveries_each=1, seconds=seconds, warm=5,
+        )  # fmt: skip
+    finally:
+        await trial.load.close()
+
+
+CASE = Case(
+    name="many_channels",
+    title="10 000 channels, one subscriber each",
+    about="200 messages of 200 bytes at a time, each on one of 10 000 channels at random, the next ones when all of them "
+    "are delivered.",
+    subjects=("platform", "limit", "nats", *PEERS),
+    figures=(
+        Figure("per_second", "deliveries a second", better="more"),
+        Figure("per_core", "deliveries a second of the server's CPU", better="more"),
+        Figure("cpu_us", "server's CPU per delivery, µs"),
+        Figure("store_us", "store's CPU per delivery, µs"),
+        Figure("p99_ms", "latency p99, ms"),
+        Figure("generator_share", "load generator's share of a core"),
+    ),
+    targets=tuple(Target("per_second", against=peer, at_least=1.0) for peer in PEERS),
+    channels=CHANNELS,
+    run=run,
+)
