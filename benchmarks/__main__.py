@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchmarks import machine, report
+from benchmarks import flames, machine, report
 from benchmarks.case import Case
 from benchmarks.catalogue import CASES, SUBJECTS
 from benchmarks.pairs import Course, run
@@ -27,6 +27,8 @@ def main(words: Sequence[str] | None = None) -> int:
     chosen = [case for case in CASES if case.name in (asked.cases or [case.name for case in CASES])]
     rounds = asked.pairs or (QUICK_ROUNDS if asked.quick else ROUNDS)
     into = asked.into or (None if asked.quick else RESULTS)
+    if asked.flame:
+        return _record([case for case in CASES if case.name in asked.flame], into or Path.cwd(), quick=asked.quick)
     failed = False
     for case in chosen:
         names = [name for name in case.subjects if not asked.subjects or name in asked.subjects]
@@ -47,6 +49,14 @@ def _run(
     _tell(f"{case.name}: {time.monotonic() - began:.0f} s")
     about = {"rounds": rounds, "quick": quick, "machine": machine.described()}
     return courses, about | {"load_before": before, "load_after": machine.load_average()}
+
+
+def _record(cases: Sequence[Case], into: Path, *, quick: bool) -> int:
+    into.mkdir(parents=True, exist_ok=True)
+    for case in cases:
+        _tell(f"{case.name}: recording the platform")
+        _tell(f"{case.name}: {asyncio.run(flames.record(case, into, quick=quick))}")
+    return 0
 
 
 def _tell(what: str) -> None:
@@ -71,6 +81,7 @@ def _asked(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--subjects", nargs="+", choices=list(SUBJECTS), help="only these, of those that a case has")
     parser.add_argument("--pairs", type=int, help=f"how many rounds; {ROUNDS} unless told, {QUICK_ROUNDS} if quick")
     parser.add_argument("--quick", action="store_true", help="smaller and shorter; writes nothing unless told where")
+    parser.add_argument("--flame", nargs="+", choices=[case.name for case in CASES], help="only record where CPU goes")
     parser.add_argument("--into", type=Path, help="where results are written; benchmarks/results unless told")
     return parser.parse_args(words)
 

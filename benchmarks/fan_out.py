@@ -9,14 +9,17 @@ import asyncio
 import math
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from benchmarks.case import Figures, Trial
 from benchmarks.generator import Seen
-from benchmarks.measure import cpu_ns
+from benchmarks.measure import cpu_ns, idle
 
 PAYLOAD_BYTES = 200
+SETTLE_SECONDS = 5.0
+"""At most; with ten thousand connections nobody is ever quite idle."""
 QUIET_SECONDS = 20.0
 """How long the last delivery of a run may take. What has not come then is lost, and the run fails."""
 
@@ -38,6 +41,18 @@ class Spent:
     server: int
     store: int
     generator: int
+
+
+@asynccontextmanager
+async def subscribed(trial: Trial, channel: str, clients: int) -> AsyncIterator[None]:
+    """So many subscribers, and a server that is done with letting them in; they say goodbye at the end."""
+    subject = trial.subject
+    await trial.load.open(subject, await subject.audience(channel, clients), clients)
+    try:
+        await idle([*subject.processes, *subject.store], SETTLE_SECONDS)
+        yield
+    finally:
+        await trial.load.close()
 
 
 class Watch:

@@ -5,10 +5,14 @@ CPU time is the scheduler's own sum (`/proc/PID/task/*/schedstat`): `/proc/PID/s
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+IDLE_SHARE = 0.03
+IDLE_LOOK_SECONDS = 0.25
 
 
 def cpu_ns(processes: Iterable[int]) -> int:
@@ -20,6 +24,16 @@ def _thread_ns(thread: Path) -> int:
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
         return int((thread / "schedstat").read_text().split()[0])
     return 0
+
+
+async def idle(processes: Sequence[int], patience: float = 20.0) -> bool:
+    """Waits until they are done with what they began: they use less than `IDLE_SHARE` of a core. Not for ever."""
+    for _ in range(round(patience / IDLE_LOOK_SECONDS)):
+        before = cpu_ns(processes)
+        await asyncio.sleep(IDLE_LOOK_SECONDS)
+        if cpu_ns(processes) - before < IDLE_SHARE * IDLE_LOOK_SECONDS * 1e9:
+            return True
+    return False
 
 
 def memory_bytes(processes: Iterable[int]) -> int:

@@ -16,6 +16,7 @@ from benchmarks.catalogue import made
 from benchmarks.fan_out import Lost
 from benchmarks.generator import Load, Refused
 from benchmarks.keepalive import Answered
+from benchmarks.measure import idle
 from benchmarks.processes import Failed
 from benchmarks.subjects import Missing, Subject
 
@@ -91,6 +92,7 @@ async def _started(course: Course, channels: int) -> AsyncIterator[Subject | Non
         try:
             subject = await stack.enter_async_context(made(course.name, channels))
             course.version = subject.version
+            await idle(subject.processes)  # ours goes on to load its MCP surface for a second when it is open
         except Missing as missing:
             course.missing = str(missing)
         except FAILURES as failure:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from benchmarks.case import Case, Figure, Figures, Target, Trial
-from benchmarks.fan_out import bursts
+from benchmarks.fan_out import bursts, subscribed
 
 BATCH = 200
 
 
 async def run(trial: Trial) -> Figures:
     subscribers, seconds = (200, 0.3) if trial.quick else (1000, 2.0)
-    await trial.load.open(trial.subject, await trial.subject.audience("c0", subscribers), subscribers)
-    try:
+    async with subscribed(trial, "c0", subscribers):
         return await bursts(trial, lambda: ["c0"] * BATCH, deliveries_each=subscribers, seconds=seconds)
-    finally:
-        await trial.load.close()
 
 
 CASE = Case(

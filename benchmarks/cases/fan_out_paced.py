@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from benchmarks.case import Case, Figure, Figures, Target, Trial
-from benchmarks.fan_out import paced
+from benchmarks.fan_out import paced, subscribed
 
 RATE = 20.0
 
 
 async def run(trial: Trial) -> Figures:
     subscribers, seconds = (200, 1.5) if trial.quick else (1000, 10)
-    await trial.load.open(trial.subject, await trial.subject.audience("c0", subscribers), subscribers)
-    try:
+    async with subscribed(trial, "c0", subscribers):
         await paced(trial, "c0", subscribers, rate=RATE, seconds=0.5)  # until it is warm
         return await paced(trial, "c0", subscribers, rate=RATE, seconds=seconds)
-    finally:
-        await trial.load.close()
 
 
 CASE = Case(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from benchmarks.case import Case, Figure, Figures, Target, Trial
-from benchmarks.fan_out import bursts, exponent
+from benchmarks.fan_out import bursts, exponent, subscribed
 
 BATCH = 200
 SIZES = (1, 100, 10_000)
@@ -21,21 +21,18 @@ async def run(trial: Trial) -> Figures:
 
 async def _at(trial: Trial, channels: int, seconds: float) -> Figures:
     chance = random.Random(7)  # noqa: S311  # the same channels for every subject
-    await trial.load.open(trial.subject, await trial.subject.audience("c{n}", channels), channels)
-    try:
+    async with subscribed(trial, "c{n}", channels):
         return await bursts(
             trial, lambda: [f"c{chance.randrange(channels)}" for _ in range(BATCH)],
             deliveries_each=1, seconds=seconds, warm=5,
         )  # fmt: skip
-    finally:
-        await trial.load.close()
 
 
 CASE = Case(
     name="growth_channels",
     title="Growth: 1, 100, 10 000 channels",
-    about="200 messages at a time, each on one of so many channels at random, one subscriber each. The exponent is that of "
-    "the whole cost of a message (server and store), by the number of channels; 0 is flat.",
+    about="200 messages at a time, each on one of so many channels at random, one subscriber each. The exponent is "
+    "that of the whole cost of a message (server and store), by the number of channels; 0 is flat.",
     subjects=("platform", "gathered"),
     figures=(
         Figure("growth", "cost of a message at 10 000 channels ÷ at one"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.case import Case, Figure, Figures, Target, Trial
-from benchmarks.fan_out import exponent, paced
+from benchmarks.fan_out import exponent, paced, subscribed
 
 SIZES = (100, 1_000, 9_000)
 DELIVERIES_PER_SECOND = 20_000.0
@@ -19,20 +19,17 @@ async def run(trial: Trial) -> Figures:
 
 async def _at(trial: Trial, size: int, seconds: float) -> Figures:
     rate = DELIVERIES_PER_SECOND / size
-    await trial.load.open(trial.subject, await trial.subject.audience("c0", size), size)
-    try:
+    async with subscribed(trial, "c0", size):
         await paced(trial, "c0", size, rate=rate, seconds=1 / rate)  # until it is warm
         return await paced(trial, "c0", size, rate=rate, seconds=seconds)
-    finally:
-        await trial.load.close()
 
 
 CASE = Case(
     name="growth_subscribers",
     title="Growth: 100, 1 000, 9 000 subscribers",
-    about="One channel at 20 000 deliveries a second, whatever its size: 200, 20 and 2.2 messages a second, each by one "
-    "call. The exponent is that of what a publication costs, by the number of its subscribers; 1 is as it must be, less "
-    "means that a publication's own cost is shared.",
+    about="One channel at 20 000 deliveries a second, whatever its size: 200, 20 and 2.2 messages a second, each by "
+    "one call. The exponent is that of what a publication costs, by the number of its subscribers; 1 is as it must be, "
+    "less means that a publication's own cost is shared.",
     subjects=("platform", "limit"),
     figures=(
         *(Figure(f"cpu_us_{n}", f"server's CPU per delivery at {n}, µs", at=n, curve="cpu_us") for n in SIZES),

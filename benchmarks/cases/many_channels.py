@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from benchmarks.case import Case, Figure, Figures, Target, Trial
-from benchmarks.fan_out import bursts
+from benchmarks.fan_out import bursts, subscribed
 
 BATCH = 200
 CHANNELS = 10_000
@@ -16,21 +16,18 @@ PEERS = ("nchan", "socketio", "python-socketio", "channels")
 async def run(trial: Trial) -> Figures:
     channels, seconds = (500, 0.3) if trial.quick else (CHANNELS, 2.0)
     chance = random.Random(7)  # noqa: S311  # the same channels for every subject
-    await trial.load.open(trial.subject, await trial.subject.audience("c{n}", channels), channels)
-    try:
+    async with subscribed(trial, "c{n}", channels):
         return await bursts(
             trial, lambda: [f"c{chance.randrange(channels)}" for _ in range(BATCH)],
             deliveries_each=1, seconds=seconds, warm=5,
         )  # fmt: skip
-    finally:
-        await trial.load.close()
 
 
 CASE = Case(
     name="many_channels",
     title="10 000 channels, one subscriber each",
-    about="200 messages of 200 bytes at a time, each on one of 10 000 channels at random, the next ones when all of them "
-    "are delivered.",
+    about="200 messages of 200 bytes at a time, each on one of 10 000 channels at random, the next ones when all of "
+    "them are delivered.",
     subjects=("platform", "limit", "nats", *PEERS),
     figures=(
         Figure("per_second", "deliveries a second", better="more"),
