@@ -106,6 +106,8 @@ class Listener:
     def send(self, frame: bytes) -> None:
         self.frames += frames_in(frame)
 
+    deliver = send
+
     @property
     def has_room(self) -> bool:
         return self.road.is_set()

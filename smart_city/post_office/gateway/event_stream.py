@@ -110,6 +110,9 @@ class EventStream:
                 return
         self._queue(found)
 
+    deliver = send
+    """The same for what many are given."""
+
     @property
     def has_room(self) -> bool:
         """Whether it keeps up."""

@@ -26,6 +26,10 @@ class Subscriber(Protocol):
         """Queues frames for the write at the end of this turn."""
         ...
 
+    def deliver(self, frames: bytes) -> None:
+        """Queues frames that many are given, in order with the others; they may leave some turns later."""
+        ...
+
     @property
     def has_room(self) -> bool:
         """Whether it may be sent what is new as it comes; one without room is fed from the log."""

@@ -166,7 +166,7 @@ class Hub:
         if feed.recent is not None:
             feed.recent.add(first, epoch, frames)
         for subscription in feed.live:
-            subscription.subscriber.send(data)
+            subscription.subscriber.deliver(data)
         self._counters.messages_sent += len(frames) * len(feed.live)
         for ring in feed.bells:
             ring()
@@ -178,7 +178,7 @@ class Hub:
             return
         if data := frames_of(news):
             for subscription in feed.live:
-                subscription.subscriber.send(data)
+                subscription.subscriber.deliver(data)
             self._counters.messages_sent += len(feed.live) * (len(news.entries) if isinstance(news, Provisional) else 1)
 
     def _pass_on(self, feed: Feed, delta: Delta) -> None:
@@ -187,7 +187,7 @@ class Hub:
         frame = wire(delta.frame)
         for subscription in feed.live:
             if subscription.snapshots is None or subscription.snapshots.admits(delta):
-                subscription.subscriber.send(frame)
+                subscription.subscriber.deliver(frame)
                 self._counters.messages_sent += 1
 
     # Repair
@@ -221,7 +221,7 @@ class Hub:
         if page.recovered is False:
             reset = reset_frame(feed.channel, page.newest, page.reason)
             for subscription in feed.live:
-                subscription.subscriber.send(reset)
+                subscription.subscriber.deliver(reset)
             for ring in feed.bells:
                 ring()
         for first, epoch, entries in by_epoch(page):

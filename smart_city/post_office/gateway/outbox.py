@@ -1,7 +1,8 @@
 """One connection's unsent bytes, and the round that writes for all of them.
 
-What is sent during one turn of the event loop leaves in one write per connection (benchmark: fan-out, burst). Old
-publications wait until the client has taken what came before; a client that falls behind is reported, not cut off.
+What is sent during one turn of the event loop leaves in one write per connection (benchmark: fan-out, burst); what many
+get, to some hundreds of them a turn. Old publications wait until the client has taken what came before; a client that
+falls behind is reported, not cut off.
 """
 
 from __future__ import annotations
@@ -18,25 +19,49 @@ _log = logging.getLogger(__name__)
 
 HIGH_WATER = 64 * 1024
 """Above so many bytes in the transport's buffer replays wait, below a quarter of it they go on."""
+AT_ONCE = 512
+"""Connections that are written to in one turn of the loop of what many get: some three milliseconds."""
 
 
 class Round:
-    """The outboxes with something to write in this turn of the loop."""
+    """The outboxes with something to write, and when in this turn of the loop, or a later one, each has its turn.
 
-    __slots__ = ("_loop", "_outboxes")
+    What only one client gets leaves in this turn. What many get is written to ``at_once`` of them a turn, so that
+    nobody else waits for all; and the system has let go of what the first were given before the last are written to
+    (benchmark: growth, 9 000 subscribers: 9.1 µs a delivery in one turn, 5.2 in turns of 512).
+    """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    __slots__ = ("_at_once", "_is_coming", "_loop", "_many", "_outboxes")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, *, at_once: int = AT_ONCE) -> None:
         self._loop = loop
+        self._at_once = at_once
         self._outboxes: list[Outbox] = []
+        self._many: list[Outbox] = []
+        self._is_coming = False
 
     def add(self, outbox: Outbox) -> None:
-        """Remembers an outbox that has something to write; each adds itself once a turn."""
-        if not self._outboxes:
-            self._loop.call_soon(self._write)
+        """Remembers an outbox that has something to write now; each adds itself once a turn."""
         self._outboxes.append(outbox)
+        self._come()
+
+    def add_to_many(self, outbox: Outbox) -> None:
+        """Remembers an outbox that has something to write that many others have, too."""
+        self._many.append(outbox)
+        self._come()
+
+    def _come(self) -> None:
+        if not self._is_coming:
+            self._is_coming = True
+            self._loop.call_soon(self._write)
 
     def _write(self) -> None:
         outboxes, self._outboxes = self._outboxes, []
+        outboxes += self._many[: self._at_once]
+        del self._many[: self._at_once]
+        self._is_coming = False
+        if self._many:
+            self._come()
         for outbox in outboxes:
             try:
                 outbox.write()
@@ -73,10 +98,10 @@ class Outbox:
         "_frames",
         "_is_full",
         "_is_lagging",
+        "_is_one_of_many",
         "_is_shut",
         "_limit",
         "_pace",
-        "_pending",
         "_reader",
         "_round",
         "_stall_seconds",
@@ -96,8 +121,8 @@ class Outbox:
         self._is_lagging = False
         self._is_full = False
         self._is_shut = False
+        self._is_one_of_many = False
         self._frames: list[bytes] = []
-        self._pending = 0
         self._written = 0
         self._first_end = 0
         self._drained: asyncio.Event | None = None
@@ -109,7 +134,7 @@ class Outbox:
         """Bytes that wait for the client, the first frame of the queue not counted."""
         buffered = self._transport.get_write_buffer_size()
         first_left = max(0, self._first_end - (self._written - buffered))
-        return max(0, buffered - first_left) + self._pending
+        return max(0, buffered - first_left) + sum(map(len, self._frames))
 
     @property
     def has_room(self) -> bool:
@@ -130,25 +155,38 @@ class Outbox:
         """Queues whole frames for the write at the end of this turn."""
         if self._is_shut:
             return
-        if not self._frames:
+        if not self._frames or self._is_one_of_many:
+            self._is_one_of_many = False
             self._round.add(self)
         self._frames.append(frame)
-        self._pending += len(frame)
 
     send_as_is = send
     """The same for frames that are alike in every encoding, as control frames are."""
+
+    def deliver(self, frames: bytes) -> None:
+        """Queues what many are given, for a write soon; straight-line, as it runs for every delivery."""
+        if self._is_shut:
+            return
+        if not self._frames:
+            self._is_one_of_many = True
+            self._round.add_to_many(self)
+        self._frames.append(frames)
 
     def write(self) -> None:
         """Hands the queued frames to the transport in one piece."""
         frames = self._frames
         if not frames:
             return
-        if self._transport.get_write_buffer_size() == 0:
-            self._first_end = self._written + len(frames[0])
-        self._written += self._pending
-        self._transport.write(frames[0] if len(frames) == 1 else b"".join(frames))
-        self._frames, self._pending = [], 0
-        if self._transport.get_write_buffer_size() > self._limit // 2:
+        first = frames[0]
+        data = first if len(frames) == 1 else b"".join(frames)
+        frames.clear()
+        self._is_one_of_many = False
+        transport = self._transport
+        if transport.get_write_buffer_size() == 0:
+            self._first_end = self._written + len(first)
+        self._written += len(data)
+        transport.write(data)
+        if self._drained is not None:  # else less than half of the limit waits: see `__init__`
             self._weigh()
 
     def _weigh(self) -> None:
@@ -197,7 +235,7 @@ class Outbox:
     def shut(self) -> None:
         """Nothing more is sent: the closing handshake has begun, or the connection is gone."""
         self._is_shut = True
-        self._frames, self._pending = [], 0
+        self._frames.clear()
         self.resume()
 
     def pause(self) -> None:
@@ -236,6 +274,10 @@ class TranslatingOutbox(Outbox):
     def send(self, frame: bytes) -> None:
         """Queues whole frames, translated."""
         super().send(self._translate(frame))
+
+    def deliver(self, frames: bytes) -> None:
+        """Queues what many are given, translated."""
+        super().deliver(self._translate(frames))
 
     async def replay(self, frames: bytes) -> None:
         """Writes old frames, translated."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from smart_city.post_office.gateway.outbox import Outbox, Round
 from tests.support.waiting import until
@@ -218,6 +218,44 @@ async def test_for_a_shut_outbox_no_log_is_read_any_more() -> None:
         await asyncio.sleep(0.05)  # some turns, if there were any
         assert read == []
         feeding.cancel()
+
+
+@asynccontextmanager
+async def crowd(size: int, round_: Round) -> AsyncIterator[list[tuple[Outbox, socket.socket]]]:
+    """So many outboxes of one round, each with its client."""
+    async with AsyncExitStack() as stack:
+        members = []
+        for _ in range(size):
+            server, client = await stack.enter_async_context(connected())
+            outbox = Outbox(server.transport, round_, server, limit=LIMIT, stall_seconds=10)
+            members.append((outbox, client))
+        yield members
+
+
+async def test_what_many_are_given_reaches_all_of_them_in_order_some_each_turn() -> None:
+    async with crowd(5, Round(asyncio.get_running_loop(), at_once=2)) as members:
+        for number in range(3):
+            for outbox, _ in members:
+                outbox.deliver(b"%d" % number)
+        await asyncio.sleep(0)
+        assert [outbox.unsent for outbox, _ in members[2:]] == [3, 3, 3], "the others have their turn later"
+        for _, client in members:
+            assert await received(client, 3) == b"012"
+
+
+async def test_what_one_client_waits_for_is_not_kept_behind_what_many_are_given() -> None:
+    """Also where it is one of the many: then it has both, in their order."""
+    async with crowd(5, Round(asyncio.get_running_loop(), at_once=2)) as members:
+        for outbox, _ in members[:-1]:
+            outbox.deliver(b"news")
+        members[3][0].send(b", answer")
+        members[4][0].send(b"answer")
+        await asyncio.sleep(0)
+        assert [outbox.unsent for outbox, _ in members[2:]] == [4, 0, 0]
+        assert await received(members[3][1], 12) == b"news, answer"
+        assert await received(members[4][1], 6) == b"answer"
+        members[3][0].deliver(b"more")
+        assert await received(members[3][1], 4) == b"more"
 
 
 async def test_one_connection_that_cannot_be_written_to_does_not_silence_the_others() -> None:
