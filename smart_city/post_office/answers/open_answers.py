@@ -150,7 +150,7 @@ class OpenAnswers:
 
     def _keys(self, item: _Item) -> tuple[str, ...]:
         log = self._valkey.key(bus_channel(item.log))
-        return log, f"{log}:streams", f"{log}:drafts"
+        return log, f"{log}:open", f"{log}:drafts", f"{log}:streams"
 
 
 def _tell(item: _Item, answer: _Answer) -> None:

@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from foundations.supervision import Tasks
 from foundations.valkey import Valkey
+from foundations.valkey.slots import never
 from smart_city.post_office.keep import Held, Keep
 from smart_city.post_office.log.calls import Outcome, Then, log_script, new_epoch
 from smart_city.post_office.log.patience import Patience
@@ -151,7 +152,8 @@ class ChannelLog:
         self, channel: str, how: Literal["", "create", "back"], offset: int | str, epoch: str, limit: int, size: int
     ) -> Page:
         """What the script answers, as if no position had been given."""
-        keys = [self._key(channel, part) for part in ("meta", "entries", "streams")]
+        keys = [self._key(channel, part) for part in ("meta", "entries", "streams", "open")]
+        keys.append(never(self._valkey.key(f"log:{{{channel}}}")))
         idle = round(self._limits.of(channel).idle * 1000)
         rest = [how, idle, offset, epoch, limit, size]
         answer = await self._patience.until_answered(lambda: self._valkey.run(self._read, keys, [new_epoch(), *rest]))

@@ -55,6 +55,11 @@ async def taken(office: Office, question: Question) -> Delivery:
     return found.deliveries[0][1]
 
 
+async def bytes_written(valkey: Valkey) -> int:
+    """What the store has written to its disk so far."""
+    return int((await valkey.command("INFO", "persistence"))["aof_current_size"])
+
+
 async def depth(office: Office, channel: str = "guide") -> int:
     return (await office.inbox.status(channel)).depth
 
@@ -198,6 +203,28 @@ class TestAnswersInParts:
         await office.answers.reply(delivery.delivery_id, "guide", {}, stream="end")
         assert await office.open_answers(ALICE) == []
         assert not await office.valkey.command("EXISTS", office.valkey.key(f"log:{{{ALICE}}}:drafts"))
+
+    async def test_a_part_is_written_once_however_long_the_answer_is(self, office: Office) -> None:
+        answers = OpenAnswers(office.valkey, office.tasks, most_bytes=1_000_000)
+        await answers.open(ALICE, "m1", b'{"payload":{"message":"', b"", is_hidden=False)
+        before = await bytes_written(office.valkey)
+        for number in range(1, 201):
+            await answers.append(ALICE, "m1", Part(number, b'{"payload":{"message":"', b"x" * 1000))
+        assert await bytes_written(office.valkey) - before < 200 * 2000
+        (snapshot,) = await office.open_answers(ALICE)
+        assert (len(snapshot["payload"]["message"]), snapshot["part"]) == (200_000, 200)
+
+    @pytest.mark.parametrize("kept_among", ["streams", "drafts"])
+    async def test_an_answer_that_the_release_before_this_one_began_goes_on(
+        self, office: Office, kept_among: str
+    ) -> None:
+        answers = OpenAnswers(office.valkey, office.tasks, most_bytes=1000)
+        frame = b'{"message_id":"m1","payload":{"message":"one "},"part":1}'
+        await office.valkey.command("HSET", office.valkey.key(f"log:{{{ALICE}}}:{kept_among}"), "m1", frame)
+        assert await answers.append(ALICE, "m1", Part(2, b'{"payload":{"message":"', b"two")) == 2
+        is_shown = kept_among == "streams"
+        assert [each["payload"] for each in await office.open_answers(ALICE)] == [{"message": "one two"}] * is_shown
+        assert await answers.fail(ALICE, "m1") == b"one two"
 
     async def test_a_plain_answer_ends_the_one_in_parts(self, office: Office) -> None:
         delivery = await asked(office)

@@ -1,14 +1,15 @@
 -- Reads one log: its chain and newest offset, whether a position is still good there, and what came after it;
 -- or going back, what came right before an offset.
 --
--- KEYS  meta, entries, streams
+-- KEYS  meta, entries, streams and open (the log's open answers, as `stream.lua` keeps them; beside the latter lies the
+--       text of each, which is not named), and one that never exists
 -- ARGV  a candidate epoch, "create" to begin a log that is not there or "back" to read back in time, ms after which
 --       an idle log is forgotten, the position's offset (empty: none; going back exclusive, empty: the newest too)
 --       and epoch, how many entries and how many bytes at most
 -- Answers [chain, newest offset, first kept, reason ('' when the position is good), entries, open streams]; the
 -- entries are in the order in which they were read, so going back the newest is the first.
 
-local meta, entries, streams = KEYS[1], KEYS[2], KEYS[3]
+local meta, entries, streams, open = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local candidate, is_creating, is_back, idle = ARGV[1], ARGV[2] == 'create', ARGV[2] == 'back', tonumber(ARGV[3])
 local since, epoch = tonumber(ARGV[4]), ARGV[5]
 local most, most_bytes = tonumber(ARGV[6]), tonumber(ARGV[7])
@@ -92,7 +93,18 @@ local function read(log, reason)
   return since and reason == '' and since < log.last and entries_from(log, chunk_after, since, 1) or {}
 end
 
+-- What a joiner is told of each open answer: its frame, which is kept up to the end of its text.
+local function snapshots()
+  local frames, found = redis.call('HVALS', streams), redis.call('HGETALL', open)
+  for i = 1, #found, 2 do
+    local part, how = string.match(found[i + 1], '^(%d+) %d+ (%l+)$')
+    local frame = how == 'shown' and redis.call('GET', open .. ':' .. found[i])
+    if frame then frames[#frames + 1] = frame .. '"},"part":' .. part .. '}' end
+  end
+  return frames
+end
+
 local log = opened()
 local first = first_kept(log)
 local reason = since and not is_back and judged(log, first) or ''
-return {log.chain, log.last, first, reason, read(log, reason), redis.call('HVALS', streams)}
+return {log.chain, log.last, first, reason, read(log, reason), snapshots()}
