@@ -88,7 +88,7 @@ class Consumer:
 
     def stop(self, delivery_id: str) -> None:
         """Tells the agent that nobody wants an answer any more."""
-        if self.release([delivery_id]):
+        if self._held.pop(delivery_id, None) is not None:
             self._outbox.send(wire(encode(server_frames.Stopped(delivery_id=delivery_id))))
 
     def holds(self, delivery_id: str) -> bool:
@@ -100,11 +100,11 @@ class Consumer:
         self._held[delivery_id] = monotonic() + self._lease
 
     def release(self, delivery_ids: Iterable[str]) -> bool:
-        """Deliveries are dealt with; whether that makes room."""
-        before = len(self._held)
+        """Deliveries are dealt with; whether that makes room where there was none."""
+        was_full = len(self._held) >= self.most
         for delivery_id in delivery_ids:
             self._held.pop(delivery_id, None)
-        return len(self._held) < before
+        return was_full and len(self._held) < self.most
 
 
 class Consuming:

@@ -10,12 +10,14 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from math import ceil
 from time import monotonic
 from typing import Protocol
 
 from smart_city.post_office.inbox.questions import Delivery, Holder
 
 TAKEN_AT_ONCE = 128
+"""About: each who has room is named once with a fair part of it."""
 LEFT_SECONDS = 0.02
 """For so long what is more than an instance's share is left to the consumers of others."""
 
@@ -95,16 +97,11 @@ class Desk:
         """Whether that was so before it reached its taker."""
         return delivery_id in self._stopped
 
-    def plan(self) -> list[Place]:
-        """Who is to get the next messages, one each in turn; whoever was given one last comes last."""
-        waiting = deque((place, room) for place in self.places if (room := place.room) > 0)
-        plan: list[Place] = []
-        while waiting and len(plan) < TAKEN_AT_ONCE:
-            place, room = waiting.popleft()
-            plan.append(place)
-            if room > 1:
-                waiting.append((place, room - 1))
-        return plan
+    def plan(self) -> list[tuple[Place, Holder]]:
+        """Who is to get the next messages, and how many at most; whoever was given one last comes last."""
+        rooms = [(place, room) for place in self.places if (room := place.room) > 0][:TAKEN_AT_ONCE]
+        each = ceil(TAKEN_AT_ONCE / max(1, len(rooms)))
+        return [(place, place.holder._replace(room=min(room, each))) for place, room in rooms]
 
     def served(self, place: Place) -> None:
         """It was given a message: the others are first now. A take that brought nothing changes no turn."""

@@ -165,23 +165,23 @@ class Dispatcher:
         with desk.taking():
             try:
                 taken = await self._inbox.take(
-                    desk.channel, [place.holder for place in plan],
+                    desk.channel, [holder for _, holder in plan],
                     is_eager=desk.may_have_the_rest(), consumers=desk.takers,
                 )  # fmt: skip
             except UnheardTake as take:
                 self._reaper.return_unheard(desk.channel, take)
                 raise
             self._give(desk, plan, taken)
-        if taken.has_more or len(taken.deliveries) == len(plan):
+        if taken.has_more or len(taken.deliveries) == sum(holder.room for _, holder in plan):
             desk.woken.set()
         if taken.is_left:
             return min(self._poll, desk.leaves())
         desk.leaves_nothing()
         return self._poll if taken.due_in is None else min(self._poll, taken.due_in)
 
-    def _give(self, desk: Desk, plan: Sequence[Place], taken: Taken) -> None:
+    def _give(self, desk: Desk, plan: Sequence[tuple[Place, Holder]], taken: Taken) -> None:
         for index, delivery in taken.deliveries:
-            place = plan[index]
+            place, _ = plan[index]
             desk.served(place)
             if delivery.attempt > 1:
                 place.promised += 1

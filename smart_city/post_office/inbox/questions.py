@@ -97,10 +97,11 @@ class DeliveryId(NamedTuple):
 
 
 class Holder(NamedTuple):
-    """Who may have a message (``INSTANCE|CONSUMER``), and for how long at first."""
+    """Who may have messages (``INSTANCE|CONSUMER``), for how long at first, and how many of them now."""
 
     name: str
     lease_seconds: float
+    room: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -121,7 +121,7 @@ class Inbox:
     async def take(
         self, channel: str, holders: Sequence[Holder], *, is_eager: bool = False, consumers: int = 1
     ) -> Taken:
-        """One message for each of ``holders``, in turn, as far as there are any.
+        """Messages for ``holders``, one for each in turn while it has room, as far as there are any.
 
         Of what is ready they get the share of this instance, which has so many ``consumers`` of all that there are, or
         if ``is_eager`` everything.
@@ -130,13 +130,13 @@ class Inbox:
             UnheardTake: no answer. `Deliveries.unheard` brings back what was taken, else its leases lapse.
         """
         number = next(self._sequence)
-        args = [word for name, lease in holders for word in (name, milliseconds(lease))]
+        args = [word for name, lease, room in holders for word in (name, milliseconds(lease), room)]
         try:
             more, due, *flat = await self._scripts.run(
                 "take", channel, self._writer, number, TAKEN_BYTES, int(is_eager), consumers, *args
             )
         except Unavailable as error:
-            names = frozenset(name for name, _ in holders)
+            names = frozenset(holder.name for holder in holders)
             raise UnheardTake(error.message, taker=self._writer, number=number, holders=names) from error
         deliveries = [
             (place, _delivery(channel, message_id, serial, attempt, route, body))

@@ -1,6 +1,6 @@
--- Gives one message to each of the holders named, in the order of the ready lanes, as far as there are any.
+-- Gives messages to the holders named, one to each in turn, in the order of the ready lanes, as far as there are any.
 -- ARGV: taker, number of this take, most bytes to answer with, 1 to take also what others had their chance of, how many
--- consumers this instance has, then TWO for each holder: its name, its lease (ms).
+-- consumers this instance has, then THREE for each holder: its name, its lease (ms), how many it takes at most.
 -- Answers: 1 if more could be taken at once, 2 if others may have the rest for a moment, else 0; ms until something more
 -- may be taken (-1: unknown); then SIX for each message: id, serial, attempt here, the place of its holder among
 -- those named, route, body.
@@ -17,35 +17,43 @@ local due = call('ZRANGEBYSCORE', inbox .. ':delayed', '-inf', now, 'LIMIT', 0, 
 call_many('ZREM', inbox .. ':delayed', due)
 call_many('RPUSH', inbox .. ':ready', due)
 
--- The holders, each given one message at most, the first of them first.
-local room, first = {}, 1
-for at = 6, #ARGV, 2 do room[#room + 1] = {holder = ARGV[at], lease = ARGV[at + 1]} end
+-- The holders, the first of them first.
+local holders, turn, room = {}, 1, 0
+for at = 6, #ARGV, 3 do
+  holders[#holders + 1] = {name = ARGV[at], lease = ARGV[at + 1], room = tonumber(ARGV[at + 2])}
+  room = room + ARGV[at + 2]
+end
 
 -- With consumers elsewhere these get their share of what is ready, and the rest only when nobody else wanted it.
 local ready, all = call('LLEN', inbox .. ':ready'), consumers()
 local share = ready
 if eager == '0' and all > own then share = math.ceil(ready * own / all) end
-local most = math.min(#room, share)
+local most = math.min(room, share)
 
 local next_due = nil
 
--- Whom to give a message: the first holder, but for a while none that had the attempt before.
-local function taker_of(id, is_first_attempt)
-  while room[first].is_served do first = first + 1 end
-  if is_first_attempt then return room[first], first end
+-- Who had the attempt before, as long as another is preferred, and until when.
+local function avoided(id)
   local last, avoid = unpack(call('HMGET', message_key(id), 'last', 'avoid'))
-  if not avoid or tonumber(avoid) <= now then return room[first], first end
-  for at = first, #room do
-    if not room[at].is_served and room[at].holder ~= last then return room[at], at end
+  if avoid and tonumber(avoid) > now then return last, tonumber(avoid) end
+end
+
+-- Whom to give a message: the next holder that has room.
+local function taker_of(id, is_first_attempt)
+  local last, avoid
+  if not is_first_attempt then last, avoid = avoided(id) end
+  for step = 0, #holders - 1 do
+    local at = (turn - 1 + step) % #holders + 1
+    if holders[at].room > 0 and holders[at].name ~= last then return holders[at], at end
   end
   next_due = math.min(next_due or avoid, avoid)
 end
 
 local function give(id, to, serial)
-  call('HSET', message_key(id), 'serial', serial, 'holder', to.holder, 'take', taker .. ' ' .. number)
-  to.is_served = true
+  call('HSET', message_key(id), 'serial', serial, 'holder', to.name, 'take', taker .. ' ' .. number)
+  to.room = to.room - 1
   stop_waiting(id)
-  hold(id, to.holder, to.lease)
+  hold(id, to.name, to.lease)
 end
 
 local answer, given, bytes, passed_over = {0, -1}, 0, 0, {}
@@ -57,6 +65,7 @@ while given < most and bytes < most_bytes and #passed_over < PASSED_OVER do
   local to, place = taker_of(id, serial == before)
   if to then
     give(id, to, serial + 1)
+    turn = place % #holders + 1
     given, bytes = given + 1, bytes + #body
     add(answer, id, serial + 1, serial + 1 - before, place - 1, route, body)
   else
