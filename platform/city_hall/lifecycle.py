@@ -101,6 +101,7 @@ async def _begin(city: City, stack: AsyncExitStack) -> None:
     await dispatcher.start()
     stack.push_async_callback(dispatcher.close)
     city.hub().start(city.settings().tail_check_seconds)
+    city.credentials().start()
     stack.push_async_callback(city.gateway().drain)
 
 

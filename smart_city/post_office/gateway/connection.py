@@ -86,7 +86,7 @@ class Connection:
         self._decode: Callable[[bytes], ClientFrame] = messages.decode
         if socket.is_packed:
             self._decode = partial(msgpack.decode, most_bytes=desk.max_message_bytes)
-        self._allowed: dict[tuple[Right, str], Credit | None] = {}
+        self._allowed = _NOTHING
         self._heard_offset = self._sent_offset = heard_offset
         self._ping_number = 0
         self._is_ping_answered = True
@@ -285,13 +285,18 @@ class Connection:
             self.failed(frame, error)
 
     def allow(self, right: Right, channel: str) -> Credit | None:
-        """Checks a right once for as long as the identity stays the same; the credit that using it costs, if any."""
+        """Checks a right; the credit that using it costs, if any.
+
+        The right to send is asked for with every message, and checked once for as long as the identity stays the same.
+        """
         try:
             return self._allowed[right, channel]
         except KeyError:
             self._desk.channels.check(self.identity, right, channel, connection_id=self.connection_id)
-            credit = self._desk.limits.sending(self.identity, channel) if right in SENDING else None
-            self._allowed[right, channel] = credit
+            if right not in SENDING:
+                return None
+            credit = self._desk.limits.sending(self.identity, channel)
+            self._allowed = {**self._allowed, (right, channel): credit}
             return credit
 
     def failed(self, frame: ClientFrame, error: Exception) -> None:
@@ -342,7 +347,7 @@ class Connection:
             raise Unauthenticated("the new token was revoked just now")
         if self.host is not None:
             self.host.identified(self, identity)
-        self._allowed.clear()
+        self._allowed = _NOTHING
         self._credit = self._desk.limits.credit(identity, "messages")
         self.consuming.recheck()
         for channel in self.channels:
@@ -357,6 +362,7 @@ class Connection:
 
 
 _NOWHERE: frozenset[str] = frozenset()
+_NOTHING: Mapping[tuple[Right, str], Credit | None] = {}
 Handler = Callable[[Connection, Any], Waiting]
 
 _HANDLERS: Mapping[type[ClientFrame], Handler] = {

@@ -19,6 +19,7 @@ from foundations.errors import CityError
 from foundations.supervision import Tasks
 from smart_city.post_office.gateway.close_codes import OVER
 from smart_city.post_office.gateway.desk import Admitted, Sessions
+from smart_city.post_office.gateway.groups import Groups
 from smart_city.post_office.gateway.messages import encode, wire
 from smart_city.post_office.gateway.server_frames import SessionExpiring
 from smart_city.vocabulary import Identity
@@ -27,6 +28,8 @@ _log = logging.getLogger(__name__)
 
 EXPIRING_SECONDS = 60.0
 """How long before the end of a session its client is told."""
+LOOK_SECONDS = 30.0
+"""How often it is looked whose session ends soon. Only these have timers, which are 400 bytes each."""
 CHECKED_AT_ONCE = 500
 _Then = Callable[[Admitted], None]
 
@@ -42,22 +45,24 @@ class Credentials:
     def __init__(self, sessions: Sessions, tasks: Tasks) -> None:
         self._sessions = sessions
         self._tasks = tasks
-        self._by_credential: dict[str, set[Admitted]] = {}
-        self._by_user: dict[str, set[Admitted]] = {}
+        self._by_credential: Groups[Admitted] = Groups()
+        self._by_user: Groups[Admitted] = Groups()
         self._timers: dict[Admitted, asyncio.TimerHandle] = {}
+
+    def start(self) -> None:
+        """Begins to look whose session ends."""
+        self._tasks.start("expiring sessions", self._look)
 
     def add(self, guest: Admitted) -> None:
         """A guest was let in, or has taken a new identity."""
-        self._by_user.setdefault(guest.user_id, set()).add(guest)
-        self._by_credential.setdefault(guest.identity.credential, set()).add(guest)
-        if guest.identity.expires_at:
-            left = guest.identity.expires_at - time.time()
-            self._at(guest, left - EXPIRING_SECONDS, self._warn)
+        self._by_user.add(guest.user_id, guest)
+        self._by_credential.add(guest.identity.credential, guest)
+        self._warn_in_time(guest, time.time())
 
     def remove(self, guest: Admitted) -> None:
         """A guest is gone, or is about to take a new identity."""
-        _discard(self._by_user, guest.user_id, guest)
-        _discard(self._by_credential, guest.identity.credential, guest)
+        self._by_user.discard(guest.user_id, guest)
+        self._by_credential.discard(guest.identity.credential, guest)
         timer = self._timers.pop(guest, None)
         if timer is not None:
             timer.cancel()
@@ -69,6 +74,19 @@ class Credentials:
         self.add(guest)
 
     # Expiry
+
+    async def _look(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            now = time.time()
+            for guest in self._by_user:
+                self._warn_in_time(guest, now)
+
+    def _warn_in_time(self, guest: Admitted, now: float) -> None:
+        """Has a guest warned before its session ends, if that is before it is looked again."""
+        left = guest.identity.expires_at - EXPIRING_SECONDS - now
+        if guest.identity.expires_at and left < 2 * LOOK_SECONDS and guest not in self._timers:
+            self._at(guest, left, self._warn)
 
     def _warn(self, guest: Admitted) -> None:
         moment = datetime.fromtimestamp(guest.identity.expires_at, UTC)
@@ -93,14 +111,14 @@ class Credentials:
             _log.warning("a revocation was not understood: %s", error)
             return
         index = self._by_user if event.revoked == "user" else self._by_credential
-        self._end(index.get(event.id, ()))
+        self._end(index.of(event.id))
 
     def check(self) -> None:
         """Asks soon which identities still stand: revocations may have been missed."""
         self._tasks.spawn("check identities", self._check())
 
     async def _check(self) -> None:
-        guests = [guest for found in self._by_user.values() for guest in found]
+        guests = list(self._by_user)
         for start in range(0, len(guests), CHECKED_AT_ONCE):
             chunk = guests[start : start + CHECKED_AT_ONCE]
             try:
@@ -113,10 +131,3 @@ class Credentials:
     def _end(self, guests: Iterable[Admitted]) -> None:
         for guest in list(guests):
             guest.close(OVER, "the session or token was revoked")
-
-
-def _discard(index: dict[str, set[Admitted]], name: str, guest: Admitted) -> None:
-    found = index.get(name, set())
-    found.discard(guest)
-    if not found:
-        index.pop(name, None)

@@ -27,8 +27,6 @@ class Heartbeats:
         self._registry = registry
         self._tasks = tasks
         self._turns: list[set[Connection]] = [set() for _ in range(TURNS)]
-        self._next = itertools.cycle(range(TURNS))
-        self._turn_of: dict[Connection, int] = {}
 
     def start(self) -> None:
         """Begins to beat."""
@@ -36,25 +34,29 @@ class Heartbeats:
 
     def add(self, connection: Connection) -> None:
         """A new connection has its turn from now on."""
-        turn = self._turn_of[connection] = next(self._next)
-        self._turns[turn].add(connection)
+        self._turn_of(connection).add(connection)
 
     def remove(self, connection: Connection) -> None:
         """A connection is gone."""
-        self._turns[self._turn_of.pop(connection)].discard(connection)
+        self._turn_of(connection).discard(connection)
+
+    def _turn_of(self, connection: Connection) -> set[Connection]:
+        """An id is random, so that the turns are alike."""
+        return self._turns[int(connection.connection_id[1:9], 16) % TURNS]
 
     async def _beat(self) -> None:
         for turn in itertools.cycle(range(TURNS)):
             await asyncio.sleep(self.seconds / TURNS)
+            now = timestamp()
             for connection in list(self._turns[turn]):
-                self._visit(connection)
+                self._visit(connection, now)
 
-    def _visit(self, connection: Connection) -> None:
+    def _visit(self, connection: Connection, now: str) -> None:
         if connection.unanswered_heartbeats >= MISSED and not connection.is_lagging:
             connection.socket.close(SILENT, "two heartbeats without an answer")
             return
         if connection.unanswered_heartbeats == 0:
-            connection.last_heartbeat = timestamp()
+            connection.last_heartbeat = now
             self._registry.heard(connection)
         if not connection.is_lagging:  # it would hear this one late; that it takes anything its outbox watches
             connection.unanswered_heartbeats += 1

@@ -126,7 +126,7 @@ class Outbox:
         self._written = 0
         self._first_end = 0
         self._drained: asyncio.Event | None = None
-        self._feeding = asyncio.Lock()
+        self._feeding: asyncio.Lock | None = None
         self._pace: Pace | None = None
 
     @property
@@ -212,6 +212,8 @@ class Outbox:
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
         """The turn of one of its logs to be read and replayed: one after the other, once the client has room."""
+        if self._feeding is None:
+            self._feeding = asyncio.Lock()
         async with self._feeding:
             await self._room()
             if self._is_shut:  # nothing is read for it any more; who waits here is cancelled when the socket is gone

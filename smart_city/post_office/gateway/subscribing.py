@@ -35,7 +35,7 @@ class Subscribing:
         self._subscriber = subscriber
         self._most = most
         self._held: dict[str, tuple[Feed, Subscription]] = {}
-        self._arriving: set[str] = set()
+        self._arriving: frozenset[str] = frozenset()
         self.has_ended = False
 
     @property
@@ -123,7 +123,7 @@ class Subscribing:
         new = [channel for channel in prepared if channel not in self._held and not is_private(channel)]
         if not new:
             return
-        self._arriving.update(new)
+        self._arriving |= frozenset(new)
         self._registry.subscribers.count_in(new)
         try:
             await asyncio.gather(self._registry.subscribers.listed(new), self._registry.update(who))
@@ -132,7 +132,7 @@ class Subscribing:
             self._registry.heard(who)  # it may stand there with them by now: it is written again
             raise
         finally:
-            self._arriving.clear()
+            self._arriving = frozenset()
         if self.has_ended:
             self._registry.subscribers.count_out(new)
 
