@@ -22,6 +22,7 @@ from smart_city.post_office.gateway.hub import Hub
 from smart_city.post_office.gateway.joining import Joined, Joining
 from smart_city.post_office.log import ChannelLog, LogLimits, Page, Stretch
 from smart_city.post_office.log.bus import Announcer, bus_channel
+from smart_city.post_office.log.values import Opened
 from smart_city.vocabulary import Position
 from tests.support.logs import ROOMY, an_entry
 
@@ -72,6 +73,16 @@ class FaultyBus(Subscriptions):
                 self._held.append((channel, payload))
 
 
+class Nobody:
+    """For feeds that are on no bus."""
+
+    def hear(self, feed: Feed, payload: bytes) -> None:
+        raise AssertionError("there is no bus")
+
+    def confirmed(self, feed: Feed) -> None:
+        raise AssertionError("there is no bus")
+
+
 class CountedLog(ChannelLog):
     """A log that counts how often it was asked, and how often at once."""
 
@@ -88,6 +99,10 @@ class CountedLog(ChannelLog):
             return await super().read(channel, since, **how)
         finally:
             self.reading -= 1
+
+    async def opened(self, channels: Sequence[str]) -> dict[str, Opened]:
+        self.reads += 1
+        return await super().opened(channels)
 
     async def newest(self, channels: Sequence[str]) -> dict[str, Position]:
         self.comparisons += 1

@@ -23,7 +23,6 @@ from smart_city.post_office.envelopes import timestamp
 from smart_city.post_office.gateway.close_codes import REVOKED
 from smart_city.post_office.gateway.connection import Connection
 from smart_city.post_office.gateway.desk import Desk
-from smart_city.post_office.gateway.feed import Feed
 from smart_city.post_office.gateway.hub import Hub
 from smart_city.post_office.gateway.joining import Joined
 from smart_city.post_office.gateway.messages import FEATURES, PROTOCOL_VERSION, encode, wire
@@ -127,9 +126,9 @@ class Arriving:
     async def _begun(self, socket: Socket, identity: Identity) -> tuple[Connection, Mapping[str, Joined]]:
         """Writes a new connection into the registry and subscribes it to its own logs."""
         connection = Connection(self._desk, socket, identity, f"c{secrets.token_hex(10)}")
-        feeds: list[Feed] = []
+        own = connection_log(connection.connection_id)
+        feeds = await self._hub.open_whole((own, user_log(connection.user_id)), fresh=(own,))
         try:
-            await self._open_own(connection, feeds)
             await self._register(connection)
         except BaseException:
             for feed in feeds:
@@ -149,19 +148,6 @@ class Arriving:
         connection.subscriptions.begin(joined)
         connection.socket.admitted(connection)
         return connection
-
-    async def _open_own(self, connection: Connection, feeds: list[Feed]) -> None:
-        """Opens the connection's own logs; whatever becomes of it, all that was opened is in ``feeds``."""
-
-        async def open_one(channel: str, *, is_fresh: bool) -> None:
-            feeds.append(await self._hub.open(channel, is_fresh=is_fresh))
-
-        try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(open_one(connection_log(connection.connection_id), is_fresh=True))
-                group.create_task(open_one(user_log(connection.user_id), is_fresh=False))
-        except* CityError as refusals:
-            raise refusals.exceptions[0] from None
 
     async def _register(self, connection: Connection) -> None:
         try:

@@ -11,7 +11,6 @@ from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from foundations.errors import CityError
 from smart_city.post_office.channels import is_private
 from smart_city.post_office.gateway.recent import Recent
 from smart_city.post_office.log import Page, Stretch
@@ -92,28 +91,62 @@ START = Position(0)
 """Where a log is that nobody has written to."""
 
 
+class Hearing(Protocol):
+    """Who is told what a feed hears: the hub."""
+
+    def hear(self, feed: Feed, payload: bytes) -> None:
+        """Something came over the bus."""
+        ...
+
+    def confirmed(self, feed: Feed) -> None:
+        """The bus is heard from now on; at the second time something may have been missed."""
+        ...
+
+
+class Opening(Protocol):
+    """The round in which a feed is opened."""
+
+    async def over(self) -> None:
+        """Waits until the feed is open, or refused."""
+        ...
+
+
+NOT_RUNG: frozenset[Callable[[], None]] = frozenset()
+
+
 @dataclass(slots=True, eq=False)
 class Feed:
     """One log as this instance hears it, for as long as somebody holds it.
 
     While ``reading``, what is heard waits in ``buffer``; ``is_in_doubt`` says that something may have been missed since
     the reading began. ``bells`` are rung when something was published, for whoever reads the log without being fed.
-    ``reader`` is the task that opens the feed, later the one that repairs it.
+    ``opening`` is there until the feed is open or has got its ``refusal``, ``repair`` while it is repaired. Every
+    connection has two feeds of its own, which are mostly silent: what is empty is shared (case: idle connections).
     """
 
     channel: str
+    hub: Hearing
     holders: int = 0
-    is_open: bool = False
     opened_at: Position = START
     position: Position = START
     live: set[Subscription] = field(default_factory=set)
-    bells: set[Callable[[], None]] = field(default_factory=set)
+    bells: frozenset[Callable[[], None]] = NOT_RUNG
     recent: Recent | None = None
     has_streams: bool = False
     reading: bool = True
-    buffer: list[Stretch] = field(default_factory=list)
+    buffer: tuple[Stretch, ...] = ()
     is_in_doubt: bool = False
-    reader: asyncio.Task[CityError | None] = field(init=False)
+    opening: Opening | None = None
+    refusal: Exception | None = None
+    repair: asyncio.Task[None] | None = None
+
+    def heard(self, payload: bytes) -> None:
+        """Something came over the bus."""
+        self.hub.hear(self, payload)
+
+    def confirmed(self) -> None:
+        """The bus is heard."""
+        self.hub.confirmed(self)
 
     @property
     def may_have_streams(self) -> bool:

@@ -9,14 +9,15 @@ from __future__ import annotations
 import asyncio
 import copy
 import logging
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Sequence
 
-from foundations.errors import CityError, Unavailable
+from foundations.errors import CityError
 from foundations.supervision import Tasks
 from foundations.telemetry import Counters
 from foundations.valkey.subscriptions import Subscriptions
 from smart_city.post_office.gateway.feed import Feed, by_epoch
 from smart_city.post_office.gateway.messages import encode, positioned, wire
+from smart_city.post_office.gateway.openings import Openings, deaf
 from smart_city.post_office.gateway.provisional import frames_of
 from smart_city.post_office.gateway.server_frames import Reset
 from smart_city.post_office.gateway.tails import Tails
@@ -29,7 +30,6 @@ _log = logging.getLogger(__name__)
 
 BUFFERED = 64
 """Stretches kept while a feed reads its log; beyond them the log is read once more instead."""
-OPENING_SECONDS = 2.0
 RETRY_SECONDS = 0.2
 REPAIRS_AT_ONCE = 8
 """Thousands of feeds have missed something when the bus comes back, and what is said now must not wait for all."""
@@ -44,6 +44,7 @@ class Hub:
         self._tasks = tasks
         self._counters = counters
         self._feeds: dict[str, Feed] = {}
+        self._openings = Openings(log, subscriptions, tasks, self._settle)
         self._turns = asyncio.Semaphore(REPAIRS_AT_ONCE)
         self._tails = Tails(log, tasks, self._feeds, self.repair)
 
@@ -61,62 +62,75 @@ class Hub:
         Raises:
             Unavailable: the bus or the log is away, or did not answer in time.
         """
-        feed = self._feeds.get(channel) or self._begin(channel, is_fresh=is_fresh)
-        feed.holders += 1
-        if not feed.is_open:
-            try:
-                refusal = await asyncio.shield(feed.reader)
-                if refusal is not None:
-                    raise copy.copy(refusal)  # an error raised to many would grow with each traceback
-            except BaseException:
-                self.close(feed)
-                raise
+        [feed] = await self.open_whole((channel,), fresh=(channel,) if is_fresh else ())
         return feed
+
+    async def open_whole(self, channels: Sequence[str], *, fresh: Container[str] = ()) -> list[Feed]:
+        """The feeds of channels, all of them or none; otherwise as `open`."""
+        found = await self.open_each(channels, fresh=fresh)
+        feeds = [feed for feed in found.values() if isinstance(feed, Feed)]
+        for refusal in found.values():
+            if isinstance(refusal, Exception):
+                for feed in feeds:
+                    self.close(feed)
+                raise refusal
+        return feeds
+
+    async def open_each(self, channels: Iterable[str], *, fresh: Container[str] = ()) -> dict[str, Feed | Exception]:
+        """The feed of each channel, or why it cannot be had; otherwise as `open`."""
+        found = {channel: self._held(channel, is_fresh=channel in fresh) for channel in channels}
+        try:
+            for feed in found.values():
+                if isinstance(feed, Feed) and feed.opening is not None:
+                    await feed.opening.over()
+        except BaseException:
+            for feed in found.values():
+                if isinstance(feed, Feed):
+                    self.close(feed)
+            raise
+        return {channel: self._opened(feed) for channel, feed in found.items()}
 
     def close(self, feed: Feed) -> None:
         """Gives one opening back; a feed that nobody holds is no longer heard."""
         feed.holders -= 1
         if feed.holders == 0:
-            feed.reader.cancel()
+            if feed.repair is not None:
+                feed.repair.cancel()
             self._forget(feed)
 
-    def _begin(self, channel: str, *, is_fresh: bool) -> Feed:
-        if not self._subscriptions.is_hearing:
-            raise _deaf()
-        feed = Feed(channel)
-        feed.reader = self._tasks.spawn(f"open {channel}", self._start(feed, is_fresh=is_fresh))
-        self._feeds[channel] = feed
+    def _held(self, channel: str, *, is_fresh: bool) -> Feed | Exception:
+        """A feed that is open, or on its way."""
+        feed = self._feeds.get(channel)
+        if feed is None:
+            if not self._subscriptions.is_hearing:
+                return deaf()
+            feed = Feed(channel, self)
+            self._openings.add(feed, is_fresh=is_fresh)
+            self._feeds[channel] = feed
+        feed.holders += 1
         return feed
+
+    def _opened(self, feed: Feed | Exception) -> Feed | Exception:
+        if isinstance(feed, Exception) or feed.refusal is None:
+            return feed
+        self.close(feed)
+        return copy.copy(feed.refusal)  # an error raised to many would grow with each traceback
 
     def _forget(self, feed: Feed) -> None:
         if self._feeds.get(feed.channel) is feed:
             del self._feeds[feed.channel]
             self._subscriptions.leave(bus_channel(feed.channel))
 
-    async def _start(self, feed: Feed, *, is_fresh: bool) -> CityError | None:
-        """Hears first and reads then, so that nothing falls in between; returns why it could not."""
-        try:
-            async with asyncio.timeout(OPENING_SECONDS):
-                await self._subscriptions.listen(
-                    bus_channel(feed.channel),
-                    lambda payload: self._hear(feed, payload),
-                    lambda: self._confirmed(feed),
-                )
-                feed.is_in_doubt = False
-                if not is_fresh:
-                    page = await self._log.read(feed.channel, None, create=True)
-                    feed.opened_at = feed.position = page.newest
-                    feed.has_streams = bool(page.streams)
-        except (CityError, TimeoutError) as error:
+    def _settle(self, feed: Feed) -> None:
+        """A feed is positioned, or refused; or nobody wants it any more."""
+        if feed.refusal is not None:
             self._forget(feed)
-            return error if isinstance(error, CityError) else _deaf()
-        feed.is_open = True
-        self._resume(feed)
-        if feed.is_in_doubt:
-            self.repair(feed)
-        return None
+        elif feed.holders:
+            self._resume(feed)
+            if feed.is_in_doubt:
+                self.repair(feed)
 
-    def _confirmed(self, feed: Feed) -> None:
+    def confirmed(self, feed: Feed) -> None:
         """The bus is heard; for the second time, if something may have been missed."""
         if feed.reading:
             feed.is_in_doubt = True
@@ -135,7 +149,8 @@ class Hub:
         if feed is not None:
             self._take(feed, stretch)
 
-    def _hear(self, feed: Feed, payload: bytes) -> None:
+    def hear(self, feed: Feed, payload: bytes) -> None:
+        """Takes what came over the bus."""
         heard = bus.parse(feed.channel, payload)
         if isinstance(heard, Stretch):
             self._take(feed, heard)
@@ -145,7 +160,7 @@ class Hub:
     def _take(self, feed: Feed, stretch: Stretch) -> None:
         if feed.reading:
             if len(feed.buffer) < BUFFERED:
-                feed.buffer.append(stretch)
+                feed.buffer = (*feed.buffer, stretch)
             else:
                 feed.is_in_doubt = True
             return
@@ -198,7 +213,7 @@ class Hub:
             feed.is_in_doubt = True
         else:
             feed.reading = True
-            feed.reader = self._tasks.spawn(f"repair {feed.channel}", self._repair(feed))
+            feed.repair = self._tasks.spawn(f"repair {feed.channel}", self._repair(feed))
 
     async def _repair(self, feed: Feed) -> None:
         """Reads the log until nothing is missing, then takes what was heard meanwhile."""
@@ -207,7 +222,7 @@ class Hub:
             try:
                 async with self._turns:
                     feed.is_in_doubt = False
-                    feed.buffer.clear()  # what was heard before the log is read, is in it, or was lost with its store
+                    feed.buffer = ()  # what was heard before the log is read, is in it, or was lost with its store
                     page = await self._log.read(feed.channel, feed.position)
                 self._follow(feed, page)
             except Exception as error:  # a feed is supervised here: it must not stay deaf
@@ -215,6 +230,7 @@ class Hub:
                 _log.warning("the log of %s cannot be followed yet: %s", feed.channel, error, exc_info=is_defect)
                 feed.is_in_doubt = True
                 await asyncio.sleep(RETRY_SECONDS)
+        feed.repair = None
         self._resume(feed)
 
     def _follow(self, feed: Feed, page: Page) -> None:
@@ -234,13 +250,9 @@ class Hub:
     def _resume(self, feed: Feed) -> None:
         """Ends the reading, and takes what was heard since it began."""
         feed.reading = False
-        heard, feed.buffer = feed.buffer, []
+        heard, feed.buffer = feed.buffer, ()
         for stretch in heard:
             self._take(feed, stretch)
-
-
-def _deaf() -> Unavailable:
-    return Unavailable("the bus between the instances does not answer", retry_after=1)
 
 
 def reset_frame(channel: str, newest: Position, reason: str) -> bytes:

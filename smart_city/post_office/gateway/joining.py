@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from foundations.errors import CityError
@@ -24,6 +25,9 @@ from smart_city.post_office.log.bus import Delta
 from smart_city.vocabulary import Position
 
 _log = logging.getLogger(__name__)
+
+Prepared = tuple[Feed, Passage | None]
+"""A feed that is open, and what was missed of it, where something may have been."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,27 +61,63 @@ class Joining:
         self._counters = counters
         self._pages = Pages(log, tasks)
 
-    async def prepare(self, channel: str, since: Position | None) -> tuple[Feed, Passage | None]:
+    async def prepare(self, channel: str, since: Position | None) -> Prepared:
         """The waiting half: the feed is opened, and the log read unless the feed is at that very position.
 
         Raises:
             Unavailable: the bus or the log did not answer in time.
         """
-        feed = await self._hub.open(channel)
-        if since is None or since == feed.position:
-            return feed, None
+        prepared, refused = await self.prepare_each({channel: since})
+        if channel in refused:
+            raise refused[channel]
+        return prepared[channel]
+
+    async def prepare_each(
+        self, wanted: Mapping[str, Position | None]
+    ) -> tuple[dict[str, Prepared], dict[str, CityError]]:
+        """The waiting half of many, and the refusals of those that cannot be had."""
+        found = await self._hub.open_each(wanted)
+        feeds = {channel: feed for channel, feed in found.items() if isinstance(feed, Feed)}
         try:
-            return feed, await self._pages.read(channel, since)
+            passages = await self._passages(feeds, wanted)
+            outcomes = {channel: passages.get(channel, feed) for channel, feed in found.items()}
+            refused = {channel: error for channel, error in outcomes.items() if isinstance(error, CityError)}
+            for defect in outcomes.values():
+                if isinstance(defect, BaseException) and not isinstance(defect, CityError):
+                    raise defect
         except BaseException:
-            self._hub.close(feed)
+            for feed in feeds.values():
+                self._hub.close(feed)
             raise
+        prepared: dict[str, Prepared] = {}
+        for channel, feed in feeds.items():
+            if channel in refused:
+                self._hub.close(feed)
+            else:
+                passage = passages.get(channel)
+                prepared[channel] = (feed, passage if isinstance(passage, Passage) else None)
+        return prepared, refused
+
+    async def _passages(
+        self, feeds: Mapping[str, Feed], wanted: Mapping[str, Position | None]
+    ) -> dict[str, Passage | BaseException]:
+        """What those have missed that are to begin elsewhere than where their feeds are."""
+        behind = [
+            (channel, since) for channel, feed in feeds.items()
+            if (since := wanted[channel]) is not None and since != feed.position
+        ]  # fmt: skip
+        if not behind:
+            return {}
+        pages = await asyncio.gather(*(self._pages.read(*place) for place in behind), return_exceptions=True)
+        return {channel: page for (channel, _), page in zip(behind, pages, strict=True)}
 
     def decide(self, feed: Feed, passage: Passage | None, subscriber: Subscriber, since: Position | None) -> Joined:
         """Where the subscription starts. Write the ack and call `begin`, with no waiting in between."""
         if since is None:
             return Joined(subscription=Subscription(subscriber, feed.channel, feed.position))
         if passage is None:
-            return Joined(subscription=Subscription(subscriber, feed.channel, since), recovered=True)
+            start = feed.position if since == feed.position else since  # one object for all who begin there
+            return Joined(subscription=Subscription(subscriber, feed.channel, start), recovered=True)
         page = passage.page
         if page.reason:
             lost = Subscription(subscriber, feed.channel, page.newest)
@@ -135,6 +175,7 @@ class Joining:
                 async with subscriber.turn():
                     await self._feed(feed, subscription, recent, passage)
                 passage = None
+        subscription.work = None  # a task that has ended would be kept with it
         self._go_live(feed, subscription)
 
     async def _feed(self, feed: Feed, subscription: Subscription, recent: Recent, passage: Passage | None) -> None:
@@ -189,4 +230,5 @@ class Joining:
             if snapshots.settle({delta.message_id: delta.part for delta in deltas}):
                 for delta in deltas:
                     subscription.subscriber.send(wire(delta.frame))
+                subscription.work = None
                 return

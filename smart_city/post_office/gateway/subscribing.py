@@ -15,13 +15,10 @@ from smart_city.post_office.channels import is_private
 from smart_city.post_office.fleet.directory import Registered
 from smart_city.post_office.fleet.registry import Registry
 from smart_city.post_office.gateway.feed import Feed, Subscriber, Subscription
-from smart_city.post_office.gateway.joining import Joined, Joining
+from smart_city.post_office.gateway.joining import Joined, Joining, Prepared
 from smart_city.post_office.gateway.messages import encode, wire
-from smart_city.post_office.gateway.pages import Passage
 from smart_city.post_office.gateway.server_frames import Outcome, Subscribed
 from smart_city.vocabulary import Position
-
-Prepared = tuple[Feed, Passage | None]
 
 
 class Subscribing:
@@ -60,7 +57,7 @@ class Subscribing:
             joined = self._joining.decide(feed, passage, self._subscriber, wanted[channel])
             if channel in self._held:
                 self._joining.end(*self._held[channel])
-            self._held[channel] = (feed, joined.subscription)
+            self._held[feed.channel] = (feed, joined.subscription)  # the name that all share
             taken[channel] = joined
         return taken
 
@@ -73,9 +70,10 @@ class Subscribing:
                         refused: Mapping[str, CityError]) -> None:  # fmt: skip
         """Subscribes to every channel that can be had and acknowledges all, the refused ones with their error."""
         outcomes: dict[str, Outcome] = {channel: Outcome.refused(error) for channel, error in refused.items()}
-        prepared: dict[str, Prepared] = {}
+        affordable = self._affordable(wanted, outcomes)
+        prepared, unavailable = await self._joining.prepare_each(affordable)
+        outcomes |= {channel: Outcome.refused(error) for channel, error in unavailable.items()}
         try:
-            await self._prepare(self._affordable(wanted, outcomes), prepared, outcomes)
             await self._register(prepared, who)
         except CityError as error:
             outcomes |= {channel: Outcome.refused(error) for channel in prepared}
@@ -103,20 +101,6 @@ class Subscribing:
             else:
                 affordable[channel] = since
         return affordable
-
-    async def _prepare(self, wanted: Mapping[str, Position | None], prepared: dict[str, Prepared],
-                       outcomes: dict[str, Outcome]) -> None:  # fmt: skip
-        """Prepares all at once; when this is broken off, all that was prepared is in ``prepared``."""
-
-        async def prepare(channel: str, since: Position | None) -> None:
-            try:
-                prepared[channel] = await self._joining.prepare(channel, since)
-            except CityError as error:
-                outcomes[channel] = Outcome.refused(error)
-
-        async with asyncio.TaskGroup() as group:
-            for channel, since in wanted.items():
-                group.create_task(prepare(channel, since))
 
     async def _register(self, prepared: Mapping[str, Prepared], who: Registered) -> None:
         """Writes what is new into the keys that operators see, before it is acknowledged."""

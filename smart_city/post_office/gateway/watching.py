@@ -21,9 +21,9 @@ async def watching(hub: Hub, channel: str, ring: Callable[[], None]) -> AsyncIte
         Unavailable: the bus or the log is away.
     """
     feed = await hub.open(channel)
-    feed.bells.add(ring)
+    feed.bells |= {ring}
     try:
         yield
     finally:
-        feed.bells.discard(ring)
+        feed.bells -= {ring}
         hub.close(feed)

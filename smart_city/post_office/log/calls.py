@@ -133,11 +133,12 @@ def _marked(post: Post) -> tuple[bytes | str, ...]:
     return (owner, entry.data)
 
 
-def log_script(name: Literal["append", "read", "newest"]) -> Script:
+def log_script(name: Literal["append", "read", "open", "newest"]) -> Script:
     """One of the log's scripts, behind the opening that they share; readers run in a full store, too."""
-    opening, script = Script.read(_PACKAGE, "chain"), Script.read(_PACKAGE, name)
+    shared = ("chain", "opened") if name in {"read", "open"} else ("chain",)
+    source = "".join(Script.read(_PACKAGE, part).source for part in (*shared, name))
     flags = "#!lua\n" if name == "append" else "#!lua flags=allow-oom\n"
-    return Script.of(script.name, flags + opening.source + script.source)
+    return Script.of(name, flags + source)
 
 
 def new_epoch() -> str:

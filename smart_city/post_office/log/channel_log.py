@@ -25,6 +25,7 @@ from smart_city.post_office.log.values import (
     Appended,
     Entry,
     LogLimits,
+    Opened,
     Page,
     Stretch,
     epoch_of,
@@ -70,6 +71,7 @@ class ChannelLog:
             valkey, tasks, limits, on_appended, patience=patience, keep=keep or Keep(), on_held=on_held
         )
         self._read = log_script("read")
+        self._open = log_script("open")
         self._newest = log_script("newest")
 
     def append(self, channel: str, entry: Entry, then: Then, *, owner: str = "") -> None:
@@ -126,8 +128,7 @@ class ChannelLog:
             Unavailable: Valkey does not answer.
         """
         offset, epoch = ("", "") if since is None else since
-        is_creating = create and not channel.startswith("connection:")
-        page = await self._page(channel, "create" if is_creating else "", offset, epoch, limit, max_bytes)
+        page = await self._page(channel, _how(channel) if create else "", offset, epoch, limit, max_bytes)
         if since is None:
             return page
         is_good = not page.reason
@@ -163,6 +164,24 @@ class ChannelLog:
             chain=chain, newest=Position(last, epoch_of(chain, last)), first_kept=first_kept, since=last,
             recovered=None, reason=reason.decode(), entries=tuple(entries), streams=tuple(streams),
         )  # fmt: skip
+
+    def slot_of(self, channel: str) -> int:
+        """Logs of one slot may be asked for together."""
+        return self._valkey.slot_of(self._key(channel, "meta"))
+
+    async def opened(self, channels: Sequence[str]) -> dict[str, Opened]:
+        """Where these logs of one slot are; such as are not there are begun, as by `read`.
+
+        Raises:
+            Unavailable: Valkey does not answer.
+        """
+        keys = [self._key(channel, part) for channel in channels for part in ("meta", "entries", "streams", "open")]
+        rest = [word for c in channels for word in (round(self._limits.of(c).idle * 1000), _how(c))]
+        answer = await self._patience.until_answered(lambda: self._valkey.run(self._open, keys, [new_epoch(), *rest]))
+        return {
+            channel: Opened(Position(last, epoch_of(_chain(chain.decode()), last)), has_streams=streams > 0)
+            for channel, (chain, last, streams) in zip(channels, answer, strict=True)
+        }
 
     async def newest(self, channels: Sequence[str]) -> dict[str, Position]:
         """The newest position of each log, ``(0, "")`` where there is none; asking keeps logs from expiring.
@@ -200,6 +219,11 @@ class ChannelLog:
 
     def _key(self, channel: str, part: str) -> str:
         return self._valkey.key(f"log:{{{channel}}}:{part}")
+
+
+def _how(channel: str) -> Literal["", "create"]:
+    """How a log is opened: a connection's, which may never be written, is not begun."""
+    return "" if channel.startswith("connection:") else "create"
 
 
 def _chain(text: str) -> tuple[tuple[str, int], ...]:

@@ -98,6 +98,13 @@ class Page(NamedTuple):
         return epoch_of(self.chain, offset)
 
 
+class Opened(NamedTuple):
+    """Where a log is that somebody begins to hear, and whether answers in parts are open in it."""
+
+    newest: Position
+    has_streams: bool
+
+
 def epoch_of(chain: tuple[tuple[str, int], ...], offset: int) -> str:
     """The epoch in which an offset lies; empty in a log that does not exist yet."""
     for epoch, first in reversed(chain):

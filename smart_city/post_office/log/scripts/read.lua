@@ -14,31 +14,6 @@ local candidate, is_creating, is_back, idle = ARGV[1], ARGV[2] == 'create', ARGV
 local since, epoch = tonumber(ARGV[4]), ARGV[5]
 local most, most_bytes = tonumber(ARGV[6]), tonumber(ARGV[7])
 
-local function created()
-  redis.call('DEL', entries)
-  local chain = with_epoch('', candidate, 1)
-  redis.call('HSET', meta, 'v', 1, 'generation', generation_of_store(), 'chain', chain, 'last', 0, 'first', 1,
-    'first_at', now_ms(), 'bytes', 0, 'trimmed', 0)
-  redis.call('PEXPIRE', meta, idle)
-  return {chain = chain, last = 0, average = 0}
-end
-
-local function opened()
-  local found = redis.call('HMGET', meta, 'generation', 'chain', 'last', 'bytes', 'trimmed', 'first')
-  local chain, last = found[2], tonumber(found[3])
-  if not chain then
-    return is_creating and created() or {chain = '', last = 0, average = 0, is_missing = true}
-  end
-  local generation = generation_of_store()
-  if found[1] ~= generation then
-    chain = with_epoch(chain, candidate, last + 1)
-    redis.call('HSET', meta, 'generation', generation, 'chain', chain)
-  end
-  if redis.call('PTTL', meta) < idle / 2 then redis.call('PEXPIRE', meta, idle) end
-  local kept = math.max(1, last - found[6] + 1)
-  return {chain = chain, last = last, average = (found[4] - found[5]) / kept}
-end
-
 local function first_kept(log)
   local head = not log.is_missing and redis.call('XRANGE', entries, '-', '+', 'COUNT', 1)[1]
   return head and tonumber(string.match(head[1], '^%d+')) or log.last + 1
@@ -104,7 +79,7 @@ local function snapshots()
   return frames
 end
 
-local log = opened()
+local log = opened(meta, entries, candidate, idle, is_creating)
 local first = first_kept(log)
 local reason = since and not is_back and judged(log, first) or ''
 return {log.chain, log.last, first, reason, read(log, reason), snapshots()}

@@ -8,6 +8,7 @@ from smart_city.post_office.gateway.feed import Feed, Snapshots, by_epoch
 from smart_city.post_office.log import Page
 from smart_city.post_office.log.bus import Delta
 from smart_city.vocabulary import Position
+from tests.support.hubs import Nobody
 
 
 def delta(message_id: str, part: int) -> Delta:
@@ -80,7 +81,7 @@ def test_a_page_falls_into_runs_of_one_epoch_each(
 
 
 def test_frames_are_remembered_while_somebody_catches_up_and_no_longer() -> None:
-    feed = Feed("guide", position=Position(4, "a"))
+    feed = Feed("guide", Nobody(), position=Position(4, "a"))
     with feed.remembered() as first:
         with feed.remembered() as second:
             assert first is second is feed.recent
@@ -91,7 +92,7 @@ def test_frames_are_remembered_while_somebody_catches_up_and_no_longer() -> None
 
 
 def test_a_feed_that_jumps_forgets_how_it_got_where_it_was() -> None:
-    feed = Feed("guide", position=Position(4, "a"))
+    feed = Feed("guide", Nobody(), position=Position(4, "a"))
     feed.jump(Position(5, "a"))
     with feed.remembered() as recent:
         recent.add(6, "a", [b"6"])
@@ -103,7 +104,7 @@ def test_a_feed_that_jumps_forgets_how_it_got_where_it_was() -> None:
 
 
 def test_answers_may_be_open_where_a_part_was_heard_or_something_was_said_in_a_private_log() -> None:
-    assert not Feed("user:ann", opened_at=Position(3, "a"), position=Position(3, "a")).may_have_streams
-    assert Feed("user:ann", opened_at=Position(3, "a"), position=Position(4, "a")).may_have_streams
-    assert not Feed("guide", opened_at=Position(3, "a"), position=Position(4, "a")).may_have_streams
-    assert Feed("guide", has_streams=True).may_have_streams
+    assert not Feed("user:ann", Nobody(), opened_at=Position(3, "a"), position=Position(3, "a")).may_have_streams
+    assert Feed("user:ann", Nobody(), opened_at=Position(3, "a"), position=Position(4, "a")).may_have_streams
+    assert not Feed("guide", Nobody(), opened_at=Position(3, "a"), position=Position(4, "a")).may_have_streams
+    assert Feed("guide", Nobody(), has_streams=True).may_have_streams

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from itertools import chain, repeat
 
 import pytest
@@ -12,10 +12,11 @@ from foundations.errors import Unavailable
 from foundations.supervision import Tasks
 from foundations.valkey.client import Valkey
 from foundations.valkey.ear import Ear
-from smart_city.post_office.gateway import hub as hub_module
+from smart_city.post_office.gateway import openings
 from smart_city.post_office.gateway.hub import BUFFERED, REPAIRS_AT_ONCE
 from smart_city.post_office.log import LogLimits, Stretch
 from smart_city.post_office.log.bus import bus_channel
+from smart_city.post_office.log.values import Opened
 from smart_city.vocabulary import Position
 from tests.support.hubs import Fate, Instance, Listener, instances
 from tests.support.lives import begin_new_life, copy_of
@@ -132,7 +133,7 @@ async def test_more_messages_than_are_kept_while_the_log_is_read_are_read_as_wel
     hearer.bus.release(2)
     await got(place.listener, list(range(1, number + 1)))
     await quiet(hearer)
-    assert (place.feed.reading, place.feed.buffer) == (False, [])
+    assert (place.feed.reading, place.feed.buffer) == (False, ())
 
 
 async def test_a_log_that_cannot_be_read_is_read_later(pair: list[Instance]) -> None:
@@ -205,16 +206,15 @@ async def test_what_is_published_while_a_feed_opens_is_not_lost(pair: list[Insta
 
 async def test_more_than_is_kept_while_a_feed_opens_is_read_at_once(pair: list[Instance]) -> None:
     writer, hearer = pair
-    read = hearer.log.read
+    opened = hearer.log.opened
 
-    async def read_slowly(*asked: object, **how: object) -> object:
-        page = await read(*asked, **how)  # type: ignore[arg-type]
-        hearer.log.read = read  # type: ignore[method-assign]
+    async def open_slowly(channels: Sequence[str]) -> dict[str, Opened]:
+        found = await opened(channels)
         await writer.publish("guide", BUFFERED + 10)
         await until(lambda: hearer.bus.heard == BUFFERED + 10, "more has come than is kept")
-        return page
+        return found
 
-    hearer.log.read = read_slowly  # type: ignore[method-assign, assignment]
+    hearer.log.opened = open_slowly  # type: ignore[method-assign]
     place = await hearer.join("guide")
     await got(place.listener, list(range(place.start.offset + 1, BUFFERED + 11)))
 
@@ -286,7 +286,7 @@ async def test_a_feed_closed_while_it_is_repaired_comes_to_rest(pair: list[Insta
 async def test_a_bus_that_confirms_nothing_refuses_all_who_wait_and_leaves_nothing(
     one: Instance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hub_module, "OPENING_SECONDS", 0.05)
+    monkeypatch.setattr(openings, "OPENING_SECONDS", 0.05)
     monkeypatch.setattr(Ear, "listen", lambda ear, name: None)
     found = await asyncio.gather(*(one.hub.open("guide") for _ in range(3)), return_exceptions=True)
     assert [type(refusal) for refusal in found] == [Unavailable] * 3
@@ -296,16 +296,16 @@ async def test_a_bus_that_confirms_nothing_refuses_all_who_wait_and_leaves_nothi
 
 
 async def test_a_log_that_does_not_answer_refuses_and_leaves_nothing(one: Instance) -> None:
-    read = one.log.read
+    opened = one.log.opened
 
-    async def refuse(*asked: object, **how: object) -> object:
+    async def refuse(channels: Sequence[str]) -> dict[str, Opened]:
         raise Unavailable("Valkey does not answer")
 
-    one.log.read = refuse  # type: ignore[method-assign, assignment]
+    one.log.opened = refuse  # type: ignore[method-assign]
     with pytest.raises(Unavailable):
         await one.hub.open("guide")
     assert await one.listeners_at("guide") == 0
-    one.log.read = read  # type: ignore[method-assign]
+    one.log.opened = opened  # type: ignore[method-assign]
     assert (await one.hub.open("guide")).holders == 1
 
 
@@ -482,11 +482,10 @@ async def test_what_was_published_while_the_bus_was_gone_arrives_when_it_is_back
 
 async def test_a_bus_confirmed_again_while_a_feed_opens_is_not_trusted(pair: list[Instance]) -> None:
     writer, hearer = pair
-    read = hearer.log.read
+    opened = hearer.log.opened
 
-    async def read_then_lose(*asked: object, **how: object) -> object:
-        page = await read(*asked, **how)  # type: ignore[arg-type]
-        hearer.log.read = read  # type: ignore[method-assign]
+    async def open_then_lose(channels: Sequence[str]) -> dict[str, Opened]:
+        found = await opened(channels)
         hearer.bus.fate = lambda: "lose"
         await writer.publish("guide", 2)
         await until(lambda: hearer.bus.heard == 2, "both were lost")
@@ -495,9 +494,9 @@ async def test_a_bus_confirmed_again_while_a_feed_opens_is_not_trusted(pair: lis
         hearer.bus.heard_again.append(confirmed.set)
         await hearer.valkey.command("CLIENT", "KILL", "TYPE", "pubsub")
         await asyncio.wait_for(confirmed.wait(), 5)
-        return page
+        return found
 
-    hearer.log.read = read_then_lose  # type: ignore[method-assign, assignment]
+    hearer.log.opened = open_then_lose  # type: ignore[method-assign]
     place = await hearer.join("guide")
     await got(place.listener, list(range(place.start.offset + 1, 3)))
 

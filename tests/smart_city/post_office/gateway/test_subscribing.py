@@ -15,6 +15,7 @@ from smart_city.post_office.fleet.ownership import Ownership
 from smart_city.post_office.fleet.registry import Registry
 from smart_city.post_office.fleet.subscribers import Subscribers
 from smart_city.post_office.gateway.subscribing import Subscribing
+from smart_city.post_office.log.bus import bus_channel
 from smart_city.vocabulary import Position
 from tests.support.hubs import Instance, Listener, instances
 from tests.support.waiting import eventually, until
@@ -127,17 +128,22 @@ async def test_no_more_than_so_many_are_taken_and_moving_one_needs_no_room(valke
         assert "error" not in (await client.subscribe("pillar:content"))["pillar:content"]
 
 
+def fail_for(client: Client, channel: str, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One channel cannot be heard any more."""
+    listen = client.instance.bus.listen
+
+    def listen_but_for_one(name: str, *handlers: Any) -> Any:
+        if name == bus_channel(channel):
+            raise error
+        return listen(name, *handlers)
+
+    monkeypatch.setattr(client.instance.bus, "listen", listen_but_for_one)
+
+
 async def test_a_channel_that_cannot_be_had_does_not_keep_the_others_away(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prepare = client.instance.joining.prepare
-
-    async def refuse_one(channel: str, since: Position | None) -> Any:
-        if channel == "guide":
-            raise Unavailable("the log is away")
-        return await prepare(channel, since)
-
-    monkeypatch.setattr(client.instance.joining, "prepare", refuse_one)
+    fail_for(client, "guide", Unavailable("the bus is away there"), monkeypatch)
     told = await client.subscribe("guide", "pillar:content")
     assert told["guide"]["error"]["code"] == "unavailable"
     assert (client.channels, await client.listed()) == (["pillar:content"], {b"pillar:content"})
@@ -211,11 +217,11 @@ async def test_a_subscribe_broken_off_at_any_moment_leaves_all_or_nothing(client
     await eventually(client.is_clean, "nothing is held")
 
 
-@pytest.mark.parametrize("moment", ["prepare", "update"])
+@pytest.mark.parametrize("moment", ["prepare_each", "update"])
 async def test_a_connection_that_ends_while_it_subscribes_leaves_nothing(
     client: Client, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
-    owner: Any = client.instance.joining if moment == "prepare" else client.registry
+    owner: Any = client.instance.joining if moment == "prepare_each" else client.registry
     real = getattr(owner, moment)
 
     async def end_meanwhile(*asked: Any) -> Any:
@@ -232,16 +238,7 @@ async def test_a_connection_that_ends_while_it_subscribes_leaves_nothing(
 async def test_a_defect_in_one_channel_leaves_nothing_of_the_others(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prepare = client.instance.joining.prepare
-
-    async def fail_for_one(channel: str, since: Position | None) -> Any:
-        prepared = await prepare(channel, since)
-        if channel == "guide":
-            client.instance.joining.give_back(prepared[0])
-            raise RuntimeError("a defect")
-        return prepared
-
-    monkeypatch.setattr(client.instance.joining, "prepare", fail_for_one)
-    with pytest.raises(ExceptionGroup):
+    fail_for(client, "guide", RuntimeError("a defect"), monkeypatch)
+    with pytest.raises(RuntimeError):
         await client.subscribe("user:ann", "guide", "pillar:content")
     await eventually(client.is_clean, "nothing is held")

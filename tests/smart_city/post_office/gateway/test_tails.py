@@ -13,6 +13,7 @@ from smart_city.post_office.gateway import tails as tails_module
 from smart_city.post_office.gateway.feed import Feed
 from smart_city.post_office.gateway.tails import Tails
 from smart_city.vocabulary import Position
+from tests.support.hubs import Nobody
 from tests.support.logs import ALog, an_entry
 from tests.support.waiting import until
 
@@ -39,7 +40,7 @@ def log(valkey: Valkey, tasks: Tasks) -> SometimesAway:
 
 
 def a_tail_check(log: SometimesAway, tasks: Tasks, *channels: str) -> tuple[Tails, dict[str, Feed], list[str]]:
-    feeds = {channel: Feed(channel) for channel in channels}
+    feeds = {channel: Feed(channel, Nobody()) for channel in channels}
     repaired: list[str] = []
     return Tails(log, tasks, feeds, lambda feed: repaired.append(feed.channel)), feeds, repaired
 
