@@ -11,6 +11,8 @@ import os
 import signal
 import sys
 
+import uvloop
+
 from city_client import Agent, Question
 
 CHANNEL = "guide"
@@ -32,4 +34,4 @@ async def run(url: str, token: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(run(sys.argv[1], os.environ["SMART_CITY_TOKEN"]))
+    uvloop.run(run(sys.argv[1], os.environ["SMART_CITY_TOKEN"]))

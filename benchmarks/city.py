@@ -6,6 +6,8 @@ over the bus. Nothing is switched off.
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import json
 import sys
 import tempfile
@@ -33,6 +35,8 @@ RAISED = {
 """Limits on rates, which a benchmark is there to exceed. They are still in the path and counted."""
 CONNECTIONS_PER_SESSION = 20
 """As many as one user may have by default."""
+LANES = 8
+"""Connections on which sessions are made at the same time."""
 MOST_ITEMS = 1000
 """Of one `publish_batch`."""
 
@@ -94,12 +98,12 @@ class City:
     ) -> None:
         await self._stack.aclose()
 
-    async def call(self, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    async def call(self, operation: str, arguments: dict[str, Any], http: KeepAlive | None = None) -> dict[str, Any]:
         """The result of ``service.operation``, called as the operator."""
         service, _, name = operation.partition(".")
-        path = f"/soa/{service.replace('_', '-')}/{name}"
-        body = json.dumps(arguments).encode()
-        result: dict[str, Any] = json.loads(await self._http.post(path, body, [f"Authorization: Bearer {self.token}"]))
+        path, body = f"/soa/{service.replace('_', '-')}/{name}", json.dumps(arguments).encode()
+        answer = await (http or self._http).post(path, body, [f"Authorization: Bearer {self.token}"])
+        result: dict[str, Any] = json.loads(answer)
         return result
 
     async def service(self, realm: str, *scopes: str) -> str:
@@ -109,11 +113,18 @@ class City:
 
     async def sessions(self, count: int) -> Sequence[str]:
         """Tokens of so many sessions, each of a user of its own, with the right to subscribe and to send."""
-        while len(self._sessions) < count:
-            user = f"user-{len(self._sessions)}"
-            made = await self.call("traffic_cop.create_session", {"user_id": user})
-            self._sessions.append(made["session_token"])
+        users = [f"user-{number}" for number in range(len(self._sessions), count)]
+        made = await asyncio.gather(*(self._logged_in(users[lane::LANES]) for lane in range(LANES)))
+        self._sessions += [token for some in itertools.zip_longest(*made) for token in some if token]
         return self._sessions[:count]
+
+    async def _logged_in(self, users: Sequence[str]) -> list[str]:
+        """A session's token for each of these, one after the other on a connection of their own."""
+        create, http = "traffic_cop.create_session", await KeepAlive.open(self.host, self.port)
+        try:
+            return [(await self.call(create, {"user_id": user}, http))["session_token"] for user in users]
+        finally:
+            await http.close()
 
     async def audience(self, channel: str, clients: int) -> Audience:
         subscribe = json.dumps({"type": "subscribe", "channels": {f"pillar:{channel}": None}})
