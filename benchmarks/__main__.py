@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchmarks import flames, machine, report
+from benchmarks import capacity, flames, machine, report
 from benchmarks.case import Case
 from benchmarks.catalogue import CASES, SUBJECTS
 from benchmarks.pairs import Course, run
@@ -37,6 +37,8 @@ def main(words: Sequence[str] | None = None) -> int:
         if into is not None:
             report.write_case(into, case, courses, about)
             report.write_page(into)
+        if into == RESULTS:
+            capacity.write()  # the page about scaling is computed from them
         failed |= any(courses[name].failures or courses[name].missing for name in case.subjects[:1] if name in courses)
     return int(failed)
 
