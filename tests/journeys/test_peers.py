@@ -103,11 +103,12 @@ async def test_a_subscriber_gets_only_what_is_on_its_channel(name: str) -> None:
 async def test_messages_are_acknowledged_and_questions_answered_by_the_agent(name: str) -> None:
     async with started(name) as peer:
         assert isinstance(peer, SocketIO)
-        for exchange in (await peer.acknowledged(1), await peer.conversation(1)):
+        for exchange in (await peer.acknowledged(1), await peer.conversation(1), await peer.conversation(1)):
             async with joined(peer, exchange) as client:
                 for number in range(20):
                     await client.say(request(exchange, number))
                 await client.hear(exchange.answer, times=20)
+                assert client.heard.count(exchange.answer) == 20
 
 
 def request(exchange: Exchange, number: int) -> str:
