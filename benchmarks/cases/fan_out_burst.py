@@ -19,7 +19,17 @@ CASE = Case(
     title="Fan-out, in bursts",
     about="1 000 subscribers of one channel; 200 messages of 200 bytes are published at once (the platform: one "
     "`publish_batch`), the next ones when all of them are delivered.",
-    subjects=("platform", "limit", "gathered", "nchan", "nats", "socketio", "python-socketio", "channels"),
+    subjects=(
+        "platform",
+        "limit",
+        "gathered",
+        "nchan",
+        "nats",
+        "nats-2-cores",
+        "socketio",
+        "python-socketio",
+        "channels",
+    ),
     figures=(
         Figure("per_second", "deliveries a second", better="more"),
         Figure("per_core", "deliveries a second of the server's CPU", better="more"),

@@ -19,7 +19,7 @@ CASE = Case(
     name="fan_out_paced",
     title="Fan-out, at a pace",
     about="1 000 subscribers of one channel, 20 messages of 200 bytes a second, each published by one call over HTTP.",
-    subjects=("platform", "limit", "nchan", "nats", "socketio", "python-socketio", "channels"),
+    subjects=("platform", "limit", "nchan", "nats", "nats-2-cores", "socketio", "python-socketio", "channels"),
     figures=(
         Figure("cpu_us", "server's CPU per delivery, µs"),
         Figure("store_us", "store's CPU per delivery, µs"),
