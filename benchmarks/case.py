@@ -22,7 +22,8 @@ class Figure:
 
     name: str
     title: str
-    better: Literal["less", "more"] = "less"
+    better: Literal["less", "more", "neither"] = "less"
+    """Of what is neither better nor worse, like the generator's own cost, no ratios are told."""
     at: float | None = None
     """For growth: the size at which it was measured. Figures of one ``curve`` are drawn as one line."""
     curve: str = ""

@@ -20,7 +20,7 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from benchmarks import emptying, talking
-from benchmarks.keepalive import KeepAlive
+from benchmarks.keepalive import Answered, KeepAlive
 from benchmarks.processes import Program, children_of
 from benchmarks.subjects import Audience, Exchange
 
@@ -168,7 +168,7 @@ class City:
             body = b'{"items":[%s]}' % b",".join(items)
             answer = await self._http.post("/soa/post-office/publish_batch", body, self._service)
             if answer.count(b'"status":"published"') != len(items):
-                raise RuntimeError(f"not everything was published: {answer[:500]!r}")
+                raise Answered(f"not everything was published: {answer[:500]!r}")
 
 
 def _told_apart(pid: int, home: Path) -> tuple[list[int], list[int]]:

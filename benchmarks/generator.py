@@ -133,7 +133,10 @@ class Load:
             ("group", group), ("host", subject.host), ("port", subject.port), ("count", clients), ("first", first),
             ("at_once", at_once), ("seconds", seconds), *_manner(audience, self._credentials(audience.credentials)),
         ]  # fmt: skip
-        return _all_in(await self._tell("open", words, seconds), clients)
+        seen = await self._tell("open", words, seconds)
+        if seen.failed or seen.under_way:
+            await self.close(group=group, abort=True)
+        return _all_in(seen, clients)
 
     async def reopen(
         self, subject: Subject, audience: Audience, clients: int, *, group: str = "subscribers", at_once: int = 64,

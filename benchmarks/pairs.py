@@ -7,6 +7,7 @@ over rounds and how far they lie apart. It prints nothing and judges nothing.
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -20,19 +21,23 @@ from benchmarks.measure import idle
 from benchmarks.processes import Failed
 from benchmarks.subjects import Missing, Subject
 
+PATIENCE_SECONDS = 75.0
+"""What a subject may take of a case before it sits out, which five rounds of one that keeps up do not."""
 FAILURES = (Lost, Refused, Failed, Answered, TimeoutError, OSError, EOFError)
 """What a subject may do wrong under load. It is told in the report, and the others go on."""
 
 
 @dataclass(slots=True)
 class Course:
-    """What became of one subject in a case: its figures of each round (`None`: it failed), or why it is missing."""
+    """What became of one subject in a case: its figures of each round (`None`: it has none), or why it is missing."""
 
     name: str
     version: str = ""
     missing: str = ""
     failures: list[str] = field(default_factory=list)
     rounds: list[Figures | None] = field(default_factory=list)
+    seconds: float = 0.0
+    """How long it took to measure it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +62,7 @@ def spread(course: Course, figure: str) -> Spread | None:
 def ratios(ours: Course, theirs: Course, figure: str) -> Spread | None:
     """Ours divided by theirs, of each round in which both have the figure."""
     found = []
-    for our, their in zip(ours.rounds, theirs.rounds, strict=True):
+    for our, their in zip(ours.rounds, theirs.rounds, strict=False):  # one that is missing has none
         if our and their and figure in our and their.get(figure):
             found.append(our[figure] / their[figure])
     return Spread.of(found)
@@ -66,7 +71,10 @@ def ratios(ours: Course, theirs: Course, figure: str) -> Spread | None:
 async def run(
     case: Case, names: Sequence[str], rounds: int, *, quick: bool, tell: Callable[[str], None]
 ) -> Mapping[str, Course]:
-    """Measures the subjects of these names in turn, ``rounds`` times, every second time in reverse."""
+    """Measures the subjects of these names in turn, ``rounds`` times, every second time in reverse.
+
+    A subject that has taken `PATIENCE_SECONDS` sits out the rounds that are left; the first one never does.
+    """
     courses = {name: Course(name) for name in names}
     async with AsyncExitStack() as stack:
         load = await stack.enter_async_context(Load())
@@ -77,10 +85,12 @@ async def run(
                 up[name] = subject
         for number in range(rounds):
             for name in list(up) if number % 2 == 0 else list(reversed(up)):
+                course = courses[name]
+                if course.seconds > PATIENCE_SECONDS and name != names[0]:
+                    course.rounds.append(None)
+                    continue
                 tell(f"{case.name}: round {number + 1} of {rounds}, {name}")
-                await _measure(courses[name], case, Trial(subject=up[name], load=load, quick=quick))
-    for course in courses.values():
-        course.rounds += [None] * (rounds - len(course.rounds))
+                await _measure(course, case, Trial(subject=up[name], load=load, quick=quick))
     return courses
 
 
@@ -101,8 +111,10 @@ async def _started(course: Course, channels: int) -> AsyncIterator[Subject | Non
 
 
 async def _measure(course: Course, case: Case, trial: Trial) -> None:
+    began = time.monotonic()
     try:
         course.rounds.append(await case.run(trial))
     except FAILURES as failure:
         course.rounds.append(None)
         course.failures.append(f"{type(failure).__name__}: {failure}")
+    course.seconds += time.monotonic() - began

@@ -57,3 +57,10 @@ def _words(target: Target, measured: Spread | None) -> str:
     bound = target.at_most if target.at_most is not None else target.at_least
     share = measured.median / bound if bound else float("inf")
     return f"missed: {share:.2f} × the bound"
+
+
+def number(value: float) -> str:
+    """Three digits that count, and thousands apart."""
+    if abs(value) >= 100:
+        return f"{value:,.0f}".replace(",", " ")
+    return f"{value:.3g}"

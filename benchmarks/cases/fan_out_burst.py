@@ -36,8 +36,8 @@ CASE = Case(
         Figure("cpu_us", "server's CPU per delivery, µs"),
         Figure("store_us", "store's CPU per delivery, µs"),
         Figure("p99_ms", "latency p99, ms"),
-        Figure("bytes", "bytes per delivery on the wire"),
-        Figure("generator_share", "load generator's share of a core"),
+        Figure("bytes", "bytes per delivery on the wire", better="neither"),
+        Figure("generator_share", "load generator's share of a core", better="neither"),
     ),
     targets=(
         Target("per_second", against="nats", at_least=2.0),

@@ -35,7 +35,7 @@ CASE = Case(
         Figure("cpu_us", "server's CPU per delivery, µs"),
         Figure("store_us", "store's CPU per delivery, µs"),
         Figure("p99_ms", "latency p99, ms"),
-        Figure("generator_share", "load generator's share of a core"),
+        Figure("generator_share", "load generator's share of a core", better="neither"),
     ),
     targets=tuple(Target("per_second", against=peer, at_least=1.0) for peer in PEERS),
     channels=CHANNELS,
