@@ -16,15 +16,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
-from benchmarks.subjects import Audience, Exchange, Missing, Subject
+from benchmarks.subjects import Audience, Exchange, Missing
 
 SOURCES = Path(__file__).with_name("load")
 BUILT = SOURCES / ".built"
 CLIENT = ("main.c", "client.c", "scan.c", "text.c")
 MARGIN_SECONDS = 30.0
 """What the generator gets to answer beyond what a command may take."""
+
+
+class Place(Protocol):
+    """Where clients connect."""
+
+    @property
+    def host(self) -> str: ...
+
+    @property
+    def port(self) -> int: ...
 
 
 class Refused(Exception):
@@ -121,7 +131,7 @@ class Load:
                 await self._process.wait()
 
     async def open(
-        self, subject: Subject, audience: Audience, clients: int, *, group: str = "subscribers", at_once: int = 64,
+        self, subject: Place, audience: Audience, clients: int, *, group: str = "subscribers", at_once: int = 64,
         first: int = 0, seconds: float = 120.0,
     ) -> Seen:  # fmt: skip
         """Opens a group of clients, numbered from ``first``, at most ``at_once`` under way at a time; all must come in.
@@ -139,7 +149,7 @@ class Load:
         return _all_in(seen, clients)
 
     async def reopen(
-        self, subject: Subject, audience: Audience, clients: int, *, group: str = "subscribers", at_once: int = 64,
+        self, subject: Place, audience: Audience, clients: int, *, group: str = "subscribers", at_once: int = 64,
         seconds: float = 120.0,
     ) -> Seen:  # fmt: skip
         """Opens the clients of a group that was closed with ``keep`` again, with what each of them has captured."""

@@ -57,6 +57,7 @@ PARTS = {
         Part("chromium", "install the package chromium, or set CHROMIUM=/path/to/it", find_chromium),
         Part("inspector", "scripts/test-machine, with npm's registry in reach", find_inspector),
         Part("typescript", "scripts/npm ci --ignore-scripts, with npm's registry in reach", find_typescript),
+        Part("cc", "install a C compiler, as the package gcc", lambda: shutil.which("cc") or shutil.which("gcc")),
         Part("asyncapi", "scripts/test-machine, with npm's registry in reach", find_asyncapi),
     )
 }

@@ -1,0 +1,121 @@
+"""A benchmark's whole way: subjects in turn, ratios of rounds, verdicts and the page, and figures that are true."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from benchmarks.case import Case, Figure, Figures, Target, Trial
+from benchmarks.fan_out import Lost, exponent
+from benchmarks.measure import cpu_ns
+from benchmarks.pairs import Course, Spread, ratios, run, spread
+from benchmarks.report import table
+from benchmarks.verdicts import verdicts
+
+ROOT = Path(__file__).resolve().parents[2]
+TIMES = "\N{MULTIPLICATION SIGN}"
+COST = (Figure("cost", "cost, µs"),)
+
+
+def a_course(name: str, *costs: float | None) -> Course:
+    return Course(name, rounds=[None if cost is None else {"cost": cost} for cost in costs])
+
+
+def a_case(*targets: Target, subjects: Sequence[str] = ("limit", "gathered")) -> Case:
+    async def nothing(trial: Trial) -> Figures:
+        return {}
+
+    return Case(name="a", title="A", about="", subjects=subjects, figures=COST, targets=targets, run=nothing)
+
+
+def test_a_ratio_is_of_one_round_and_the_middle_one_is_told() -> None:
+    ours, theirs = a_course("a", 2.0, 30.0, 9.0, 4.0), a_course("b", 1.0, 10.0, 3.0, None)
+    assert ratios(ours, theirs, "cost") == Spread(3.0, 2.0, 3.0)
+    assert spread(theirs, "cost") == Spread(3.0, 1.0, 10.0)
+    assert ratios(ours, a_course("c", None, None, None, None), "cost") is None
+
+
+@pytest.mark.parametrize(
+    ("target", "reached", "words"),
+    [
+        (Target("cost", at_most=4.0), True, "reached"),
+        (Target("cost", at_most=2.0), False, f"missed: 2.00 {TIMES} the bound"),
+        (Target("cost", at_least=5.0), False, f"missed: 0.80 {TIMES} the bound"),
+        (Target("cost", at_most=1.5, against="gathered"), False, f"missed: 1.33 {TIMES} the bound"),
+        (Target("cost", at_most=1.5, against="nobody"), None, "not measured"),
+    ],
+)
+def test_a_verdict_says_by_how_much_a_target_is_missed(target: Target, reached: bool | None, words: str) -> None:
+    courses = {"limit": a_course("limit", 4.0), "gathered": a_course("gathered", 2.0)}
+    (verdict,) = verdicts(a_case(target), courses)
+    assert (verdict.reached, verdict.words) == (reached, words)
+
+
+def test_growth_is_told_as_the_exponent_of_the_size() -> None:
+    assert exponent({10: 7.0, 100: 70.0, 1000: 700.0}) == pytest.approx(1.0)
+    assert exponent({10: 7.0, 100: 7.0, 1000: 7.0}) == pytest.approx(0.0)
+
+
+def test_cpu_time_is_what_the_process_itself_knows() -> None:
+    ours, own = cpu_ns([os.getpid()]), time.process_time_ns()
+    while time.process_time_ns() - own < 50_000_000:
+        pass
+    spent = time.process_time_ns() - own
+    assert cpu_ns([os.getpid()]) - ours == pytest.approx(spent, rel=0.2)
+
+
+@pytest.mark.needs("cc")
+async def test_subjects_take_turns_and_who_fails_or_lacks_is_told_while_others_go_on() -> None:
+    order: list[str] = []
+    counted = itertools.count(1)
+
+    async def measure(trial: Trial) -> Figures:
+        order.append(trial.subject.name)
+        if trial.subject.name.endswith("gathered"):
+            raise Lost("one delivery of two")
+        return {"cost": float(next(counted))}
+
+    case = Case(
+        name="a", title="A", about="", subjects=("limit", "gathered", "nobody"), figures=COST, run=measure,
+        targets=[Target("cost", at_most=1.0, against="gathered")],
+    )  # fmt: skip
+    courses = await run(case, case.subjects, 3, quick=True, tell=lambda _: None)
+    first, second = "C limit", "C limit, gathered"
+    assert order == [first, second, second, first, first, second]
+    assert courses["limit"].rounds == [{"cost": 1.0}, {"cost": 2.0}, {"cost": 3.0}]
+    assert courses["gathered"].rounds == [None] * 3
+    said = table(case, courses)
+    assert "**nobody is missing**: the harness has no subject of this name" in said
+    assert "it failed: Lost: one delivery of two" in said
+    assert "not measured" in said
+
+
+@pytest.mark.needs("cc")
+def test_one_command_measures_and_writes_down(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks", "--quick", "--pairs", "1", "--cases", "fan_out_paced"]
+    ran = subprocess.run(
+        [*command, "--subjects", "limit", "--into", str(tmp_path)],
+        cwd=ROOT, capture_output=True, text=True, timeout=100, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    (measured,) = json.loads((tmp_path / "fan_out_paced.json").read_text())["subjects"]["limit"]["rounds"]
+    assert measured["bytes"] == 204  # what was published, and the head of its frame
+    assert 0 < measured["cpu_us"] < 1000
+    assert 0 < measured["p50_ms"] <= measured["p99_ms"]
+    assert "## Fan-out, at a pace" in (tmp_path / "README.md").read_text()
+
+
+def test_help_names_every_case() -> None:
+    told = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "--help"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert "fan_out_paced" in told.stdout
+    assert "examples:" in told.stdout
