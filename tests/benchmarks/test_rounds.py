@@ -5,22 +5,21 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from benchmarks.__main__ import main
 from benchmarks.case import Case, Figure, Figures, Target, Trial
+from benchmarks.catalogue import CASES
 from benchmarks.fan_out import Lost, exponent
 from benchmarks.measure import cpu_ns
 from benchmarks.pairs import Course, Spread, ratios, run, spread
 from benchmarks.report import table
 from benchmarks.verdicts import verdicts
 
-ROOT = Path(__file__).resolve().parents[2]
 TIMES = "\N{MULTIPLICATION SIGN}"
 COST = (Figure("cost", "cost, µs"),)
 
@@ -100,12 +99,8 @@ async def test_subjects_take_turns_and_who_fails_or_lacks_is_told_while_others_g
 
 @pytest.mark.needs("cc")
 def test_one_command_measures_and_writes_down(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "benchmarks", "--quick", "--pairs", "1", "--cases", "fan_out_paced"]
-    ran = subprocess.run(
-        [*command, "--subjects", "limit", "--into", str(tmp_path)],
-        cwd=ROOT, capture_output=True, text=True, timeout=100, check=False,
-    )  # fmt: skip
-    assert ran.returncode == 0, ran.stderr
+    asked = ["--quick", "--pairs", "1", "--cases", "fan_out_paced", "--subjects", "limit", "--into", str(tmp_path)]
+    assert main(asked) == 0
     (measured,) = json.loads((tmp_path / "fan_out_paced.json").read_text())["subjects"]["limit"]["rounds"]
     assert measured["bytes"] == 204  # what was published, and the head of its frame
     assert 0 < measured["cpu_us"] < 1000
@@ -113,9 +108,9 @@ def test_one_command_measures_and_writes_down(tmp_path: Path) -> None:
     assert "## Fan-out, at a pace" in (tmp_path / "README.md").read_text()
 
 
-def test_help_names_every_case() -> None:
-    told = subprocess.run(
-        [sys.executable, "-m", "benchmarks", "--help"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
-    )
-    assert "fan_out_paced" in told.stdout
-    assert "examples:" in told.stdout
+def test_help_names_every_case(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    told = capsys.readouterr().out
+    assert [case.name for case in CASES if case.name not in told] == []
+    assert "examples:" in told
