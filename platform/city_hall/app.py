@@ -22,7 +22,7 @@ from city_hall.lifecycle import opened
 from city_hall.surfaces.channel_events import bind_channel_events
 from city_hall.surfaces.connections import bind_connections
 from city_hall.surfaces.console import console_router
-from city_hall.surfaces.direct import Direct, Endpoint
+from city_hall.surfaces.direct import Direct, Table
 from city_hall.surfaces.docs import bind_docs
 from city_hall.surfaces.forwarding import Forwarding
 from city_hall.surfaces.health import bind_health, bind_upgrade_notice
@@ -49,7 +49,7 @@ SHOWN_HEADERS = ("Retry-After", "RateLimit", "RateLimit-Policy", "Mcp-Session-Id
 def create_app(settings: Settings) -> FastAPI:
     """The application; its lifespan opens the city, and closes it again."""
     responses: Counter[int] = Counter()
-    direct: dict[str, Endpoint] = {}
+    direct: Table = {}
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -68,7 +68,7 @@ def create_app(settings: Settings) -> FastAPI:
         "declared once.",
     )  # fmt: skip
     bind_problems(app)
-    app.add_middleware(Direct, endpoints=direct)
+    app.add_middleware(Direct, table=direct)
     if settings.allowed_origins:
         app.add_middleware(
             CORSMiddleware, allow_origins=settings.allowed_origins, allow_credentials=True,
@@ -81,7 +81,7 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-def _bind(app: FastAPI, city: City, settings: Settings, direct: dict[str, Endpoint]) -> Later:
+def _bind(app: FastAPI, city: City, settings: Settings, direct: Table) -> Later:
     catalogue, invocation = city.catalogue(), city.invocation()
     identify = city.identities().identify
     gateway = app.state.gateway = city.gateway()
@@ -107,7 +107,7 @@ def _bind(app: FastAPI, city: City, settings: Settings, direct: dict[str, Endpoi
         return McpSurface(catalogue, identify, invocation, settings, VERSION, reach)
 
     mcp = Later(load_mcp)
-    bind_mcp(app, mcp)
+    bind_mcp(app, mcp, direct)
     gateway.start()
     return mcp
 

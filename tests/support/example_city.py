@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from city_hall.surfaces.catalogue import Catalogue
 from city_hall.surfaces.connections import bind_connections
-from city_hall.surfaces.direct import Direct, Endpoint
+from city_hall.surfaces.direct import Direct, Table
 from city_hall.surfaces.docs import bind_docs
 from city_hall.surfaces.health import bind_health, bind_upgrade_notice
 from city_hall.surfaces.http import bind_operations
@@ -233,7 +233,7 @@ class ExampleCity:
         self.catalogue = Catalogue(operations_of(self.service, "example"))
         self.invocation = Invocation(self.limits, self.counters)
         self.mcp = McpSurface(self.catalogue, identify, self.invocation, self.settings, "1.2.3")
-        self.direct: dict[str, Endpoint] = {}
+        self.direct: Table = {}
         self.app = self._assembled()
 
     async def _metrics(self, accept: str) -> tuple[bytes, str]:
@@ -257,14 +257,14 @@ class ExampleCity:
         health = Health(instance_id="i-1", store=around, bus=around, gateway=around)
         bind_problems(app)
         bind_openapi(app)
-        app.add_middleware(Direct, endpoints=self.direct)
+        app.add_middleware(Direct, table=self.direct)
         bind_operations(app, self.catalogue, identify, self.invocation, self.settings, self.direct)
         bind_connections(app, around, identify, self.invocation, self.settings)
         bind_health(app, health, identify, self.settings, "1.2.3")
         bind_metrics(app, self._metrics, identify, self.settings)
         bind_upgrade_notice(app)
         bind_docs(app, self.catalogue, identify, self.settings)
-        bind_mcp(app, self.mcp)
+        bind_mcp(app, self.mcp, self.direct)
 
         async def defect() -> None:
             raise RuntimeError("secret internals")

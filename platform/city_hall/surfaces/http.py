@@ -19,7 +19,7 @@ from starlette.responses import Response
 from city_hall.surfaces.addresses import arguments_in
 from city_hall.surfaces.callers import Door, Identify
 from city_hall.surfaces.catalogue import Catalogue, Entry
-from city_hall.surfaces.direct import Endpoint
+from city_hall.surfaces.direct import Endpoint, Table, answering
 from city_hall.surfaces.openapi import DocumentedRoute, describe
 from foundations.errors import DeadlineExceeded, TooLarge
 from foundations.invocation import Invocation
@@ -55,13 +55,14 @@ _PRIVATE = {"Cache-Control": "no-store"}
 
 def bind_operations(
     app: FastAPI, catalogue: Catalogue, identify: Identify, invocation: Invocation, settings: Settings,
-    direct: dict[str, Endpoint],
+    direct: Table,
 ) -> None:  # fmt: skip
     """Gives every operation its route, and puts it into the table of `Direct`."""
     surface = _Operations(Door(identify, settings), invocation, BodyLimit.of(settings))
     for entry in catalogue:
         path = entry.operation.path
-        endpoint = direct[path] = surface.endpoint(entry)
+        endpoint = surface.endpoint(entry)
+        direct[path] = answering(endpoint)
         app.router.routes.append(DocumentedRoute(path, endpoint, method="POST", described=describe(entry)))
     for path, tool in ADDRESSES.items():
         if (named := catalogue.tool(tool)) is not None:

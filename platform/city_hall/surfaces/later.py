@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from city_hall.surfaces.direct import Table
 from foundations.errors import Unavailable
 
 MCP_PATH = "/mcp"
@@ -60,6 +61,7 @@ class Later:
         await surface(scope, receive, send)
 
 
-def bind_mcp(app: FastAPI, surface: ASGIApp) -> None:
-    """Gives ``app`` the address of the MCP server, which judges the methods itself."""
+def bind_mcp(app: FastAPI, surface: ASGIApp, direct: Table) -> None:
+    """Gives ``app`` the address of the MCP server, which judges the methods itself, and its calls the direct way."""
+    direct[MCP_PATH] = surface
     app.router.routes.append(Route(MCP_PATH, endpoint=surface, include_in_schema=False))

@@ -127,13 +127,14 @@ class McpSurface:
             send = self._handshake.naming(request, body, send)
         whole: Message | None = {"type": "http.request", "body": body}
 
+        patience = Patience(request.receive, send)
+
         async def receive() -> Message:
             nonlocal whole
             message, whole = whole, None
-            return message or await request.receive()
+            return message or await patience.receive()
 
-        patience = Patience(receive, send)
-        await self._requests.handle_request(request.scope, patience.receive, patience.send)
+        await self._requests.handle_request(request.scope, receive, patience.send)
 
     async def _of_session(self, handshake: Handshake, request: Request, send: Send) -> None:
         refusal = await TransportSecurityMiddleware(self._security).validate_request(request)

@@ -16,6 +16,7 @@ from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # i
 from city_hall.surfaces import http as http_surface
 from city_hall.surfaces.catalogue import Catalogue
 from city_hall.surfaces.http import bind_operations
+from city_hall.surfaces.later import MCP_PATH
 from city_hall.surfaces.problems import Problem
 from foundations.errors import ERRORS, CityError, Unavailable
 from foundations.operations import Caller, Result, operation, operations_of
@@ -113,7 +114,7 @@ async def test_connection_stats_are_the_operation_that_counts_them() -> None:
 
 
 async def test_operations_are_found_without_the_router(city: ExampleCity, http: httpx2.AsyncClient) -> None:
-    assert list(city.direct) == [entry.operation.path for entry in city.catalogue]
+    assert set(city.direct) == {entry.operation.path for entry in city.catalogue} | {MCP_PATH}
     city.app.router.routes.clear()
     problem_of(await http.post("/soa/example/wait"), "unauthenticated")
     assert (await http.get("/soa/example/wait")).status_code == 404
