@@ -7,7 +7,7 @@ can be granted to nobody.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable
 from typing import Literal
 
 from foundations.errors import CityError, Forbidden, UnknownChannel
@@ -18,16 +18,13 @@ _NAME = re.compile(CHANNEL_PATTERN)
 Kind = Literal["agent", "user", "connection"]
 
 
-@dataclass(frozen=True, slots=True)
 class Channels:
     """The namespaces that exist here. ``pillars`` are the configured agent channels beside the guide."""
 
-    pillars: tuple[str, ...]
-
-    @property
-    def agents(self) -> tuple[str, ...]:
+    def __init__(self, pillars: Iterable[str]) -> None:
+        self.agents = ("guide", *(f"pillar:{name}" for name in pillars))
         """The agent channels, each with an inbox."""
-        return ("guide", *(f"pillar:{name}" for name in self.pillars))
+        self._agents = frozenset(self.agents)  # looked up for every publication, also among thousands
 
     def kind(self, channel: str) -> Kind:
         """What kind of channel this is.
@@ -35,18 +32,16 @@ class Channels:
         Raises:
             UnknownChannel: there is none of this name.
         """
-        if channel == "guide":
+        if channel in self._agents:
             return "agent"
         namespace, _, name = channel.partition(":")
-        if namespace == "pillar" and name in self.pillars:
-            return "agent"
         if namespace in {"user", "connection"} and name and _NAME.fullmatch(channel):
             return "user" if namespace == "user" else "connection"
         raise UnknownChannel(f"there is no channel {channel[:160]!r}; agent channels are {', '.join(self.agents)}")
 
     def is_agent(self, channel: str) -> bool:
         """Whether the channel has an inbox."""
-        return channel == "guide" or (channel.startswith("pillar:") and channel[7:] in self.pillars)
+        return channel in self._agents
 
     def counted_as(self, channel: str) -> str:
         """The name for a channel's figures: private logs of a kind share one, what does not exist has another."""
