@@ -46,6 +46,8 @@ def serve(application: Application, package: str, *packages: str, pings: bool) -
     ``pings``: whether uvicorn asks each connection every 20 s if it lives, where the application does not.
     """
     listener = socket.create_server(("127.0.0.1", 0), backlog=BACKLOG)
+    # Of uvicorn's three this is the cheapest: python-socketio takes 50 µs a delivery and 110 an acknowledgement,
+    # 52 and 118 with wsproto, 58 and 130 with websockets (200 subscribers, 100 clients, on a busy machine).
     config = uvicorn.Config(
         application, loop="uvloop", http="httptools", ws="websockets-sansio", ws_per_message_deflate=False,
         ws_ping_interval=20.0 if pings else None, lifespan="off", log_config=None, access_log=False, backlog=BACKLOG,
