@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from time import monotonic
 
 from foundations.errors import CityError
 from foundations.supervision import Tasks
@@ -29,6 +30,9 @@ class Subscribers:
         self._lease = round(lease_seconds * 1000)
         self._holds_name = holds_name
         self._channels: dict[str, int] = {}
+        self._listed: set[str] = set()
+        """What the key certainly names until `_listed_until`, of the channels that are counted."""
+        self._listed_until = 0.0
 
     @property
     def counts(self) -> dict[str, int]:
@@ -41,13 +45,25 @@ class Subscribers:
             self._channels[channel] = self._channels.get(channel, 0) + 1
 
     async def listed(self, channels: Sequence[str]) -> None:
-        """Writes channels into the key; without the name, with a later renewal."""
+        """Has channels stand in the key; without the name, with a later renewal.
+
+        Of thousands who come back to the same channels each would write what stands there (case: resume).
+        """
+        if monotonic() >= self._listed_until or not self._listed.issuperset(channels):
+            await self._list(channels)
+
+    async def _list(self, channels: Sequence[str]) -> None:
         if not self._holds_name():
             return
+        began = monotonic()
         await asyncio.gather(  # in one write: a key without an end would outlive who dies between the two
             self._valkey.command("SADD", self.key, *channels),
             self._valkey.command("PEXPIRE", self.key, self._lease),
         )
+        if began >= self._listed_until:  # the key may have gone, and come back with no more than this
+            self._listed.clear()
+        self._listed.update(channel for channel in channels if channel in self._channels)
+        self._listed_until = began + self._lease / 1000 / 2
 
     def count_out(self, channels: Iterable[str]) -> None:
         """Counts one connection less; channels that nobody listens to any more leave the key soon."""
@@ -56,6 +72,7 @@ class Subscribers:
             self._channels[channel] -= 1
             if not self._channels[channel]:
                 del self._channels[channel]
+                self._listed.discard(channel)
                 gone.append(channel)
         if gone:
             self._tasks.spawn("leave channels", self._unlisted(gone))
@@ -75,7 +92,7 @@ class Subscribers:
             Unavailable: the store did not answer.
         """
         if self._channels:
-            await self.listed(list(self._channels))
+            await self._list(list(self._channels))
 
     async def release(self) -> None:
         """Takes the key out at the end of this instance.

@@ -91,7 +91,7 @@ def _only(headers: Headers, name: str) -> str:
 
 
 def _from_query(query: str) -> str:
-    return parse_qs(query).get("session_token", [""])[0]
+    return parse_qs(query).get("session_token", [""])[0] if "session_token=" in query else ""
 
 
 def _from_headers(headers: Headers) -> str:

@@ -104,9 +104,11 @@ class Socket(asyncio.Protocol):
             self._answer(reader, answers)
 
     def eof_received(self) -> None:
-        reader = self._lent()
-        reader.receive_eof()
-        self._answer(reader)
+        if self._reader is None:
+            self.outbox.shut()  # between two frames there is nothing to say; the transport closes itself
+        else:
+            self._reader.receive_eof()
+            self._answer(self._reader)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_closing = True

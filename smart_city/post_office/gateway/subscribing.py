@@ -5,7 +5,6 @@ It asks no questions about rights; the connection has asked them.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import UNSET
@@ -110,7 +109,8 @@ class Subscribing:
         self._arriving |= frozenset(new)
         self._registry.subscribers.count_in(new)
         try:
-            await asyncio.gather(self._registry.subscribers.listed(new), self._registry.update(who))
+            await self._registry.subscribers.listed(new)
+            await self._registry.update(who)
         except BaseException:
             self._registry.subscribers.count_out(new)
             self._registry.heard(who)  # it may stand there with them by now: it is written again

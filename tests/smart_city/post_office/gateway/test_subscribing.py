@@ -149,6 +149,29 @@ async def test_a_channel_that_cannot_be_had_does_not_keep_the_others_away(
     assert (client.channels, await client.listed()) == (["pillar:content"], {b"pillar:content"})
 
 
+async def test_what_stands_in_the_key_already_is_not_written_again(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await client.subscribe("guide")
+    command = client.instance.valkey.command
+    written: list[Any] = []
+
+    async def noted(*words: Any) -> Any:
+        written.extend(words[2:] if words[0] == "SADD" else ())
+        return await command(*words)
+
+    monkeypatch.setattr(client.instance.valkey, "command", noted)
+    client.registry.subscribers.count_in(["guide"])
+    await client.registry.subscribers.listed(["guide"])
+    await client.subscribe("pillar:content")
+    assert written == ["pillar:content"]
+    client.registry.subscribers.count_out(["guide"])
+    client.subscriptions.unsubscribe(["guide"])
+    await client.subscribe("guide")
+    assert written == ["pillar:content", "guide"]
+    assert await client.listed() == {b"guide", b"pillar:content"}
+
+
 # Moving and ending
 
 
