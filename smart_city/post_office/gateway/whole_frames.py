@@ -75,7 +75,10 @@ class WholeFrames:
 
 
 def _payload(data: bytes, at: int) -> tuple[int, int] | None:
-    """Where the payload of the frame at ``at`` begins and ends; None while its head is incomplete (RFC 6455, 5.2)."""
+    """Where the payload of the frame at ``at`` begins and ends; None while its length is not here (RFC 6455, 5.2).
+
+    The mask behind the length is not waited for: a frame that is too large is judged by its length.
+    """
     if len(data) - at < 2:
         return None
     second = data[at + 1]
@@ -84,6 +87,8 @@ def _payload(data: bytes, at: int) -> tuple[int, int] | None:
         size, start = int.from_bytes(data[at + 2 : at + 4], "big"), at + 4
     elif size == 127:
         size, start = int.from_bytes(data[at + 2 : at + 10], "big"), at + 10
+    if start > len(data):
+        return None
     if second >= _MASKED:
         start += 4
-    return None if start > len(data) else (start, start + size)
+    return start, start + size

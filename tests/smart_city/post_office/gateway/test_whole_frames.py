@@ -90,3 +90,9 @@ def test_a_message_waits_for_its_end_and_one_that_is_too_large_for_that_does_not
     assert frames.split(small[500:]) == [(b"x" * MOST, True)]
     assert frames.split(too_large[:500]) == [too_large[:500]]
     assert frames.split(too_large[500:] + small) == [too_large[500:], (b"x" * MOST, True)]
+
+
+def test_a_frame_that_is_too_large_is_handed_on_with_its_length() -> None:
+    head = b"\x81\xff" + (MOST + 1).to_bytes(8, "big")
+    assert split(WholeFrames(MOST), head[:9]) == ([], b"")
+    assert split(WholeFrames(MOST), head[:9], head[9:]) == ([], head)
