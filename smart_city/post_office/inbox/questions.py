@@ -25,7 +25,7 @@ Ending = Literal["again", "dead", "free"]
 """How a reclaimed delivery ends: tried again, dead, or tried again as if nobody had tried."""
 
 
-class Route(Struct, frozen=True, kw_only=True, gc=False):
+class Route(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """Where the answer goes: to a channel as a message, else to the asking connection, else to its user.
 
     ``life`` counts how often the question died and was put back: each life has a final word of its own.
