@@ -66,7 +66,6 @@ SUBJECTS: Mapping[str, Callable[[int], Subject]] = {
     "socketio": lambda channels: SocketIO(),
     "python-socketio": lambda channels: PythonSocketIO(),
     "channels": lambda channels: DjangoChannels(),
-    "channels-memory": lambda channels: DjangoChannels(in_memory=True),
 }
 """Each is made for a number of channels, and started by entering it."""
 

@@ -1,4 +1,4 @@
-"""Django Channels, with its channel layer in memory, or in a Valkey as its documentation wants it in production.
+"""Django Channels with its channel layer in a Valkey, as its documentation wants it in production.
 
 What it does is in ``django_channels_server``.
 """
@@ -22,16 +22,13 @@ from foundations.valkey.launch import NoServer, find_server
 class DjangoChannels(Peer):
     """Django Channels on uvicorn."""
 
-    def __init__(self, *, in_memory: bool = False) -> None:
-        super().__init__()
-        self.in_memory = in_memory
-        self.name = "channels-memory" if in_memory else "channels"
+    name = "channels"
 
     async def start(self, started: AsyncExitStack) -> None:
         if find_spec("channels") is None:
             raise Missing("no Django Channels in this environment: scripts/environment bench")
-        layer = "memory" if self.in_memory else await self._start_valkey(started)
-        server = self.run(started, sys.executable, "-m", "benchmarks.peers.django_channels_server", layer)
+        valkey = await self._start_valkey(started)
+        server = self.run(started, sys.executable, "-m", "benchmarks.peers.django_channels_server", valkey)
         told = json.loads((await server.said(TOLD))[0])
         self.port, self.version = told["port"], told["version"]
         self.processes = (server.pid,)

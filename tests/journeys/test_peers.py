@@ -22,7 +22,6 @@ SECONDS = 30.0
 SUBSCRIBERS = 3
 CHANNEL = "room-1"
 PEERS = ["nchan", "nats", "socketio", "python-socketio", "channels"]
-VARIANTS = ["nats-2-cores", "channels-memory"]
 
 
 @asynccontextmanager
@@ -75,7 +74,7 @@ def numbers(heard: bytes) -> list[int]:
     return [int(number) for number in re.findall(rb'"t":(\d+)', heard)]
 
 
-@pytest.mark.parametrize("name", [*PEERS, *VARIANTS])
+@pytest.mark.parametrize("name", [*PEERS, "nats-2-cores"])
 async def test_every_subscriber_gets_what_is_published_in_order(name: str) -> None:
     async with started(name) as peer, AsyncExitStack() as stack:
         assert re.match(r"\d+\.\d+", peer.version)
