@@ -9,11 +9,12 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar, get_args, get_type_hints
+from typing import Any, ClassVar, Literal, TypeVar, get_args, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, create_model
 
 from foundations.rates import Rate
+from foundations.written import Written
 
 LONG_SECONDS = 15.0
 """An operation that may take longer than this waits for something."""
@@ -50,6 +51,20 @@ class Result(BaseModel):
     """What an operation returns. Fields that are ``None`` are left out on every surface."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    written: ClassVar[tuple[str, ...]] = ()
+    """The fields that hold what is written already."""
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        cls.written = tuple(name for name, field in cls.model_fields.items() if field.annotation is Written)
+
+    def to_json(self) -> bytes:
+        """As surfaces that speak JSON answer it."""
+        if not self.written:
+            return self.model_dump_json(exclude_none=True).encode()
+        rest = self.model_dump_json(exclude_none=True, exclude=set(self.written)).encode()
+        fields = [b'"%b":%b' % (name.encode(), getattr(self, name)) for name in self.written]
+        return b"{" + b",".join([*fields, rest[1:-1]] if len(rest) > 2 else fields) + b"}"
 
     @property
     def is_held(self) -> bool:

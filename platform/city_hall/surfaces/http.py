@@ -80,10 +80,10 @@ def bind_address(
 
 def success(result: Result) -> Response:
     """A result as the surface answers it: ``success`` and the result's fields; 202 for what is held."""
-    body = result.model_dump_json(exclude_none=True)
-    rest = body[1:] if body == "{}" else "," + body[1:]
+    body = result.to_json()
+    rest = body[1:] if body == b"{}" else b"," + body[1:]
     status = HTTPStatus.ACCEPTED if result.is_held else HTTPStatus.OK
-    return Response('{"success":true' + rest, status, media_type="application/json", headers=_PRIVATE)
+    return Response(b'{"success":true' + rest, status, media_type="application/json", headers=_PRIVATE)
 
 
 class _Operations:

@@ -10,13 +10,14 @@ from pydantic import Field
 from foundations.errors import Conflict, FieldError, Unauthenticated
 from foundations.operations import Result, operation
 from foundations.rates import Rate
+from foundations.written import Shape, Written
 from smart_city.post_office.channels import Channels
 from smart_city.post_office.fleet import Fleet
 from smart_city.post_office.inbox import Inbox
 from smart_city.post_office.inbox.questions import Circuit
 from smart_city.post_office.log import ChannelLog
 from smart_city.post_office.operations.publishing import RealmArgument
-from smart_city.post_office.publications import end_of, publications_of
+from smart_city.post_office.publications import end_of, written_of
 from smart_city.vocabulary import ChannelName, Identity, JsonObject, Position, PositionText
 
 
@@ -32,7 +33,7 @@ class History(Result):
     """Publications of a channel, oldest first, and the position after them: the next page's ``since``."""
 
     channel: str
-    publications: list[JsonObject]
+    publications: Annotated[Written, Shape(list[JsonObject])]
     offset: int
     epoch: str
     oldest: int = Field(description="the offset of the oldest that is kept: going back ends there")
@@ -164,7 +165,7 @@ class Observing:
             page = await self._log.read_back(channel, before, limit=limit)
         end = end_of(page)
         return History(
-            channel=channel, publications=publications_of(page), offset=end.offset, epoch=end.epoch,
+            channel=channel, publications=written_of(page), offset=end.offset, epoch=end.epoch,
             oldest=page.first_kept, recovered=page.recovered if since is not None else None,
             reason=page.reason or None if since else None,
         )  # fmt: skip
