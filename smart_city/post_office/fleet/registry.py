@@ -291,7 +291,7 @@ class Registry:
         self._stale -= stale
         again = [
             c for c, outcome in zip(connections, outcomes, strict=True)
-            if self._holds(c) and (not outcome or c.connection_id in stale)
+            if (not outcome or c.connection_id in stale) and self._holds(c)
         ]  # fmt: skip
         if is_claiming:
             await self._ownership.watch([c.connection_id for c in connections])

@@ -19,10 +19,10 @@ from websockets.server import ServerProtocol
 
 from smart_city.post_office.gateway.control import answers_to
 from smart_city.post_office.gateway.door import Door, Listener
-from smart_city.post_office.gateway.fragments import BINARY, CONTINUATION, PING, PONG, TEXT, Fragments
+from smart_city.post_office.gateway.fragments import BINARY, CONTINUATION, PING, TEXT, Fragments
 from smart_city.post_office.gateway.intake import SLICE_BYTES, Intake
 from smart_city.post_office.gateway.outbox import Outbox, TranslatingOutbox
-from smart_city.post_office.gateway.whole_frames import WholeFrames
+from smart_city.post_office.gateway.whole_frames import Pong, WholeFrames
 
 
 class Socket(asyncio.Protocol):
@@ -84,8 +84,12 @@ class Socket(asyncio.Protocol):
         for piece in pieces:
             if isinstance(piece, bytes):
                 self._hear(piece)
-            elif not (self.is_closing or self._has_failed):
+            elif self.is_closing or self._has_failed:
+                continue
+            elif not isinstance(piece, Pong):
                 self._take(*piece)
+            elif self._listener is not None:
+                self._listener.ponged(piece.data)
         if self._reader is not None and self._whole_frames.is_between and self._reader.state is State.OPEN:
             self._door.readers.give_back(self._reader)
             self._reader = None
@@ -206,9 +210,7 @@ class Socket(asyncio.Protocol):
 
     def _frame(self, frame: Frame) -> None:
         """Takes a frame that the protocol has read."""
-        if frame.opcode is PONG and self._listener is not None:
-            self._listener.ponged(bytes(frame.data))
-        elif frame.opcode in (TEXT, BINARY) and frame.fin:
+        if frame.opcode in (TEXT, BINARY) and frame.fin:
             self._take(bytes(frame.data), frame.opcode is TEXT)
         elif frame.opcode in (TEXT, BINARY, CONTINUATION):
             self._join(frame)

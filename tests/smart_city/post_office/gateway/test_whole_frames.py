@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 
-from smart_city.post_office.gateway.whole_frames import WholeFrames
+from smart_city.post_office.gateway.whole_frames import Message, Pong, WholeFrames
 
 MOST = 1000
 
@@ -17,9 +17,10 @@ def masked(opcode: Opcode, data: bytes, *, fin: bool = True) -> bytes:
     return Frame(opcode, data, fin).serialize(mask=True)
 
 
-def split(frames: WholeFrames, *pieces: bytes) -> tuple[list[tuple[bytes, bool]], bytes]:
-    """The messages in what arrives piece by piece, and what is the protocol's."""
-    messages, rest = [], b""
+def split(frames: WholeFrames, *pieces: bytes) -> tuple[list[Message | Pong], bytes]:
+    """The messages and pongs in what arrives piece by piece, and what is the protocol's."""
+    messages: list[Message | Pong] = []
+    rest = b""
     for piece in pieces:
         for part in frames.split(piece):
             if isinstance(part, bytes):
@@ -52,9 +53,13 @@ def test_however_the_bytes_are_cut_messages_and_the_rest_come_out_whole(
     messages, rest = split(WholeFrames(MOST), *cut(b"".join(frame for _, _, frame in written), places))
 
     def is_ours(opcode: Opcode, data: bytes) -> bool:
-        return opcode in (Opcode.TEXT, Opcode.BINARY) and len(data) <= MOST
+        return opcode is not Opcode.PING and len(data) <= MOST
 
-    assert messages == [(data, opcode is Opcode.TEXT) for opcode, data, _ in written if is_ours(opcode, data)]
+    assert messages == [
+        Pong(data) if opcode is Opcode.PONG else (data, opcode is Opcode.TEXT)
+        for opcode, data, _ in written
+        if is_ours(opcode, data)
+    ]
     assert rest == b"".join(frame for opcode, data, frame in written if not is_ours(opcode, data))
 
 
@@ -96,3 +101,12 @@ def test_a_frame_that_is_too_large_is_handed_on_with_its_length() -> None:
     head = b"\x81\xff" + (MOST + 1).to_bytes(8, "big")
     assert split(WholeFrames(MOST), head[:9]) == ([], b"")
     assert split(WholeFrames(MOST), head[:9], head[9:]) == ([], head)
+
+
+def test_pongs_come_whole_also_between_fragments_and_one_that_is_too_large_is_the_protocols() -> None:
+    frames, pong = WholeFrames(MOST), masked(Opcode.PONG, b"12")
+    begun = masked(Opcode.TEXT, b"be", fin=False)
+    assert frames.split(pong + begun + pong) == [Pong(b"12"), begun, Pong(b"12")]
+    assert (frames.split(pong[:5]), frames.split(pong[5:])) == ([], [Pong(b"12")])
+    too_large = b"\x8a" + masked(Opcode.TEXT, b"x" * 126)[1:]
+    assert frames.split(too_large) == [too_large]
