@@ -38,7 +38,7 @@ cluster: environment ## the tests of what is kept in Valkey, over a real cluster
 	@scripts/test-machine
 	$(PYTHON) -m pytest $(KEPT_IN_VALKEY) --cluster -n $(JOBS) $(ARGS)
 
-bench: ## the platform beside its peers on this machine, into benchmarks/results; ARGS=--quick for two minutes
+bench: ## the platform beside its peers on this machine, into benchmarks/results; ARGS=--quick for a look
 	@scripts/environment bench
 	@scripts/bench-machine
 	$(PYTHON) -m benchmarks $(ARGS)

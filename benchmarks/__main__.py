@@ -15,7 +15,7 @@ from benchmarks.catalogue import CASES, SUBJECTS
 from benchmarks.pairs import Course, run
 
 RESULTS = Path(__file__).with_name("results")
-ROUNDS, QUICK_ROUNDS = 5, 2
+ROUNDS, QUICK_ROUNDS = 5, 1
 ABOUT = """Measures the platform beside its peers and beside what the kernel allows, all on this
 machine with one load generator, in rounds. Prints a table for each case and writes
 benchmarks/results/."""

@@ -9,7 +9,7 @@ BATCH = 200
 
 
 async def run(trial: Trial) -> Figures:
-    subscribers, seconds = (200, 0.3) if trial.quick else (1000, 2.0)
+    subscribers, seconds = (50, 0.1) if trial.quick else (1000, 2.0)
     async with subscribed(trial, "c0", subscribers):
         return await bursts(trial, lambda: ["c0"] * BATCH, deliveries_each=subscribers, seconds=seconds)
 
