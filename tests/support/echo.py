@@ -19,8 +19,8 @@ from city_hall.http_protocol import PromptHttpProtocol
 from smart_city.post_office.gateway.handshake import Handshakes
 from smart_city.post_office.gateway.messages import wire, wire_binary
 from smart_city.post_office.gateway.msgpack import Packing
-from smart_city.post_office.gateway.outbox import Round
 from smart_city.post_office.gateway.readers import Readers
+from smart_city.post_office.gateway.round import Round
 from smart_city.post_office.gateway.socket import Socket
 
 MOST_BYTES = 16 << 20

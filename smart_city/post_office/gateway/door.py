@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 from websockets.http11 import Request
 
 from smart_city.post_office.gateway.handshake import Handshakes
-from smart_city.post_office.gateway.outbox import Round
 from smart_city.post_office.gateway.readers import Readers
+from smart_city.post_office.gateway.round import Round
 
 if TYPE_CHECKING:
     from smart_city.post_office.gateway.socket import Socket

@@ -26,7 +26,7 @@ class Subscriber(Protocol):
         ...
 
     def deliver(self, frames: bytes) -> None:
-        """Queues frames that many are given, in order with the others; they may leave some turns later."""
+        """Sends frames that many are given, in order with the others: at once, or some turns later."""
         ...
 
     @property

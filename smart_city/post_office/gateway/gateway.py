@@ -29,8 +29,8 @@ from smart_city.post_office.gateway.draining import Drain, in_waves
 from smart_city.post_office.gateway.handshake import Handshakes, quiet
 from smart_city.post_office.gateway.heartbeats import Heartbeats
 from smart_city.post_office.gateway.msgpack import Packing
-from smart_city.post_office.gateway.outbox import Round
 from smart_city.post_office.gateway.readers import Readers
+from smart_city.post_office.gateway.round import Round
 from smart_city.post_office.gateway.socket import Socket
 from smart_city.vocabulary import Identity
 

@@ -1,8 +1,6 @@
-"""One connection's unsent bytes, and the round that writes for all of them.
+"""One connection's unsent bytes: what is written at once, what waits for the round, and how far the client is behind.
 
-What is sent during one turn of the event loop leaves in one write per connection (benchmark: fan-out, burst); what many
-get, to some hundreds of them a turn. Old publications wait until the client has taken what came before; a client that
-falls behind is reported, not cut off.
+Old publications wait until the client has taken what came before; a client that falls behind is reported, not cut off.
 """
 
 from __future__ import annotations
@@ -14,59 +12,12 @@ from contextlib import asynccontextmanager
 from typing import Protocol
 
 from smart_city.post_office.gateway.pace import Pace
+from smart_city.post_office.gateway.round import Round
 
 _log = logging.getLogger(__name__)
 
 HIGH_WATER = 64 * 1024
 """Above so many bytes in the transport's buffer replays wait, below a quarter of it they go on."""
-AT_ONCE = 512
-"""Connections that are written to in one turn of the loop of what many get: some three milliseconds."""
-
-
-class Round:
-    """The outboxes with something to write, and when in this turn of the loop, or a later one, each has its turn.
-
-    What only one client gets leaves in this turn. What many get is written to ``at_once`` of them a turn, so that
-    nobody else waits for all; and the system has let go of what the first were given before the last are written to
-    (benchmark: growth, 9 000 subscribers: 9.1 µs a delivery in one turn, 5.2 in turns of 512).
-    """
-
-    __slots__ = ("_at_once", "_is_coming", "_loop", "_many", "_outboxes")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, *, at_once: int = AT_ONCE) -> None:
-        self._loop = loop
-        self._at_once = at_once
-        self._outboxes: list[Outbox] = []
-        self._many: list[Outbox] = []
-        self._is_coming = False
-
-    def add(self, outbox: Outbox) -> None:
-        """Remembers an outbox that has something to write now; each adds itself once a turn."""
-        self._outboxes.append(outbox)
-        self._come()
-
-    def add_to_many(self, outbox: Outbox) -> None:
-        """Remembers an outbox that has something to write that many others have, too."""
-        self._many.append(outbox)
-        self._come()
-
-    def _come(self) -> None:
-        if not self._is_coming:
-            self._is_coming = True
-            self._loop.call_soon(self._write)
-
-    def _write(self) -> None:
-        outboxes, self._outboxes = self._outboxes, []
-        outboxes += self._many[: self._at_once]
-        del self._many[: self._at_once]
-        self._is_coming = False
-        if self._many:
-            self._come()
-        for outbox in outboxes:
-            try:
-                outbox.write()
-            except Exception:  # a connection is supervised here: the others of this turn must be written to
-                _log.exception("a connection could not be written to")
 
 
 class Reader(Protocol):
@@ -104,6 +55,7 @@ class Outbox:
         "_pace",
         "_reader",
         "_round",
+        "_round_number",
         "_stall_seconds",
         "_transport",
         "_written",
@@ -115,6 +67,7 @@ class Outbox:
         transport.set_write_buffer_limits(min(HIGH_WATER, limit // 2))  # who lags is always above it
         self._transport = transport
         self._round = round_
+        self._round_number = -1
         self._reader = reader
         self._limit = limit
         self._stall_seconds = stall_seconds
@@ -164,13 +117,34 @@ class Outbox:
     """The same for frames that are alike in every encoding, as control frames are."""
 
     def deliver(self, frames: bytes) -> None:
-        """Queues what many are given, for a write soon; straight-line, as it runs for every delivery."""
+        """Writes what many are given, at once where nothing waits before it, and else soon.
+
+        Only the first of a turn is written at once, so that what follows leaves together. It saves queue and second
+        look: 7.5 instead of 8.3 µs a delivery (benchmark: fan-out, paced).
+        """
         if self._is_shut:
             return
         if not self._frames:
-            self._is_one_of_many = True
-            self._round.add_to_many(self)
+            round_ = self._round
+            if self._round_number == round_.number or self._transport.get_write_buffer_size():
+                round_.add(self)
+            elif round_.admits():
+                self._round_number = round_.number
+                self._write_at_once(frames)
+                return
+            else:
+                self._is_one_of_many = True
+                round_.add_to_many(self)
         self._frames.append(frames)
+
+    def _write_at_once(self, frames: bytes) -> None:
+        """Nothing is in the transport's buffer: the first piece there never counts, so that there is none to weigh."""
+        self._written += len(frames)
+        self._first_end = self._written
+        try:
+            self._transport.write(frames)
+        except Exception:  # a connection is supervised here: the others must be written to
+            _log.exception("a connection could not be written to")
 
     def write(self) -> None:
         """Hands the queued frames to the transport in one piece."""
@@ -278,7 +252,7 @@ class TranslatingOutbox(Outbox):
         super().send(self._translate(frame))
 
     def deliver(self, frames: bytes) -> None:
-        """Queues what many are given, translated."""
+        """Writes what many are given, translated."""
         super().deliver(self._translate(frames))
 
     async def replay(self, frames: bytes) -> None:

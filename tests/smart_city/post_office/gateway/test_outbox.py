@@ -7,7 +7,8 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from smart_city.post_office.gateway.outbox import Outbox, Round
+from smart_city.post_office.gateway.outbox import Outbox
+from smart_city.post_office.gateway.round import Round
 from tests.support.waiting import until
 
 LIMIT = 64 * 1024
@@ -238,24 +239,37 @@ async def test_what_many_are_given_reaches_all_of_them_in_order_some_each_turn()
             for outbox, _ in members:
                 outbox.deliver(b"%d" % number)
         await asyncio.sleep(0)
-        assert [outbox.unsent for outbox, _ in members[2:]] == [3, 3, 3], "the others have their turn later"
+        assert [outbox.unsent for outbox, _ in members] == [0, 0, 0, 0, 3], "the last has its turn later"
         for _, client in members:
             assert await received(client, 3) == b"012"
 
 
+async def test_the_first_of_what_many_are_given_is_written_at_once_and_the_rest_of_the_turn_together() -> None:
+    async with crowd(1, Round(asyncio.get_running_loop())) as [(outbox, client)]:
+        outbox.deliver(b"first")
+        assert client.recv(100) == b"first"
+        outbox.deliver(b", second")
+        outbox.send(b", third")
+        assert outbox.unsent == 15
+        assert await received(client, 15) == b", second, third"
+        outbox.send(b"answer")
+        outbox.deliver(b", news")
+        assert await received(client, 12) == b"answer, news"
+
+
 async def test_what_one_client_waits_for_is_not_kept_behind_what_many_are_given() -> None:
     """Also where it is one of the many: then it has both, in their order."""
-    async with crowd(5, Round(asyncio.get_running_loop(), at_once=2)) as members:
+    async with crowd(7, Round(asyncio.get_running_loop(), at_once=2)) as members:
         for outbox, _ in members[:-1]:
             outbox.deliver(b"news")
-        members[3][0].send(b", answer")
-        members[4][0].send(b"answer")
+        members[5][0].send(b", answer")
+        members[6][0].send(b"answer")
         await asyncio.sleep(0)
-        assert [outbox.unsent for outbox, _ in members[2:]] == [4, 0, 0]
-        assert await received(members[3][1], 12) == b"news, answer"
-        assert await received(members[4][1], 6) == b"answer"
-        members[3][0].deliver(b"more")
-        assert await received(members[3][1], 4) == b"more"
+        assert [outbox.unsent for outbox, _ in members[4:]] == [4, 0, 0]
+        assert await received(members[5][1], 12) == b"news, answer"
+        assert await received(members[6][1], 6) == b"answer"
+        members[5][0].deliver(b"more")
+        assert await received(members[5][1], 4) == b"more"
 
 
 async def test_one_connection_that_cannot_be_written_to_does_not_silence_the_others() -> None:
@@ -271,6 +285,9 @@ async def test_one_connection_that_cannot_be_written_to_does_not_silence_the_oth
         assert await received(client, 5) == b"first"
         outboxes[1].send(b"second")
         assert await received(client, 6) == b"second"
+        for outbox in outboxes:
+            outbox.deliver(b"third")
+        assert await received(client, 5) == b"third"
 
 
 async def test_a_client_that_goes_while_a_replay_waits_lets_it_end() -> None:
