@@ -13,15 +13,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import cast
 
+from benchmarks.keepalive import Answered
+
 SECONDS = 60.0
 """How long one drive may take."""
 HEAD_END = b"\r\n\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
 MOST_BYTES = 64 * 1024 * 1024
-
-
-class Refused(Exception):
-    """An answer that is no success, with its body: a benchmark of refusals would be quick and worthless."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +85,8 @@ class _Round:
 
     data: bytes
     wanted: int
+    mark: bytes
+    marks: int
     done: asyncio.Future[None]
     asked: int = 0
     latencies: list[float] = field(default_factory=list)
@@ -99,8 +99,8 @@ class _Round:
     def take(self, caller: _Caller, head: bytes, body: bytes, seconds: float) -> None:
         if self.done.done():
             return
-        if not head.startswith(b"http/1.1 200") or b'"isError":true' in body:
-            self.done.set_exception(Refused((head + HEAD_END + body)[:600].decode(errors="replace")))
+        if not head.startswith(b"http/1.1 200") or body.count(self.mark) < self.marks:
+            self.done.set_exception(Answered((head + HEAD_END + body)[:600].decode(errors="replace")))
             return
         self.latencies.append(seconds)
         if len(self.latencies) == self.wanted:
@@ -109,17 +109,21 @@ class _Round:
 
     def lost(self) -> None:
         if not self.done.done():
-            self.done.set_exception(Refused("the connection was closed"))
+            self.done.set_exception(Answered("the connection was closed"))
 
 
-async def drive(host: str, port: int, data: bytes, *, calls: int, callers: int = 1) -> Drive:
+async def drive(
+    host: str, port: int, data: bytes, *, calls: int, callers: int = 1, mark: bytes, marks: int = 1
+) -> Drive:
     """Sends the same request ``calls`` times over ``callers`` connections.
 
+    Each answer must hold ``mark`` so many times: one that is 200 may still refuse what it was asked, or some of it.
+
     Raises:
-        Refused: an answer was no success, or a connection was closed.
+        Answered: an answer was no success, or a connection was closed.
     """
     loop = asyncio.get_running_loop()
-    turn = _Round(data, calls, loop.create_future())
+    turn = _Round(data, calls, mark, marks, loop.create_future())
     made = [await loop.create_connection(lambda: _Caller(turn.take, turn.lost), host, port) for _ in range(callers)]
     lines = [line for _, line in made]
     began = time.perf_counter()
@@ -140,7 +144,7 @@ async def call(host: str, port: int, data: bytes) -> tuple[Mapping[str, str], by
     """One call on a connection of its own: the headers of the answer, their names in lower case, and its body.
 
     Raises:
-        Refused: the answer was no success, or none came.
+        Answered: the answer was no success, or none came.
     """
     reader, writer = await asyncio.open_connection(host, port, limit=MOST_BYTES)
     try:
@@ -154,7 +158,7 @@ async def call(host: str, port: int, data: bytes) -> tuple[Mapping[str, str], by
     finally:
         writer.close()
     if not status.startswith("HTTP/1.1 2"):
-        raise Refused(f"{status}: {body.decode(errors='replace')[:600]}")
+        raise Answered(f"{status}: {body.decode(errors='replace')[:600]}")
     return headers, body
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from benchmarks.callers import drive, request
@@ -30,11 +31,12 @@ async def run(trial: Trial) -> Figures:
         ("batch_1000", ("publish_batch", {"items": [ITEM] * 1000}), 60, 1, 1000),
     ):
         data = request(f"/soa/post-office/{operation}", arguments, Authorization=f"Bearer {subject.token}")
-        await drive(subject.host, subject.port, data, calls=max(callers, calls // 20), callers=callers)
-        spending = Spending(subject)
-        done = await drive(
-            subject.host, subject.port, data, calls=calls // 5 if trial.quick else calls, callers=callers
+        driven = partial(
+            drive, subject.host, subject.port, data, callers=callers, mark=b'"status":"published"', marks=messages
         )
+        await driven(calls=max(callers, calls // 20))
+        spending = Spending(subject)
+        done = await driven(calls=calls // 5 if trial.quick else calls)
         figures |= spending.each(name, len(done.latencies) * messages)
     return figures | await _on_sockets(trial, subject)
 

@@ -12,7 +12,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from benchmarks.callers import Drive, Refused, call, drive, request
+from benchmarks.callers import Drive, call, drive, request
+from benchmarks.keepalive import Answered
 from benchmarks.span_sink import span_sink
 from tests.support.http_server import serving
 
@@ -62,27 +63,34 @@ async def server(seen: Seen) -> AsyncIterator[tuple[str, int]]:
 
 
 async def test_every_call_is_answered_once_and_timed(server: tuple[str, int], seen: Seen) -> None:
-    done = await drive(*server, request("/echo", {"n": 1}), calls=50, callers=5)
+    done = await drive(*server, request("/echo", {"n": 1}), calls=50, callers=5, mark=b"asked")
     assert seen.bodies == [b'{"n":1}'] * 50
     assert len(done.latencies) == 50
     assert 0 < max(done.latencies) <= done.seconds
 
 
 async def test_callers_ask_at_the_same_time(server: tuple[str, int], seen: Seen) -> None:
-    await drive(*server, request("/echo", {}), calls=60, callers=6)
+    await drive(*server, request("/echo", {}), calls=60, callers=6, mark=b"asked")
     assert 1 < seen.most_at_once <= 6
 
 
 async def test_answers_in_chunks_are_taken_whole(server: tuple[str, int]) -> None:
-    assert len((await drive(*server, request("/chunks", {}), calls=5)).latencies) == 5
+    assert len((await drive(*server, request("/chunks", {}), calls=5, mark=b"two")).latencies) == 5
 
 
 @pytest.mark.parametrize("path", ["/refuse", "/nowhere"])
 async def test_a_refusal_ends_the_drive(server: tuple[str, int], path: str) -> None:
-    with pytest.raises(Refused):
-        await drive(*server, request(path, {}), calls=5)
-    with pytest.raises(Refused):
+    with pytest.raises(Answered):
+        await drive(*server, request(path, {}), calls=5, mark=b"")
+    with pytest.raises(Answered):
         await call(*server, request(path, {}))
+
+
+async def test_an_answer_that_does_not_say_what_it_should_ends_the_drive(server: tuple[str, int]) -> None:
+    with pytest.raises(Answered):
+        await drive(*server, request("/echo", {}), calls=5, mark=b"published")
+    with pytest.raises(Answered):
+        await drive(*server, request("/echo", {}), calls=5, mark=b"asked", marks=2)
 
 
 async def test_one_call_gives_headers_and_body(server: tuple[str, int]) -> None:
