@@ -55,7 +55,7 @@ class City:
         pillars = ",".join(f"c{number}" for number in range(channels))
         self._settings = {"HOST": "127.0.0.1", "PORT": "0", "PILLARS": pillars, **RAISED, **(settings or {})}
         self._environment: dict[str, str] = {}
-        self._stack = AsyncExitStack()
+        self._started = AsyncExitStack()
         self._sessions: list[str] = []
         self._agent: Program | None = None
 
@@ -66,7 +66,7 @@ class City:
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             await self._open(stack)
-            self._stack = stack.pop_all()
+            self._started = stack.pop_all()
         return self
 
     async def _open(self, stack: AsyncExitStack) -> None:
@@ -96,7 +96,7 @@ class City:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._stack.aclose()
+        await self._started.aclose()
 
     async def call(self, operation: str, arguments: dict[str, Any], http: KeepAlive | None = None) -> dict[str, Any]:
         """The result of ``service.operation``, called as the operator."""
@@ -111,17 +111,25 @@ class City:
         made = await self.call("traffic_cop.create_service_token", {"realm": realm, "scopes": scopes})
         return str(made["token"])
 
-    async def sessions(self, count: int) -> Sequence[str]:
-        """Tokens of so many sessions, each of a user of its own, with the right to subscribe and to send."""
+    async def sessions(self, count: int, *, aside: bool = False) -> Sequence[str]:
+        """Tokens of so many sessions, each of a user of its own, with the right to subscribe and to send.
+
+        ``aside``: they are made by an instance that ends then, and leave no trace in the memory of this one.
+        """
         users = [f"user-{number}" for number in range(len(self._sessions), count)]
-        made = await asyncio.gather(*(self._logged_in(users[lane::LANES]) for lane in range(LANES)))
+        program, url = await self._instance() if aside else (None, self.url)
+        made = await asyncio.gather(*(self._logged_in(url, users[lane::LANES]) for lane in range(LANES)))
+        if program is not None:
+            await program.end()
         self._sessions += [token for some in itertools.zip_longest(*made) for token in some if token]
         return self._sessions[:count]
 
-    async def _logged_in(self, users: Sequence[str]) -> list[str]:
+    async def _logged_in(self, url: str, users: Sequence[str]) -> list[str]:
         """A session's token for each of these, one after the other on a connection of their own."""
-        create, http = "traffic_cop.create_session", await KeepAlive.open(self.host, self.port)
+        address = urlsplit(url)
+        http = await KeepAlive.open(str(address.hostname), address.port or 80)
         try:
+            create = "traffic_cop.create_session"
             return [(await self.call(create, {"user_id": user}, http))["session_token"] for user in users]
         finally:
             await http.close()

@@ -54,9 +54,9 @@ async def run(trial: Trial) -> Figures:
 
 
 async def _audience(subject: City, clients: int) -> Audience:
-    """Each client is a user of its own."""
+    """Each client is a user of its own; what making their sessions leaves in memory is another instance's."""
     audience = await subject.audience("c0", 1)
-    return replace(audience, opening=[subscribing(CHANNELS)], credentials=await subject.sessions(clients))
+    return replace(audience, opening=[subscribing(CHANNELS)], credentials=await subject.sessions(clients, aside=True))
 
 
 async def _living(subject: City, seconds: float) -> dict[str, float]:
