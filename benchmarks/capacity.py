@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.costs import Cost, Costs, NotMeasured, Results, read_costs
-from benchmarks.plans import CHAT, CORE, USED_SHARE, Plan, most_instances, plan
+from benchmarks.plans import CHAT, CORE, USED_SHARE, Plan, most_instances, plan, plan_on
 from benchmarks.storms import Outcome, Storm, simulate
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "scaling.md"
@@ -93,7 +93,11 @@ def plans_part(costs: Costs) -> Iterator[str]:
         ("on", "connections", "instances (bound by)", "Valkey primaries", "instances' memory", "Valkey's", "network"),
         ((name, *_plan_row(each)) for name, each in sizes.items()),
     )
-    yield "Valkey's memory is without what channels keep: at most `SMART_CITY_HISTORY_BYTES` each."
+    fleets = math.ceil(sizes["ten million"].instances / most_instances(costs))
+    yield (
+        "Valkey's memory is without what channels keep: at most `SMART_CITY_HISTORY_BYTES` each. By the last table "
+        f"ten million are {fleets or 1} fleet{'s' if fleets > 1 else ''}."
+    )
     yield ""
 
 
@@ -106,13 +110,18 @@ def _plan_row(each: Plan) -> Sequence[str]:
 
 
 def _fitting(costs: Costs, *, cores: int) -> Plan:
-    """The largest plan whose instances and primaries find a core each."""
+    """The largest plan whose instances and primaries find a core each, on one Valkey or on a cluster."""
+    return max((_largest(costs, cores, is_cluster=how) for how in (False, True)), key=lambda found: found.connections)
+
+
+def _largest(costs: Costs, cores: int, *, is_cluster: bool) -> Plan:
     low, high = 1, 100 * MILLION
     while low < high:
         middle = (low + high + 1) // 2
-        found = plan(costs, middle)
-        low, high = (middle, high) if found.instances + found.primaries <= cores else (low, middle - 1)
-    return plan(costs, low)
+        found = plan_on(costs, middle, is_cluster=is_cluster)
+        fits = found.instances + found.primaries <= cores and (is_cluster or found.primaries == 1)
+        low, high = (middle, high) if fits else (low, middle - 1)
+    return plan_on(costs, low, is_cluster=is_cluster)
 
 
 def storms_part(costs: Costs) -> Iterator[str]:

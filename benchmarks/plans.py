@@ -75,15 +75,19 @@ class Plan:
 
 
 def plan(costs: Costs, connections: int, use: Use = CHAT) -> Plan:
-    """How many instances and primaries carry so many connections with room to spare."""
-    is_cluster = connections >= MOST_CONNECTIONS * 4
+    """How many instances and primaries carry so many connections with room to spare: one Valkey if that is enough."""
+    alone = plan_on(costs, connections, use, is_cluster=False)
+    return alone if alone.primaries == 1 else plan_on(costs, connections, use, is_cluster=True)
+
+
+def plan_on(costs: Costs, connections: int, use: Use = CHAT, *, is_cluster: bool) -> Plan:
+    """The same, on a single Valkey whatever it takes, or on a cluster."""
     each = use.cost(costs, is_cluster=is_cluster)
     by_cpu = math.ceil(connections * each.gateway / (USED_SHARE * CORE))
     by_count = math.ceil(connections / MOST_CONNECTIONS)
-    instances = max(by_cpu, by_count)
     return Plan(
         connections=connections,
-        instances=instances,
+        instances=max(by_cpu, by_count),
         bound_by="CPU" if by_cpu >= by_count else "connections",
         primaries=math.ceil(connections * each.store / (USED_SHARE * CORE)),
         gateway_bytes=connections * costs.idle_bytes.gateway,
