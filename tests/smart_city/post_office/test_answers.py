@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import re
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Any
@@ -56,8 +57,9 @@ async def taken(office: Office, question: Question) -> Delivery:
 
 
 async def bytes_written(valkey: Valkey) -> int:
-    """What the store has written to its disk so far."""
-    return int((await valkey.command("INFO", "persistence"))["aof_current_size"])
+    """What the servers of the store have written to their disks so far."""
+    told = await valkey.store.ask_each(("INFO", "persistence"))
+    return sum(int(size) for each in told for size in re.findall(r"aof_current_size:(\d+)", bytes(each).decode()))
 
 
 async def depth(office: Office, channel: str = "guide") -> int:
