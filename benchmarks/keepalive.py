@@ -6,9 +6,14 @@ It sends a body with POST and reads a response with a length; whoever needs more
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import time
 from collections.abc import Sequence
 
 ANSWER_SECONDS = 60.0
+IDLE_SECONDS = 4.0
+"""A connection that was not used for longer is opened anew: servers end those that idle, after five seconds and more,
+and a subject idles while others have their turn."""
 
 
 class Answered(Exception):
@@ -18,15 +23,15 @@ class Answered(Exception):
 class KeepAlive:
     """One connection to a server. Requests on it follow one another; who wants more at a time opens more."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str) -> None:
-        self._reader = reader
-        self._writer = writer
-        self._host = host
+    def __init__(self, host: str, port: int) -> None:
+        self._address = (host, port)
+        self._host = f"{host}:{port}"
 
     @classmethod
     async def open(cls, host: str, port: int) -> KeepAlive:
-        reader, writer = await asyncio.open_connection(host, port, limit=1 << 24)
-        return cls(reader, writer, f"{host}:{port}")
+        connection = cls(host, port)
+        await connection._connect()
+        return connection
 
     async def post(self, path: str, body: bytes, headers: Sequence[str] = ()) -> bytes:
         """The body of the answer, once it is there.
@@ -34,6 +39,7 @@ class KeepAlive:
         Raises:
             Answered: the status is not 2xx.
         """
+        await self._not_idle()
         self._writer.write(self._request(path, body, headers))
         async with asyncio.timeout(ANSWER_SECONDS):
             return await self._answer(path)
@@ -44,6 +50,7 @@ class KeepAlive:
         Raises:
             Answered: a status is not 2xx.
         """
+        await self._not_idle()
         self._writer.write(b"".join(self._request(path, body) for path, body in requests))
         async with asyncio.timeout(ANSWER_SECONDS):
             for path, _ in requests:
@@ -63,7 +70,18 @@ class KeepAlive:
 
     async def close(self) -> None:
         self._writer.close()
-        await self._writer.wait_closed()
+        with contextlib.suppress(ConnectionError):  # it is closed, whoever did it
+            await self._writer.wait_closed()
+
+    async def _connect(self) -> None:
+        self._reader, self._writer = await asyncio.open_connection(*self._address, limit=1 << 24)
+        self._used = time.monotonic()
+
+    async def _not_idle(self) -> None:
+        if time.monotonic() - self._used > IDLE_SECONDS:
+            await self.close()
+            await self._connect()
+        self._used = time.monotonic()
 
 
 def _length(head: bytes) -> int:
