@@ -207,6 +207,13 @@ class TestKeys:
         assert await inbox.send_now(question) == Queued(question.message_id, duplicate=True)
         assert (await inbox.status("guide")).depth == 1
 
+    async def test_nor_is_it_within_one_round(self, valkey: Valkey, tasks: Tasks) -> None:
+        inbox = an_inbox(valkey, tasks)
+        question = a_question()
+        told = await asyncio.gather(inbox.send_now(question), inbox.send_now(question))
+        assert [each.duplicate for each in told] == [False, True]
+        assert (await inbox.status("guide")).depth == 1
+
 
 class TestRounds:
     async def test_questions_of_one_turn_are_told_once_each_and_in_order(self, valkey: Valkey, tasks: Tasks) -> None:
