@@ -115,7 +115,7 @@ class PromptHttpProtocol(HttpToolsProtocol):
             self._refuse(b"503 Service Unavailable")
             return
         try:
-            request = request_of(self.url, self.headers)
+            request = request_of(self.scope["method"], self.url, self.headers)
         except ValueError:
             self._refuse(b"400 Bad Request")
             return

@@ -30,14 +30,14 @@ class Answer(NamedTuple):
     """Whether MessagePack in binary messages, instead of JSON in text."""
 
 
-def request_of(target: bytes, headers: Iterable[tuple[bytes, bytes]]) -> Request:
+def request_of(method: str, target: bytes, headers: Iterable[tuple[bytes, bytes]]) -> Request:
     """A request as an HTTP server has read it.
 
     Raises:
         ValueError: its target is not ASCII.
     """
     named = Headers([(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers])
-    return Request(target.decode("ascii"), named)
+    return Request(target.decode("ascii"), named, method)
 
 
 class Handshakes:

@@ -12,6 +12,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from foundations.errors import Unauthenticated
+from tests.contract.raw import dialled, upgrade
 from tests.support.platform import OPERATOR_TOKEN, Instance, Platform, unique
 from tests.support.waiting import until
 
@@ -154,6 +155,15 @@ async def test_a_plain_request_is_told_to_upgrade(city: Instance) -> None:
     response = await city.http.get("/ws")
     assert response.status_code == 426
     assert response.json()["detail"]
+
+
+@pytest.mark.parametrize("method", ["POST", "HEAD", "DELETE"])
+async def test_an_upgrade_is_asked_for_with_get_alone(city: Instance, method: str) -> None:
+    token = await city.session(unique("alice"))
+    async with dialled(city.url) as raw:
+        await raw.send(upgrade(token).replace(b"GET", method.encode(), 1))
+        status, headers, _ = await raw.response()
+    assert (status, headers["allow"]) == (405, "GET")
 
 
 async def test_websockets_are_served_nowhere_else(city: Instance) -> None:
