@@ -40,6 +40,7 @@ class Outbox:
     """The frames that one connection has not been given yet, and how far it is behind.
 
     The unsent limit never counts the first frame in the queue: a frame may be larger than the limit.
+    ``is_due`` and ``is_one_of_many`` say in which lists of the round it stands.
     """
 
     __slots__ = (
@@ -49,7 +50,6 @@ class Outbox:
         "_frames",
         "_is_full",
         "_is_lagging",
-        "_is_one_of_many",
         "_is_shut",
         "_limit",
         "_pace",
@@ -59,6 +59,8 @@ class Outbox:
         "_stall_seconds",
         "_transport",
         "_written",
+        "is_due",
+        "is_one_of_many",
     )  # fmt: skip
 
     def __init__(
@@ -74,7 +76,8 @@ class Outbox:
         self._is_lagging = False
         self._is_full = False
         self._is_shut = False
-        self._is_one_of_many = False
+        self.is_due = False
+        self.is_one_of_many = False
         self._frames: list[bytes] = []
         self._written = 0
         self._first_end = 0
@@ -108,8 +111,7 @@ class Outbox:
         """Queues whole frames for the write at the end of this turn."""
         if self._is_shut:
             return
-        if not self._frames or self._is_one_of_many:
-            self._is_one_of_many = False
+        if not self.is_due:
             self._round.add(self)
         self._frames.append(frame)
 
@@ -127,13 +129,13 @@ class Outbox:
         if not self._frames:
             round_ = self._round
             if self._round_number == round_.number or self._transport.get_write_buffer_size():
-                round_.add(self)
+                if not self.is_due:
+                    round_.add(self)
             elif round_.admits():
                 self._round_number = round_.number
                 self._write_at_once(frames)
                 return
-            else:
-                self._is_one_of_many = True
+            elif not self.is_one_of_many:
                 round_.add_to_many(self)
         self._frames.append(frames)
 
@@ -154,7 +156,6 @@ class Outbox:
         first = frames[0]
         data = first if len(frames) == 1 else b"".join(frames)
         frames.clear()
-        self._is_one_of_many = False
         transport = self._transport
         if transport.get_write_buffer_size() == 0:
             self._first_end = self._written + len(first)

@@ -17,7 +17,11 @@ AT_ONCE = 1024
 
 
 class Outbox(Protocol):
-    """What waits for one connection."""
+    """What waits for one connection. It stands in a list once, until its turn, whatever of it is written before."""
+
+    is_due: bool
+    """Whether it is among those of this turn."""
+    is_one_of_many: bool
 
     def write(self) -> None:
         """Hands it to the transport."""
@@ -44,12 +48,14 @@ class Round:
         """Of this round: another one begins when what came in this one is written."""
 
     def add(self, outbox: Outbox) -> None:
-        """Remembers an outbox that has something to write in this turn; each adds itself once."""
+        """Remembers an outbox that has something to write in this turn."""
+        outbox.is_due = True
         self._outboxes.append(outbox)
         self._come()
 
     def add_to_many(self, outbox: Outbox) -> None:
         """Remembers an outbox that has something to write that many others have, too."""
+        outbox.is_one_of_many = True
         self._many.append(outbox)
         self._come()
 
@@ -69,7 +75,9 @@ class Round:
 
     def _write(self) -> None:
         outboxes, self._outboxes = self._outboxes, []
-        outboxes += self._many[: self._at_once]
+        for outbox in self._many[: self._at_once]:
+            outbox.is_one_of_many = False
+            outboxes.append(outbox)
         del self._many[: self._at_once]
         self._is_coming = False
         self._room = self._at_once
@@ -77,6 +85,7 @@ class Round:
         if self._many:
             self._come()
         for outbox in outboxes:
+            outbox.is_due = False
             try:
                 outbox.write()
             except Exception:  # a connection is supervised here: the others of this turn must be written to

@@ -299,3 +299,20 @@ async def test_a_client_that_goes_while_a_replay_waits_lets_it_end() -> None:
         server.outbox.resume()  # the transport may say so once more
         async with asyncio.timeout(5):
             await waiting
+
+
+async def test_who_is_written_to_before_its_turn_holds_nobody_up_with_it() -> None:
+    """Answers go at once and take along what many were given; whoever gets no answer is not to wait ever longer."""
+    async with crowd(5, Round(asyncio.get_running_loop(), at_once=1)) as members:
+        for _ in range(50):
+            for outbox, _ in members[:-1]:
+                outbox.deliver(b"news")
+                outbox.send(b"answer")
+            await asyncio.sleep(0)
+        last, client = members[-1]
+        members[0][0].deliver(b"news")  # the one that is written to at once
+        last.deliver(b"news")
+        for _ in range(6):
+            await asyncio.sleep(0)
+        assert last.unsent == 0
+        assert await received(client, 4) == b"news"
