@@ -109,6 +109,7 @@ class Socket(asyncio.Protocol):
 
     def eof_received(self) -> None:
         if self._reader is None:
+            self.outbox.write()
             self.outbox.shut()  # between two frames there is nothing to say; the transport closes itself
         else:
             self._reader.receive_eof()
