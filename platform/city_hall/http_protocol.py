@@ -36,6 +36,8 @@ class Upgraded(Protocol):
         """Takes the request as it was read here; written down and read again, as uvicorn does, it costs 60 µs more."""
         ...
 
+    def pause_writing(self) -> None: ...
+
     def data_received(self, data: bytes) -> None: ...
 
 
@@ -126,6 +128,8 @@ class PromptHttpProtocol(HttpToolsProtocol):
         successor.connection_made(self.transport)
         self.transport.set_protocol(cast(asyncio.Protocol, successor))
         successor.upgraded(request)
+        if self.flow.write_paused:  # the transport says so once, and of what it says next the successor is told
+            successor.pause_writing()
         if self._early and not self.transport.is_closing():
             successor.data_received(self._early)
 

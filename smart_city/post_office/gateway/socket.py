@@ -64,13 +64,13 @@ class Socket(asyncio.Protocol):
     def upgraded(self, request: Request) -> None:
         """Answers the request, which an HTTP server has read; what follows are frames."""
         answer = self._door.handshakes.answer(request)
+        if answer.is_packed:
+            self.is_packed = True
+            self.outbox = self._new_outbox(partial(TranslatingOutbox, self._door.pack))
         self.transport.write(answer.response)
         if not answer.is_accepted:
             self.transport.close()
             return
-        if answer.is_packed:
-            self.is_packed = True
-            self.outbox = self._new_outbox(partial(TranslatingOutbox, self._door.pack))
         self._door.arrived(self, request)
 
     def data_received(self, data: bytes) -> None:

@@ -7,10 +7,12 @@ import socket
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
+from tests.contract.raw import BINARY, frame, text, upgrade
 from tests.support.metrics import samples, series
 from tests.support.platform import Instance, Platform, unique
 from tests.support.waiting import eventually, until
@@ -182,3 +184,26 @@ async def test_an_agent_that_lags_is_given_no_more_and_others_take_it(platform: 
             await other.ask(type="consume", channel="guide", max=0)
             await bob.ask(channel="guide", payload={})
         await stuck.of("delivery")
+
+
+@pytest.mark.parametrize("subprotocol", ["smart-city.v1", PACKED])
+async def test_who_has_not_taken_the_answers_before_its_upgrade_lags_from_the_start(
+    platform: Platform, subprotocol: str
+) -> None:
+    """The transport had said that it is full to whoever served the connection before, and would never say so again."""
+    city = await platform.start(max_unsent_bytes=UNSENT)
+    await publish(city, 12, "guide")
+    token = await city.session(unique("slow"))
+    asked = b"GET /api/channels/guide/history?since=0 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %b\r\n\r\n"
+    subscribe: dict[str, Any] = {"type": "subscribe", "channels": {"guide": None}}
+    sent = frame(BINARY, msgspec.msgpack.encode(subscribe)) if subprotocol == PACKED else text(subscribe)
+    upgrading = upgrade(token, Sec_WebSocket_Protocol=subprotocol)
+    with narrow(city) as end:
+        await asyncio.get_running_loop().sock_sendall(end, asked % token.encode() * 3 + upgrading + sent)
+        gateway = city.app.state.gateway
+        await until(lambda: any("guide" in c.channels for c in gateway.connections.values()), "it has subscribed")
+        [connection] = gateway.connections.values()
+        assert connection.socket.transport.get_write_buffer_size() > UNSENT, "the answers wait"
+        await publish(city, 3, "guide", start=12)
+        assert connection.is_lagging
+        assert connection.unsent_bytes < UNSENT
