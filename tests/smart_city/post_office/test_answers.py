@@ -228,6 +228,22 @@ class TestAnswersInParts:
         assert [each["payload"] for each in await office.open_answers(ALICE)] == [{"message": "one two"}] * is_shown
         assert await answers.fail(ALICE, "m1") == b"one two"
 
+    @pytest.mark.parametrize("verb", ["append", "close", "fail"])
+    async def test_what_the_release_before_this_one_broke_off_neither_goes_on_nor_ends(
+        self, office: Office, verb: str
+    ) -> None:
+        """It does not know where the text is, and leaves it lying."""
+        answers = OpenAnswers(office.valkey, office.tasks, most_bytes=1000)
+        head, end = b'{"payload":{"message":"', End(agent="guide", intent="", payload=Raw(b"{}"))
+        await answers.open(ALICE, "m1", head, b"one", is_hidden=False)
+        await office.valkey.command("HSET", office.valkey.key(f"log:{{{ALICE}}}:drafts"), "m1/end", "-")
+        if verb == "append":
+            assert await answers.append(ALICE, "m1", Part(1, head, b"two")) is None
+        elif verb == "close":
+            assert await answers.close(ALICE, "m1", Part(1, head, b"two"), end) is None
+        assert await answers.fail(ALICE, "m1") == b"one"
+        assert await office.open_answers(ALICE) == []
+
     async def test_a_plain_answer_ends_the_one_in_parts(self, office: Office) -> None:
         delivery = await asked(office)
         await office.answers.reply(delivery.delivery_id, "guide", {}, stream="start")

@@ -8,7 +8,8 @@
 --         :drafts   hash  message id -> whole frame of one that shall end; ID/end -> how it shall,
 --                         or '-' when it was decided that it breaks off; ID/broken -> the frame of one that did
 --         :streams  hash  message id -> whole frame: shown ones of the release before this one, which kept open
---                         answers that are hidden among the drafts; they are taken over when touched
+--                         answers that are hidden among the drafts; they are taken over when touched. It knows
+--                         nothing of :open, and what it breaks off here is removed by who touches it next
 -- ARGV  life of a forgotten answer (ms), most bytes of an answer, then SIX for each item:
 --       verb, message id, part, a frame up to its text, text (escaped as in JSON), end
 --
@@ -24,6 +25,7 @@
 local life, most = tonumber(ARGV[1]), tonumber(ARGV[2])
 local call, format = redis.call, string.format
 local BROKEN_LIFE = 60 * 1000 -- for so long whoever broke it off may do so again
+local BROKEN = '-' -- in place of an end
 local BEGIN, PART = '"payload":{"message":"', '"},"part":'
 
 local function keep(key, id, value)
@@ -103,7 +105,7 @@ end
 -- The answer with its new text, or why not.
 local function add(log, id, new_part, delta_head, new_text)
   local answer = find(log, id)
-  if not answer then return nil, -1 end
+  if not answer or ending_of(log, id) == BROKEN then return nil, -1 end
   if new_text ~= '' and tonumber(new_part) > answer.part then
     if answer.size + #new_text > most then return nil, -2 end
     answer.part, answer.size = answer.part + 1, answer.size + #new_text
@@ -134,10 +136,10 @@ end
 
 function verbs.fail(log, id)
   local drafts, answer, ending = log .. ':drafts', find(log, id), ending_of(log, id)
-  if ending and answer then return {answer.part, text_of(log, id, answer), ending} end
+  if answer and ending and ending ~= BROKEN then return {answer.part, text_of(log, id, answer), ending} end
   local frame = answer and frame_of(log, id, answer) or call('HGET', drafts, id .. '/broken')
   verbs.forget(log, id)
-  keep(drafts, id .. '/end', '-')
+  keep(drafts, id .. '/end', BROKEN)
   if not frame then return {-1} end
   call('HSET', drafts, id .. '/broken', frame)
   call('HPEXPIRE', drafts, BROKEN_LIFE, 'FIELDS', 1, id .. '/broken')
