@@ -62,13 +62,16 @@ def household(address: str) -> str:
 
 
 def _address(text: str) -> Address | None:
-    """Reads an address as proxies write it: bare, with a port, in brackets, or an IPv4 one within IPv6."""
+    """Reads an address as proxies write it: bare, with a port, in brackets, or an IPv4 one within IPv6.
+
+    A zone (RFC 4007), which means something only where it was written and may be of any length, is left out.
+    """
     if text.startswith("["):
         text = text[1:].partition("]")[0]
     elif text.count(":") == 1:
         text = text.partition(":")[0]
     try:
-        found = ip_address(text)
+        found = ip_address(text.partition("%")[0])
     except ValueError:
         return None
     return found.ipv4_mapped or found if isinstance(found, IPv6Address) else found

@@ -37,3 +37,10 @@ def test_a_network_of_ipv6_is_one_place() -> None:
     assert household("2001:db8:0:2::1") != household("2001:db8:0:1::1")
     assert household("1.1.1.1") == household("::ffff:1.1.1.1") == "1.1.1.1"
     assert household("nonsense") == "unknown"
+
+
+def test_a_zone_makes_no_place_of_its_own_and_none_that_is_long() -> None:
+    zoned = "fe80::%" + "x" * 60_000
+    assert household(zoned) == household("fe80::1%eth0") == "fe80::"
+    assert TrustedProxies(["*"]).client("10.0.0.1", [zoned]) == "fe80::"
+    assert TrustedProxies(["fe80::/64"]).trust("fe80::1%eth0")
