@@ -98,6 +98,11 @@ async def a_look_at_an_inbox(valkey: Valkey, tasks: Tasks) -> Asked:
     return lambda: inbox.status("guide")
 
 
+async def a_look_for_what_is_due(valkey: Valkey, tasks: Tasks) -> Asked:
+    inbox = await an_inbox_with_questions(valkey, tasks)
+    return lambda: inbox.due()
+
+
 async def a_part_of_an_answer(valkey: Valkey, tasks: Tasks) -> Asked:
     answers = OpenAnswers(valkey, tasks, most_bytes=1000)
     for hidden in (False, True):
@@ -146,6 +151,7 @@ async def sessions_of_alice(valkey: Valkey) -> Sessions:
 
 SCRIPTS: dict[Callable[[Valkey, Tasks], Awaitable[Asked]], str] = {
     a_take: "guide", a_settlement: "guide", a_reclaiming: "guide", a_look_at_an_inbox: "guide",
+    a_look_for_what_is_due: "guide",
     a_part_of_an_answer: "guide", a_list_of_sessions: shard_of_user("alice"), a_revocation: shard_of_user("alice"),
     a_revocation_of_a_service_token: "services", a_session_of_mcp: SessionName.new("alice").caller,
 }  # fmt: skip

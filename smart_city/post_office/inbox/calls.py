@@ -23,6 +23,9 @@ SCRIPTS: Mapping[str, Sequence[str]] = {
     "status": ["circuit"], "consumers": ["circuit"], "dead_letters": [], "requeue": ["letters"], "drop": ["letters"],
 }  # fmt: skip
 """Each with what stands before it, beside what all share."""
+LOOKED_AT_ONCE = 500
+"""Inboxes in one call, which takes less than a millisecond where they are empty: others wait meanwhile."""
+ALLOW_OOM = "#!lua flags=allow-oom\n"
 FILLING = frozenset({"enqueue", "requeue"})
 """Scripts that do not run in a store that is full, and whose callers hear that all is safe.
 
@@ -36,7 +39,20 @@ class InboxScripts:
     def __init__(self, valkey: Valkey, limits: InboxLimits) -> None:
         self._valkey = valkey
         self._scripts = {name: _behind_what_is_shared(name) for name in SCRIPTS}
+        self._due = Script.of("due", ALLOW_OOM + Script.read(PACKAGE, "due").source)
         self._rule = _circuit_rule(limits)
+        self._age = milliseconds(limits.age_seconds)
+
+    async def due(self, channels: Iterable[str]) -> list[str]:
+        """Those of these agent channels whose inboxes are to be looked after: a call for each slot and 500."""
+        groups = self._valkey.by_slot(channels, bus_channel)
+        calls = [group[at : at + LOOKED_AT_ONCE] for group in groups for at in range(0, len(group), LOOKED_AT_ONCE)]
+        found = []
+        for some in calls:
+            inboxes = [self._valkey.key(bus_channel(channel)) for channel in some]
+            places = await self._valkey.run(self._due, [*inboxes, never(inboxes[0])], [self._age])
+            found += [some[place - 1] for place in places]
+        return found
 
     async def run(self, name: str, channel: str, *args: Argument) -> Any:
         """Runs one script on the inbox of an agent channel."""
@@ -64,7 +80,7 @@ def groups_of(size: int, flat: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
 
 def _behind_what_is_shared(name: str) -> Script:
     """Valkey wants a script's flags in its first line."""
-    flags = "" if name in FILLING else "#!lua flags=allow-oom\n"
+    flags = "" if name in FILLING else ALLOW_OOM
     parts = [Script.read(PACKAGE, part) for part in ("inbox", *SCRIPTS[name], name)]
     return Script.of(parts[-1].name, flags + "".join(part.source for part in parts))
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from time import monotonic
@@ -53,6 +53,8 @@ class Reaper:
         self._counters = counters
         self._words = words
         self._keep = keep
+        self._counted: set[str] = set()
+        """Channels of which it is noted that they have consumers here."""
         self._reaping: asyncio.Task[None] | None = None
         self._homeward: set[asyncio.Task[None]] = set()
         self._owed: list[Action] = []
@@ -70,7 +72,7 @@ class Reaper:
         if self._reaping is not None:
             self._reaping.cancel()
         with suppress(CityError):
-            for channel in self._inbox.channels:
+            for channel in self._counted:
                 await self._inbox.count_consumers(channel, self._instance, 0, self._poll)
         await asyncio.gather(*self._homeward, return_exceptions=True)
 
@@ -152,11 +154,8 @@ class Reaper:
 
     async def _reap(self, began: float) -> None:
         """Brings home what is owed and what lapsed; after Valkey was away the living and their words come first."""
-        known = self._poll * CONSUMERS_KNOWN_POLLS
-        for channel in self._inbox.channels:
-            changed = await self._inbox.count_consumers(channel, self._instance, self._consumers(channel), known)
-            if changed is not None:
-                self._tell(channel, changed)
+        due = await self._inbox.due()
+        await self._count(due)
         now = asyncio.get_running_loop().time()
         if self._is_away:
             self._is_away, self._quiet_until = False, now + self._instance_lease
@@ -164,10 +163,25 @@ class Reaper:
         if self._owed and not (is_quiet and self._words.held):
             owed, self._owed, self._leaves_to_leases = self._owed, [], False
             self._bring_home(partial(_one_after_the_other, owed))
-        for channel in () if is_quiet else self._inbox.channels:
+        for channel in () if is_quiet else due:
             if self._keep.has_taken_since(began):
                 return  # it went away in the middle
             await self._end_all(partial(self._deliveries.lapsed, channel))
+
+    async def _count(self, due: Iterable[str]) -> None:
+        """Notes consumers where some are or were, and hears of the circuits that are due."""
+        consumed = (channel for channel in self._inbox.channels if self._consumers(channel))
+        for channel in self._counted.union(due, consumed):
+            count = self._consumers(channel)
+            if count:
+                self._counted.add(channel)
+            changed = await self._inbox.count_consumers(
+                channel, self._instance, count, self._poll * CONSUMERS_KNOWN_POLLS
+            )
+            if not count:
+                self._counted.discard(channel)
+            if changed is not None:
+                self._tell(channel, changed)
 
 
 async def _one_after_the_other(actions: Sequence[Action]) -> None:

@@ -156,6 +156,10 @@ class Inbox:
         )
         return CircuitChange(*(word.decode() for word in changed)) if changed else None
 
+    async def due(self) -> Sequence[str]:
+        """The channels whose inboxes are to be looked after: leases lapsed, messages grew old, or a circuit changed."""
+        return await self._scripts.due(self.channels)
+
     async def status(self, channel: str) -> InboxStatus:
         """How an inbox stands."""
         depth, size, dead, consumers, oldest, circuit = await self._scripts.run(

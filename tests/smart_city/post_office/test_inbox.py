@@ -524,6 +524,68 @@ class TestStatus:
         assert (await inbox.status("guide")).consumers == 0
 
 
+class TestWhatIsDue:
+    """Which inboxes are looked after: it is asked for all of them each second."""
+
+    async def test_nothing_is_where_all_is_as_it_should_be(self, valkey: Valkey, tasks: Tasks) -> None:
+        inbox = an_inbox(valkey, tasks)
+        assert not await inbox.due()
+        await ask(inbox, "taken", user="alice")
+        await ask(inbox, "waiting", user="bob")
+        await take_one(inbox)
+        assert not await inbox.due()
+        await finish(inbox, await take_one(inbox))
+        assert not await inbox.due()
+
+    async def test_an_inbox_with_a_lease_that_lapsed_is(self, valkey: Valkey, tasks: Tasks) -> None:
+        inbox = an_inbox(valkey, tasks)
+        await ask(inbox, "1")
+        await inbox.take("guide", holders("one|a", lease_seconds=0.05))
+        await until_async(lambda: is_due(inbox), "its lease lapses")
+
+    async def test_an_inbox_in_which_something_grew_old_is(self, valkey: Valkey, tasks: Tasks) -> None:
+        inbox = an_inbox(valkey, tasks, age_seconds=0.05)
+        await ask(inbox, "1")
+        await until_async(lambda: is_due(inbox), "nobody took it within the age")
+
+    async def test_an_inbox_is_until_somebody_was_told_that_its_circuit_closed(
+        self, valkey: Valkey, tasks: Tasks
+    ) -> None:
+        inbox = an_inbox(valkey, tasks, count=1)
+        await ask(inbox, "all it takes")
+        with pytest.raises(Overloaded):
+            await ask(inbox, "too much", user="bob")
+        assert await is_due(inbox), "its circuit is open"
+        assert await inbox.count_consumers("guide", "one", 0, 30) == ("open", "full")
+        await finish(inbox, await take_one(inbox))
+        await ask(inbox, "again")
+        assert await is_due(inbox), "nobody knows that it is closed"
+        assert await inbox.count_consumers("guide", "one", 0, 30) == ("closed", "")
+        assert not await inbox.due()
+
+    @pytest.mark.on_one_server
+    async def test_it_is_asked_for_many_inboxes_of_a_slot_together(self, tasks: Tasks) -> None:
+        with ValkeyServer(appendfsync="no") as server:
+            valkey = await Valkey.connect(server.url)
+            channels = [f"pillar:p{number}" for number in range(600)]
+            inbox = Inbox(valkey, tasks, an_inbox(valkey, tasks).limits, channels=channels, instance_id="one")
+            await inbox.send_now(a_question(channel="pillar:p599"))
+            await inbox.take("pillar:p599", holders("one|a", lease_seconds=0))
+            await inbox.due()
+            before = await calls_of_scripts(valkey)
+            assert await inbox.due() == ["pillar:p599"]
+            assert await calls_of_scripts(valkey) - before == 2
+            await valkey.close()
+
+
+async def is_due(inbox: Inbox) -> bool:
+    return await inbox.due() == ["guide"]
+
+
+async def calls_of_scripts(valkey: Valkey) -> int:
+    return int((await valkey.command("INFO", "commandstats"))["cmdstat_evalsha"]["calls"])
+
+
 async def fail(inbox: Inbox, delivery: Delivery) -> None:
     reclaimed = await inbox.deliveries.take_back(id_of(delivery), "failed: it", "try")
     await inbox.deliveries.conclude(reclaimed)
