@@ -244,6 +244,15 @@ class TestAnswersInParts:
         assert await answers.fail(ALICE, "m1") == b"one"
         assert await office.open_answers(ALICE) == []
 
+    async def test_an_answer_begun_by_the_release_before_this_one_and_begun_again_is_shown_once(
+        self, office: Office
+    ) -> None:
+        answers = OpenAnswers(office.valkey, office.tasks, most_bytes=1000)
+        frame = b'{"message_id":"m1","payload":{"message":"one"},"part":0}'
+        await office.valkey.command("HSET", office.valkey.key(f"log:{{{ALICE}}}:streams"), "m1", frame)
+        assert await answers.open(ALICE, "m1", b'{"payload":{"message":"', b"one", is_hidden=False)
+        assert [each["payload"] for each in await office.open_answers(ALICE)] == [{"message": "one"}]
+
     async def test_a_plain_answer_ends_the_one_in_parts(self, office: Office) -> None:
         delivery = await asked(office)
         await office.answers.reply(delivery.delivery_id, "guide", {}, stream="start")

@@ -51,6 +51,8 @@ end
 
 local function begin(log, id, head, text, part, is_shown)
   local answer = {part = part, head = #head, size = #text, is_shown = is_shown}
+  call('HDEL', log .. ':streams', id)
+  call('HDEL', log .. ':drafts', id)
   call('SET', kept_at(log, id), head .. text)
   note(log, id, answer)
   return answer
@@ -62,8 +64,6 @@ local function taken_over(log, id)
   local is_shown = frame and true or false
   frame = frame or call('HGET', log .. ':drafts', id)
   if not frame then return nil end
-  call('HDEL', log .. ':streams', id)
-  call('HDEL', log .. ':drafts', id)
   local head, text, part = parse(frame)
   return begin(log, id, head, text, part, is_shown)
 end
