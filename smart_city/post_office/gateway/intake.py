@@ -41,7 +41,7 @@ class Intake:
 
     def take(self, data: bytes) -> None:
         """Something arrived."""
-        if self._unread is None and len(data) <= SLICE_BYTES and not self._is_stopped and self._reading is None:
+        if self._unread is None and len(data) <= SLICE_BYTES and not self._is_stopped:
             self._taker.feed(data)
             return
         if self._unread is None:

@@ -25,7 +25,7 @@ from foundations.telemetry import Counters
 from foundations.valkey.client import Valkey
 from smart_city.post_office.answers import Answers
 from smart_city.post_office.answers.askers import FinalWord, start_key
-from smart_city.post_office.answers.open_answers import End, OpenAnswers, Part
+from smart_city.post_office.answers.open_answers import FORGOTTEN_MS, End, OpenAnswers, Part
 from smart_city.post_office.inbox import Delivery, Question, Route
 from smart_city.post_office.inbox.questions import handed_on
 from smart_city.post_office.log import Appended, ChannelLog, Entry
@@ -215,6 +215,16 @@ class TestAnswersInParts:
         assert await bytes_written(office.valkey) - before < 200 * 2000
         (snapshot,) = await office.open_answers(ALICE)
         assert (len(snapshot["payload"]["message"]), snapshot["part"]) == (200_000, 200)
+
+    async def test_the_text_of_an_answer_is_kept_as_long_as_the_answer_and_no_longer(self, office: Office) -> None:
+        answers = OpenAnswers(office.valkey, office.tasks, most_bytes=1000)
+        text = office.valkey.key(f"log:{{{ALICE}}}:open:m1")
+        await answers.open(ALICE, "m1", b'{"payload":{"message":"', b"one", is_hidden=False)
+        await office.valkey.command("PERSIST", text)
+        await answers.append(ALICE, "m1", Part(1, b'{"payload":{"message":"', b"two"))
+        assert 0 < await office.valkey.command("PTTL", text) <= FORGOTTEN_MS
+        await answers.fail(ALICE, "m1")
+        assert not await office.valkey.command("EXISTS", text)
 
     @pytest.mark.parametrize("kept_among", ["streams", "drafts"])
     async def test_an_answer_that_the_release_before_this_one_began_goes_on(

@@ -33,13 +33,24 @@ def test_another_payload_is_another(other: str) -> None:
     assert of(other) != of('{"a": 1}')
 
 
-def test_message_ids_are_uuids_of_this_moment_that_grow_also_when_a_millisecond_brings_thousands() -> None:
+def test_message_ids_are_uuids_of_this_moment_that_grow() -> None:
     before = time.time_ns() // 1_000_000
     ids = [new_message_id() for _ in range(20_000)]
     assert ids == sorted(set(ids))
     for one in (uuid.UUID(ids[0]), uuid.UUID(ids[-1])):
         assert (one.version, one.variant) == (7, uuid.RFC_4122)
         assert 0 <= (one.int >> 80) - before < 10_000
+
+
+def test_message_ids_grow_also_in_a_millisecond_with_thousands_and_when_the_clock_is_set_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = time.time_ns()
+    first = new_message_id()
+    monkeypatch.setattr(time, "time_ns", lambda: now - 10**9)
+    ids = [first, *[new_message_id() for _ in range(10_000)]]
+    assert ids == sorted(set(ids))
+    assert len({one[-17:] for one in ids}) >= 3, "each millisecond has bits of its own"
 
 
 def test_timestamps_are_of_this_moment_to_the_millisecond() -> None:

@@ -13,7 +13,7 @@ from foundations.errors import Conflict, Overloaded, StaleDelivery, Unavailable,
 from foundations.supervision import Tasks
 from foundations.valkey.client import Valkey
 from smart_city.post_office.inbox import Delivery, Inbox, Queued
-from smart_city.post_office.inbox.questions import DeliveryId, Reclaimed, UnheardTake
+from smart_city.post_office.inbox.questions import DeliveryId, Holder, Reclaimed, UnheardTake
 from smart_city.post_office.keep import Held, Keep
 from tests.support.inboxes import a_question, an_inbox, holders, id_of, text_of, texts, until_async
 from tests.support.valkey import ValkeyServer
@@ -84,6 +84,17 @@ class TestLanes:
             (0, "alice"), (1, "bob"), (2, "carol"),
         ]  # fmt: skip
         assert not taken.has_more
+
+    async def test_nobody_is_given_more_than_it_takes_and_who_takes_more_gets_the_rest(
+        self, valkey: Valkey, tasks: Tasks
+    ) -> None:
+        inbox = an_inbox(valkey, tasks)
+        for user in "abcdefg":
+            await ask(inbox, user, user=user)
+        taken = await inbox.take("guide", [Holder("one|a", 30, 1), Holder("one|b", 30, 3), Holder("one|c", 30, 2)])
+        assert [place for place, _ in taken.deliveries] == [0, 1, 2, 1, 2, 1]
+        assert texts(taken) == [*"abcdef"]
+        assert taken.has_more
 
     async def test_a_take_stops_at_a_mebibyte_and_says_that_there_is_more(self, valkey: Valkey, tasks: Tasks) -> None:
         inbox = an_inbox(valkey, tasks)

@@ -28,8 +28,8 @@ from foundations.valkey.client import Valkey
 from smart_city.post_office.envelopes import new_message_id
 from smart_city.post_office.inbox import Delivery, Inbox, InboxLimits, Question, Queued
 from smart_city.post_office.inbox.deliveries import How
-from smart_city.post_office.inbox.questions import DeliveryId, Reclaimed
-from tests.support.inboxes import a_question, an_inbox, holders, id_of
+from smart_city.post_office.inbox.questions import DeliveryId, Holder, Reclaimed
+from tests.support.inboxes import a_question, an_inbox, id_of
 from tests.support.valkey import ValkeyServer, plainly
 
 Value = TypeVar("Value")
@@ -44,7 +44,10 @@ LONG = 100_000.0
 HOLDERS = ("one|a", "one|b", "two|a")
 users = strategies.sampled_from(("alice", "bob", "carol"))
 conversations = strategies.sampled_from(("", "x"))
-some_holders = strategies.lists(strategies.sampled_from(HOLDERS), min_size=1, max_size=4)
+some_holders = strategies.lists(
+    strategies.builds(Holder, strategies.sampled_from(HOLDERS), strategies.just(30.0), strategies.integers(1, 3)),
+    min_size=1, max_size=4,
+)  # fmt: skip
 
 
 @dataclass
@@ -200,16 +203,17 @@ class InboxMachine(RuleBasedStateMachine):
         question = self.questions[data.draw(strategies.sampled_from(known))]
         assert self.run(self.two.send_now(question)) == Queued(question.message_id, duplicate=True)
 
-    @rule(names=some_holders)
-    def take(self, names: list[str]) -> None:
-        taken = self.run(self.one.take("guide", holders(*names)))
-        expected = [self.model.ready.popleft() for _ in range(min(len(names), len(self.model.ready)))]
-        assert [delivery.message_id for _, delivery in taken.deliveries] == [
-            self.model.lanes[lane][0] for lane in expected
+    @rule(takers=some_holders)
+    def take(self, takers: list[Holder]) -> None:
+        taken = self.run(self.one.take("guide", takers))
+        places = [place for turn in range(3) for place, taker in enumerate(takers) if taker.room > turn]
+        lanes = [self.model.ready.popleft() for _ in range(min(len(places), len(self.model.ready)))]
+        assert [(place, delivery.message_id) for place, delivery in taken.deliveries] == [
+            (place, self.model.lanes[lane][0]) for place, lane in zip(places, lanes, strict=False)
         ]
         assert taken.has_more == bool(self.model.ready)
         for place, delivery in taken.deliveries:
-            self._is_given(names[place], delivery)
+            self._is_given(takers[place].name, delivery)
 
     def _is_given(self, holder: str, delivery: Delivery) -> None:
         assert delivery.message_id not in self.model.held, "nobody else has it"

@@ -214,6 +214,22 @@ async def test_an_agent_holds_no_more_than_it_asked_for_and_zero_pauses(city: In
         assert (await agent.of("delivery"))["message"]["payload"]["message"] == "2"
 
 
+async def test_an_agent_that_is_full_gets_the_next_delivery_as_soon_as_it_has_room(city: Instance) -> None:
+    async with (
+        city.connected(await city.session(unique("alice"))) as alice,
+        city.connected(await city.service("guide", *SCOPES)) as agent,
+    ):
+        await consume(agent, most=2)
+        for number in range(4):
+            await ask(alice, str(number), conversation_id=f"c{number}")
+        held = [await agent.of("delivery"), await agent.of("delivery")]
+        await agent.nothing_but_pong()
+        await agent.ask(type="done", delivery_ids=[held[0]["delivery_id"]])
+        assert (await agent.of("delivery"))["message"]["payload"]["message"] == "2"
+        await agent.ask(type="reply", delivery_id=held[1]["delivery_id"], payload={})
+        assert (await agent.of("delivery"))["message"]["payload"]["message"] == "3"
+
+
 async def test_an_answer_whose_connection_is_gone_reaches_the_user_elsewhere(city: Instance) -> None:
     name = unique("alice")
     token = await city.session(name)
