@@ -116,9 +116,6 @@ class PromptHttpProtocol(HttpToolsProtocol):
         if not is_in_time:
             self._refuse(b"503 Service Unavailable")
             return
-        if self.scope["method"] != "GET":  # RFC 6455, 4.1
-            self._refuse(b"405 Method Not Allowed\r\nallow: GET")
-            return
         try:
             request = request_of(self.scope["method"], self.url, self.headers)
         except ValueError:

@@ -44,18 +44,6 @@ async def test_an_upgrade_behind_an_unanswered_request_waits_for_its_answer(city
     writer.close()
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "OPTIONS"])
-async def test_only_a_get_becomes_a_websocket(city: Instance, method: str) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", city.settings.port)
-    upgrade = UPGRADE.format(token=await city.session(unique("alice")))
-    writer.write(upgrade.replace("GET", method, 1).encode())
-    async with asyncio.timeout(5):
-        answer = await reader.read()
-    assert answer.startswith(b"HTTP/1.1 405 ")
-    assert b"\r\nallow: GET\r\n" in answer
-    writer.close()
-
-
 async def test_a_client_that_takes_no_answer_does_not_hold_up_the_end(
     platform: Platform, caplog: pytest.LogCaptureFixture
 ) -> None:
