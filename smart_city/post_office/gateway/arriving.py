@@ -16,7 +16,7 @@ from time import monotonic
 
 from websockets.frames import CloseCode
 
-from foundations.errors import CityError, Internal, Unavailable
+from foundations.errors import CityError, Internal, Unauthenticated, Unavailable
 from foundations.telemetry import log_event
 from smart_city.post_office.channels import connection_log, user_log
 from smart_city.post_office.envelopes import timestamp
@@ -102,15 +102,24 @@ class Arriving:
     async def _let_in(self, socket: Socket, token: str, resume: str, settle: Settle) -> Connection | None:
         """Lets in who may come in; while the store is away it is waited for a little."""
         ends_at, pause = monotonic() + self._patience_seconds, FIRST_PAUSE
+        identity: Identity | None = None
         while True:
             try:
-                identity = await self._desk.sessions.admit(token, address=socket.address)
+                identity = await self._identified(token, socket.address, identity)
                 return self._entered(*await self._joined(socket, identity, resume), settle)
             except Unavailable:
                 if socket.is_closing or monotonic() + pause > ends_at:
                     raise
             await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311  # spreads them, keeps no secret
             pause *= 2
+
+    async def _identified(self, token: str, address: str, known: Identity | None) -> Identity:
+        """Who comes with the token. Who is known already is only asked for: a ticket opens nothing a second time."""
+        if known is None:
+            return await self._desk.sessions.admit(token, address=address)
+        if not all(await self._desk.sessions.still_valid([known])):
+            raise Unauthenticated("the session or token was revoked")
+        return known
 
     async def _joined(self, socket: Socket, identity: Identity, resume: str) -> tuple[Connection, Mapping[str, Joined]]:
         """Resumes the connection asked for, or else begins one."""

@@ -31,12 +31,12 @@ class Answer(NamedTuple):
 
 
 def request_of(method: str, target: bytes, headers: Iterable[tuple[bytes, bytes]]) -> Request:
-    """A request as an HTTP server has read it.
+    """A request as an HTTP server has read it, which may have left the blanks behind a value (RFC 9112, 5.1).
 
     Raises:
         ValueError: its target is not ASCII.
     """
-    named = Headers([(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers])
+    named = Headers([(name.decode("latin-1"), value.strip(b" \t").decode("latin-1")) for name, value in headers])
     return Request(target.decode("ascii"), named, method)
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from foundations.errors import Unauthenticated
-from tests.contract.raw import dialled, upgrade
+from foundations.errors import Unauthenticated, Unavailable
+from tests.contract.raw import dialled, upgrade, upgraded
 from tests.support.platform import OPERATOR_TOKEN, Instance, Platform, unique
 from tests.support.waiting import until
 
@@ -110,6 +111,53 @@ async def test_a_ticket_opens_one_connection(city: Instance) -> None:
     assert token not in url
     assert (await welcome_of(url))["event"] == "welcome"
     assert (await close_of(url))[0] == 4501
+
+
+async def test_a_ticket_opens_its_connection_also_when_that_takes_two_attempts(
+    city: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was used up by the first, and the second ended with 4501."""
+    token = await city.session(unique("alice"))
+    endpoint = await city.done(
+        "post_office.get_websocket_endpoint", {"session_token": token, "realm": "operator", "ticket": True}
+    )
+    deaf_once(city, monkeypatch)
+    assert (await welcome_of(endpoint["websocket_url"]))["event"] == "welcome"
+
+
+async def test_who_was_revoked_between_two_attempts_is_not_let_in(
+    city: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = await city.session(alice := unique("alice"))
+    deaf_once(city, monkeypatch, lambda: city.done("traffic_cop.revoke_session", {"user_id": alice}))
+    assert (await close_of(f"{city.ws_url}?session_token={token}"))[0] == 4501
+
+
+def deaf_once(
+    city: Instance, monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], Awaitable[object]] | None = None
+) -> None:
+    """The next one who is identified finds that the bus does not answer."""
+    hub = city.app.state.gateway._arriving._hub
+    open_whole = hub.open_whole
+
+    async def fail(*_: object, **__: object) -> None:
+        monkeypatch.setattr(hub, "open_whole", open_whole)
+        if meanwhile is not None:
+            await meanwhile()
+        raise Unavailable("the bus does not answer")
+
+    monkeypatch.setattr(hub, "open_whole", fail)
+
+
+async def test_blanks_behind_the_value_of_a_header_are_none_of_it(city: Instance) -> None:
+    blank = {
+        "Sec_WebSocket_Key": "AAAAAAAAAAAAAAAAAAAAAA== \t",
+        "Sec_WebSocket_Version": "13 ",
+        "Origin": city.url + " ",
+    }
+    host = city.url.removeprefix("http://")
+    async with upgraded(city.url, await city.session(unique("alice")), Host=host, **blank):
+        pass  # it got its welcome
 
 
 async def test_a_services_socket_is_named_after_its_realm(city: Instance) -> None:
