@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from foundations.errors import CityError, NotFound, Overtaken, TooManyConnections
@@ -25,7 +25,9 @@ AT_ONCE = 500
 RENEWALS_A_LEASE = 5 / 3
 """As few as leave time for another try: each costs Valkey 4 µs a connection (case: idle connections)."""
 RETRIES_A_LEASE = 10
-"""A renewal that failed is tried again so soon that it comes before the lease ends, also after a timeout."""
+"""A renewal that failed is tried again so soon that it comes before the lease ends, also after a timeout of a second.
+
+Then ever later: a store that is overloaded is not asked more often than one that is not."""
 NEXT_AFTER_SECONDS = 0.02
 """Renewals go one after the other, but of a cluster one node may hang: the next ones do not wait for it."""
 RETRY_AFTER = 5.0
@@ -131,7 +133,8 @@ class Registry:
 
     def heard(self, connection: Registered) -> None:
         """The connection answered a heartbeat; it is written with the next renewal."""
-        self._stale.add(connection.connection_id)
+        if self._holds(connection):
+            self._stale.add(connection.connection_id)
 
     def remove(self, connection: Registered, *, may_return: bool = False) -> None:
         """Takes a connection out, soon: it has closed, or was never admitted and may be half written.
@@ -242,18 +245,24 @@ class Registry:
         self._claimed_at = float("-inf")
 
     async def _keep(self) -> None:
-        is_away = False
+        """Renewals begin so far apart: what one of them takes, of tens of thousands, does not defer the next."""
+        clock, lease = asyncio.get_running_loop().time, self._lease / 1000
+        regular, pause, is_away = lease / RENEWALS_A_LEASE, lease / RENEWALS_A_LEASE, False
         while True:
-            await asyncio.sleep(self._lease / 1000 / (RETRIES_A_LEASE if is_away else RENEWALS_A_LEASE))
+            await asyncio.sleep(pause)
+            began = clock()
             try:
                 await self.renew_all()
                 is_away = False
+                pause = max(lease / RETRIES_A_LEASE, began + regular - clock())
             except CityError as error:
                 if not is_away:
                     _log.warning("connections cannot be renewed: %s", error)
+                pause = min(2 * pause, regular) if is_away else lease / RETRIES_A_LEASE
                 is_away = True
-            stranded, self._stranded = self._stranded, []
-            await self._depart(stranded)  # also where a part of the store is away: these may lie elsewhere
+            if self._stranded:  # also where a part of the store is away: these may lie elsewhere
+                stranded, self._stranded = self._stranded, []
+                self._tasks.spawn("remove connections", self._depart(stranded))
 
     async def renew_all(self) -> None:
         """Renews what stands here, as is done several times a lease; what has another owner by now is given up.
@@ -263,25 +272,18 @@ class Registry:
         """
         now = asyncio.get_running_loop().time()
         is_claiming = now - self._claimed_at > self._claim_seconds
-        renewals: list[asyncio.Task[CityError | None]] = []
         async with asyncio.TaskGroup() as group:
+            channels = group.create_task(_tried(self.subscribers.renew()))
+            renewals: list[asyncio.Task[CityError | None]] = []
             for chunk in _chunks(list(self._connections.values())):
-                renewals.append(group.create_task(self._tried(chunk, is_claiming=is_claiming)))
+                renewals.append(group.create_task(_tried(self._renew(chunk, is_claiming=is_claiming))))
                 await asyncio.wait(renewals[-1:], timeout=NEXT_AFTER_SECONDS)
         failures = list(filter(None, (renewal.result() for renewal in renewals)))
         if is_claiming and not failures:
             self._claimed_at = now
-        await self.subscribers.renew()
-        if failures:
-            raise failures[0]
-
-    async def _tried(self, connections: Sequence[Registered], *, is_claiming: bool) -> CityError | None:
-        """Renews connections; why not all of them could be, if so."""
-        try:
-            await self._renew(connections, is_claiming=is_claiming)
-        except CityError as error:
-            return error
-        return None
+        for failure in (*failures, channels.result()):
+            if failure is not None:
+                raise failure
 
     async def _renew(self, connections: Sequence[Registered], *, is_claiming: bool) -> None:
         """Renews connections; writes those again that are missing or were heard, and claims these, or all."""
@@ -330,6 +332,15 @@ class Registry:
         self._connections.clear()
         await self._depart_now()
         await self.subscribers.release()
+
+
+async def _tried(renewal: Coroutine[Any, Any, None]) -> CityError | None:
+    """Why a part could not be renewed, if so: the others do not wait for it."""
+    try:
+        await renewal
+    except CityError as error:
+        return error
+    return None
 
 
 def _claim(connection: Registered) -> Claim:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -120,6 +121,72 @@ async def test_a_heartbeat_is_written_with_the_next_renewal(make: Made, valkey: 
         return (await stored(valkey, one.user_id))[one.connection_id]["last_heartbeat"] == one.last_heartbeat
 
     await eventually(later, "the heartbeat is written")
+
+
+def renewals_of(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch, *, seconds: float = 0, fails: bool = False
+) -> list[float]:
+    """When each renewal of a registry begins, when all take so long and come to this end."""
+    began: list[float] = []
+
+    async def renew_all() -> None:
+        began.append(asyncio.get_running_loop().time())
+        await asyncio.sleep(seconds)
+        if fails:
+            raise Unavailable("the store is away")
+
+    monkeypatch.setattr(registry, "renew_all", renew_all)
+    registry.start()
+    return began
+
+
+def gaps(moments: list[float]) -> list[float]:
+    return [later - earlier for earlier, later in itertools.pairwise(moments)]
+
+
+async def test_renewals_that_take_long_begin_no_later(make: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    began = renewals_of(make(lease_seconds=0.5), monkeypatch, seconds=0.25)
+    await until(lambda: len(began) == 4, "some renewals")
+    assert min(gaps(began)) < 0.5  # 0.55 if what one takes came on top
+
+
+async def test_a_store_that_is_away_is_asked_soon_again_and_then_ever_later(
+    make: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began = renewals_of(make(lease_seconds=0.5), monkeypatch, fails=True)
+    await until(lambda: len(began) == 5, "some renewals")
+    between = gaps(began)
+    assert between[0] < between[-1]
+    assert all(pause >= at_least for pause, at_least in zip(between, (0.04, 0.09, 0.19, 0.29), strict=True))
+
+
+async def test_channels_are_renewed_beside_connections_that_the_store_does_not_answer_for(
+    make: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One time-out after the other took longer than a lease."""
+    registry, channels = make(), asyncio.Event()
+    await registry.add(Somebody(unique("alice")))
+
+    async def renew() -> None:
+        channels.set()
+
+    async def hang(_: object) -> list[int]:
+        async with asyncio.timeout(5):
+            await channels.wait()
+        raise Unavailable("the store did not answer")
+
+    monkeypatch.setattr(registry.subscribers, "renew", renew)
+    monkeypatch.setattr(registry._directory, "renew", hang)
+    with pytest.raises(Unavailable):
+        await registry.renew_all()
+
+
+async def test_nothing_is_kept_of_who_is_heard_when_it_has_left(make: Made) -> None:
+    registry, one = make(), Somebody(unique("alice"))
+    await registry.add(one)
+    registry.remove(one)
+    registry.heard(one)
+    assert not registry._stale
 
 
 async def test_a_resumed_connection_stands_once_at_its_new_instance(make: Made, valkey: Valkey) -> None:
