@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from time import monotonic
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from msgspec import UNSET, UnsetType
@@ -137,8 +138,9 @@ class Connection:
 
     def sends_to(self, channel: str) -> None:
         """Notes that it has sent something to a channel."""
-        if channel not in self.sent_to:
-            self.sent_to = {*self.sent_to, channel}
+        if not isinstance(self.sent_to, set):
+            self.sent_to = set()
+        self.sent_to.add(channel)
 
     # Frames, one after the other
 
@@ -296,7 +298,9 @@ class Connection:
             if right not in SENDING:
                 return None
             credit = self._desk.limits.sending(self.identity, channel)
-            self._allowed = {**self._allowed, (right, channel): credit}
+            if not isinstance(self._allowed, dict):
+                self._allowed = {}
+            self._allowed[right, channel] = credit
             return credit
 
     def failed(self, frame: ClientFrame, error: Exception) -> None:
@@ -362,7 +366,7 @@ class Connection:
 
 
 _NOWHERE: frozenset[str] = frozenset()
-_NOTHING: Mapping[tuple[Right, str], Credit | None] = {}
+_NOTHING: Mapping[tuple[Right, str], Credit | None] = MappingProxyType({})
 Handler = Callable[[Connection, Any], Waiting]
 
 _HANDLERS: Mapping[type[ClientFrame], Handler] = {
