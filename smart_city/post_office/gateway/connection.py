@@ -1,7 +1,6 @@
-"""One admitted client: what it may do, what it listens to, and what each of its frames does.
+"""One admitted client: what it may do, how it is heard and answered, and what ends with it.
 
-The order of its frames is kept by `turns`; questions, publications and an agent's words are `posting`'s and
-`consuming`'s.
+The order of its frames is kept by `turns`; what each of them does is `frame_actions`'s.
 """
 
 from __future__ import annotations
@@ -10,29 +9,28 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
-from time import monotonic
 from types import MappingProxyType
 from typing import Any, Protocol
 
 from msgspec import UNSET, UnsetType
 from websockets.frames import CloseCode
 
-from foundations.errors import CityError, DeadlineExceeded, Forbidden, Internal, Unauthenticated
+from foundations.errors import CityError, DeadlineExceeded, Internal
 from foundations.invocation import Credit
 from smart_city.post_office.channels import connection_log
 from smart_city.post_office.envelopes import timestamp
 from smart_city.post_office.gateway import messages, msgpack
 from smart_city.post_office.gateway.close_codes import is_final
 from smart_city.post_office.gateway.consuming import Consuming
-from smart_city.post_office.gateway.desk import Desk, Waiting
+from smart_city.post_office.gateway.desk import Desk
+from smart_city.post_office.gateway.frame_actions import ACTIONS, Action, frame_id
 from smart_city.post_office.gateway.messages import HEARTBEAT, BadFrame, ClientFrame, encode, error_frame, wire
 from smart_city.post_office.gateway.posting import Posting
-from smart_city.post_office.gateway.server_frames import Ack, Pong, Unsubscribed
+from smart_city.post_office.gateway.server_frames import Ack
 from smart_city.post_office.gateway.socket import Socket
-from smart_city.post_office.gateway.stopping import stop
 from smart_city.post_office.gateway.subscribing import Subscribing
 from smart_city.post_office.gateway.turns import Turns
-from smart_city.vocabulary import SENDING, Identity, Position, Right
+from smart_city.vocabulary import SENDING, Identity, Right
 
 _log = logging.getLogger(__name__)
 
@@ -57,9 +55,9 @@ class Connection:
     """
 
     __slots__ = (
-        "__weakref__", "_allowed", "_close_code", "_credit", "_decode", "_desk", "_heard_offset", "_is_ping_answered",
-        "_ping_number", "_sent_offset", "_takes_text", "_turns", "connected_at", "connection_id", "consuming", "fence",
-        "host", "identity", "last_heartbeat", "may_return", "posting", "sent_to", "socket", "subscriptions",
+        "__weakref__", "_allowed", "_close_code", "_credit", "_decode", "_heard_offset", "_is_ping_answered",
+        "_ping_number", "_sent_offset", "_takes_text", "_turns", "connected_at", "connection_id", "consuming", "desk",
+        "fence", "host", "identity", "last_heartbeat", "may_return", "posting", "sent_to", "socket", "subscriptions",
         "unanswered_heartbeats",
     )  # fmt: skip
 
@@ -79,9 +77,9 @@ class Connection:
         self.host: Host | None = None
         self.subscriptions = Subscribing(desk.joining, desk.registry, socket.outbox, most=desk.max_subscriptions)
         self._turns = Turns(socket, self, most_beside=desk.max_unanswered)
-        self.posting = Posting(desk, self)
-        self.consuming = Consuming(desk, self, socket.outbox)
-        self._desk = desk
+        self.posting: Posting = Posting(desk, self)
+        self.consuming: Consuming = Consuming(desk, self, socket.outbox)
+        self.desk = desk
         self._credit = desk.limits.credit(identity, "messages")
         self._takes_text = not socket.is_packed
         self._decode: Callable[[bytes], ClientFrame] = messages.decode
@@ -146,7 +144,7 @@ class Connection:
 
     def received(self, data: bytes, is_text: bool) -> None:
         """Handles a frame now, or after those before it."""
-        self._desk.counters.messages_received += 1
+        self.desk.counters.messages_received += 1
         if is_text is not self._takes_text:
             self.socket.fail(CloseCode.UNSUPPORTED_DATA, _other_encoding(is_text))
         else:
@@ -158,7 +156,7 @@ class Connection:
 
     def lagging(self, is_lagging: bool) -> None:
         """One that lags is fed from the logs, and given no more work; nobody waits for it."""
-        counters = self._desk.counters
+        counters = self.desk.counters
         counters.connections_lagging += 1 if is_lagging else -1
         if is_lagging:
             counters.lags += 1
@@ -219,10 +217,10 @@ class Connection:
 
     def refuse(self, frame: ClientFrame, error: CityError) -> None:
         """Answers with an ``error`` frame; the connection stays open."""
-        counters, channel = self._desk.counters, self._desk.channels.counted_as(getattr(frame, "channel", ""))
+        counters, channel = self.desk.counters, self.desk.channels.counted_as(getattr(frame, "channel", ""))
         counters.errors += 1
         counters.channel(channel).refused(error.code)
-        self.send(error_frame(error, _id(frame), _delivery(frame)))
+        self.send(error_frame(error, frame_id(frame), _delivery(frame)))
 
     def acknowledge(
         self, frame: ClientFrame, *, is_held: bool = False, lease_seconds: float | UnsetType = UNSET
@@ -235,7 +233,7 @@ class Connection:
         """Handles a frame at once if there is credit for it here; refused frames cost credit, too."""
         try:
             frame = self._decode(data)
-            act = _HANDLERS[type(frame)]
+            act = ACTIONS[type(frame)]
         except BadFrame as bad:
             frame, act = ClientFrame(id=bad.frame_id or UNSET), _refusing(bad.error)
         try:
@@ -245,9 +243,9 @@ class Connection:
             return
         if waiting is not None:
             self._turns.hold()
-            self._desk.tasks.spawn(f"frame of {self.connection_id}", self._finish(frame, waiting))
+            self.desk.tasks.spawn(f"frame of {self.connection_id}", self._finish(frame, waiting))
 
-    async def _act_with_credit(self, act: Handler, frame: ClientFrame) -> None:
+    async def _act_with_credit(self, act: Action, frame: ClientFrame) -> None:
         await self._credit.refill()
         waiting = act(self, frame)
         if waiting is not None:
@@ -266,7 +264,7 @@ class Connection:
         """One of them is answered."""
         self._turns.ended()
 
-    def _side_by_side(self, frame: ClientFrame, work: Coroutine[Any, Any, None]) -> None:
+    def side_by_side(self, frame: ClientFrame, work: Coroutine[Any, Any, None]) -> None:
         """Carries out a frame without holding back those behind it; only so many at once."""
         self.began()
 
@@ -274,14 +272,14 @@ class Connection:
             await self._carry_out(frame, work)
             self.ended()
 
-        self._desk.tasks.spawn(f"{frame.type} of {self.connection_id}", carry_out())
+        self.desk.tasks.spawn(f"{frame.type} of {self.connection_id}", carry_out())
 
     async def _carry_out(self, frame: ClientFrame, work: Coroutine[Any, Any, None]) -> None:
         try:
-            async with asyncio.timeout(self._desk.frame_seconds):
+            async with asyncio.timeout(self.desk.frame_seconds):
                 await work
         except TimeoutError:
-            told = f"{frame.type} took longer than {self._desk.frame_seconds:g} seconds"
+            told = f"{frame.type} took longer than {self.desk.frame_seconds:g} seconds"
             self.refuse(frame, DeadlineExceeded(told))
         except Exception as error:  # a connection is supervised here: one bad frame must not end it
             self.failed(frame, error)
@@ -294,10 +292,10 @@ class Connection:
         try:
             return self._allowed[right, channel]
         except KeyError:
-            self._desk.channels.check(self.identity, right, channel, connection_id=self.connection_id)
+            self.desk.channels.check(self.identity, right, channel, connection_id=self.connection_id)
             if right not in SENDING:
                 return None
-            credit = self._desk.limits.sending(self.identity, channel)
+            credit = self.desk.limits.sending(self.identity, channel)
             if not isinstance(self._allowed, dict):
                 self._allowed = {}
             self._allowed[right, channel] = credit
@@ -310,86 +308,21 @@ class Connection:
             error = Internal("something went wrong here; the log of this instance has the details")
         self.refuse(frame, error)
 
-    # Everything else
-
-    async def _subscribe(self, frame: messages.Subscribe) -> None:
-        wanted: dict[str, Position | None] = {}
-        refused: dict[str, CityError] = {}
-        for channel, since in frame.channels.items():
-            try:
-                self.allow("subscribe", channel)
-                wanted[channel] = Position(since.offset, since.epoch) if since else None
-            except CityError as error:
-                refused[channel] = error
-        await self.subscriptions.subscribe(wanted, self, _id(frame), refused)
-
-    async def _unsubscribe(self, frame: messages.Unsubscribe) -> None:
-        self.subscriptions.unsubscribe(frame.channels)
-        await self._rewritten()
-        self.acknowledge(frame)
-
-    async def _rewritten(self) -> None:
-        """Writes the connection again; while the store is away, with the next renewal."""
-        try:
-            await self._desk.registry.update(self)
-        except CityError:
-            self._desk.registry.heard(self)
-
-    def _stop(self, frame: messages.Stop) -> None:
-        self._side_by_side(frame, stop(self._desk, self, frame))
-
-    def _ping(self, frame: messages.Ping) -> None:
-        self.send(wire(encode(Pong(id=frame.id))))
-
-    async def _refresh(self, frame: messages.Refresh) -> None:
-        """Takes a new token of the same user; what it does not allow ends."""
-        began = monotonic()
-        identity = await self._desk.sessions.identify(frame.session_token, address=self.address)
-        if identity.subject != self.identity.subject:
-            raise Forbidden("the new token belongs to somebody else; open a connection with it instead")
-        if self._desk.sessions.revoked_since(identity, began):
-            raise Unauthenticated("the new token was revoked just now")
+    def identified(self, identity: Identity) -> None:
+        """Takes a new identity of the same user, and what it allows."""
         if self.host is not None:
             self.host.identified(self, identity)
         self._allowed = _NOTHING
-        self._credit = self._desk.limits.credit(identity, "messages")
+        self._credit = self.desk.limits.credit(identity, "messages")
         self.consuming.recheck()
-        for channel in self.channels:
-            try:
-                self.allow("subscribe", channel)
-            except CityError as error:
-                self.subscriptions.unsubscribe([channel])
-                ended = Unsubscribed(channel=channel, code=error.code, message=error.message)
-                self.send(wire(encode(ended)))
-        await self._rewritten()
-        self.acknowledge(frame)
 
 
 _NOWHERE: frozenset[str] = frozenset()
 _NOTHING: Mapping[tuple[Right, str], Credit | None] = MappingProxyType({})
-Handler = Callable[[Connection, Any], Waiting]
-
-_HANDLERS: Mapping[type[ClientFrame], Handler] = {
-    messages.Subscribe: Connection._subscribe, messages.Unsubscribe: Connection._unsubscribe,
-    messages.Ping: Connection._ping, messages.Refresh: Connection._refresh, messages.Stop: Connection._stop,
-    messages.Message: lambda connection, frame: connection.posting.message(frame),
-    messages.Publish: lambda connection, frame: connection.posting.publish(frame),
-    messages.Consume: lambda connection, frame: connection.consuming.consume(frame),
-    messages.Done: lambda connection, frame: connection.consuming.done(frame),
-    messages.Failed: lambda connection, frame: connection.consuming.failed(frame),
-    messages.Working: lambda connection, frame: connection.consuming.working(frame),
-    messages.Reply: lambda connection, frame: connection.consuming.reply(frame),
-    messages.Forward: lambda connection, frame: connection.consuming.forward(frame),
-}  # fmt: skip
-"""What each frame does: one table for all, since one of every connection's own was 3.8 kB of its 25."""
 
 
-def _refusing(error: CityError) -> Handler:
+def _refusing(error: CityError) -> Action:
     return lambda connection, frame: connection.refuse(frame, error)
-
-
-def _id(frame: ClientFrame) -> str:
-    return "" if frame.id is UNSET else frame.id
 
 
 def _delivery(frame: ClientFrame) -> str:
