@@ -28,9 +28,9 @@ class Lost(Exception):
     """Not everything that was published came to everybody: a subject that loses messages is not measured."""
 
 
-def payload(size: int = PAYLOAD_BYTES) -> bytes:
-    """A JSON object of this size that says when it was made."""
-    stamp = b'{"t":%d,"text":"' % time.monotonic_ns()
+def payload(size: int = PAYLOAD_BYTES, *, due_ns: int = 0) -> bytes:
+    """A JSON object of this size that says when it was made, or when it was due."""
+    stamp = b'{"t":%d,"text":"' % (due_ns or time.monotonic_ns())
     return stamp + b"x" * (size - len(stamp) - 2) + b'"}'
 
 
@@ -83,14 +83,17 @@ class Watch:
 
 
 async def paced(trial: Trial, channel: str, subscribers: int, *, rate: float, seconds: float) -> Figures:
-    """Publishes on one channel at a pace, and tells what each delivery cost and how long it took."""
+    """Publishes on one channel at a pace, and tells what each delivery cost and how long it took.
+
+    A latency begins when the publication was due: a server that keeps its publisher waiting pays for it.
+    """
     watch, publications = Watch(trial), round(rate * seconds)
-    loop = asyncio.get_running_loop()
     await watch.begin()
-    start = loop.time()
+    start = time.monotonic_ns()
     for number in range(publications):
-        await asyncio.sleep(start + number / rate - loop.time())
-        await trial.subject.publish(channel, payload())
+        due_ns = start + round(number / rate * 1e9)
+        await asyncio.sleep((due_ns - time.monotonic_ns()) / 1e9)
+        await trial.subject.publish(channel, payload(due_ns=due_ns))
     seen, spent = await watch.end(publications * subscribers)
     return costs(seen, spent) | {"p50_ms": seen.latency.p50 / 1e6, "p99_ms": seen.latency.p99 / 1e6}
 

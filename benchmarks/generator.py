@@ -210,6 +210,17 @@ class Load:
         return _seen(json.loads(answer))
 
 
+def answered(seen: Seen, *, but: int = 0) -> Seen:
+    """What an `ask` came back with, if all requests but so many were answered and nobody was lost.
+
+    Raises:
+        Refused: they were not: what they cost says nothing.
+    """
+    if seen.lost or not seen.answers or seen.requests - seen.answers > but:
+        raise Refused(f"{seen.answers} of {seen.requests} answered, {seen.lost} connections lost ({seen.why})")
+    return seen
+
+
 def _manner(audience: Audience, credentials: str) -> list[tuple[str, object]]:
     words: list[tuple[str, object]] = [("path", audience.path), ("subprotocol", audience.subprotocol)]
     words += [("header", header) for header in audience.headers]

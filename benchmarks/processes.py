@@ -71,7 +71,7 @@ class Program:
         try:
             await asyncio.to_thread(self._process.wait, END_SECONDS)
         except subprocess.TimeoutExpired:
-            self._process.kill()
+            os.killpg(self.pid, signal.SIGKILL)  # and its workers: it is the first of a session of its own
             await asyncio.to_thread(self._process.wait, END_SECONDS)
         self._words.close()
 

@@ -24,8 +24,14 @@ def verdicts(case: Case, courses: Mapping[str, Course]) -> Iterator[Verdict]:
     """One for each of the case's targets, in their order."""
     for target in case.targets:
         measured = _measured(case, courses, target)
-        reached = None if measured is None else _reaches(target, measured.median)
-        yield Verdict(target=_told(case, target), measured=measured, reached=reached, words=_words(target, measured))
+        failed = len(courses[case.subjects[0]].failures) if measured is not None else 0
+        reached = None if measured is None else _reaches(target, measured.median) and not failed
+        words = (
+            f"missed: it failed in {failed} of {len(courses[case.subjects[0]].rounds)} rounds"
+            if failed
+            else _words(target, measured)
+        )
+        yield Verdict(target=_told(case, target), measured=measured, reached=reached, words=words)
 
 
 def _measured(case: Case, courses: Mapping[str, Course], target: Target) -> Spread | None:

@@ -6,6 +6,7 @@ from typing import cast
 
 from benchmarks.case import Case, Figure, Figures, Target, Trial
 from benchmarks.city import City
+from benchmarks.generator import answered
 from benchmarks.spending import Spending
 from benchmarks.subjects import Acknowledging
 
@@ -25,7 +26,7 @@ async def run(trial: Trial) -> Figures:
         await trial.load.begin()
         spending = Spending(subject)
         total = total // 10 if trial.quick else total
-        seen = await trial.load.ask(exchange, in_flight=in_flight, total=total, seconds=60)
+        seen = answered(await trial.load.ask(exchange, in_flight=in_flight, total=total, seconds=60))
         asked += seen.answers
         figures |= spending.each(name, seen.answers)
         figures[f"{name}_p99"] = seen.answer_latency.p99 / 1e6

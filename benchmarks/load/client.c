@@ -87,9 +87,10 @@ static void send_frame(Client *client, uint8_t opcode, const char *payload, size
     send_bytes(client, frame, frame_put(frame, sizeof frame, opcode, payload, size));
 }
 
-void client_ask(Client *client, uint32_t count) {
+void client_ask(Client *client, uint32_t count, uint64_t due) {
     Group *group = client->group;
     uint64_t now = now_ns();
+    if (!due) due = now;
     size_t size = 0;
     for (; count && client->waiting < group->in_flight && client->state == READY; count--) {
         char request[8192];
@@ -100,8 +101,7 @@ void client_ask(Client *client, uint32_t count) {
             size = 0;
         }
         size += frame_put(outgoing + size, OUTGOING - size, TEXT, request, length);
-        client->sent[(client->first_sent + client->waiting++) % group->in_flight] = now;
-        client->asked++;
+        client->sent[(client->first_sent + client->waiting++) % group->in_flight] = due;
         tally.requests++;
     }
     if (size) send_bytes(client, outgoing, size);
@@ -117,6 +117,7 @@ void client_open(Client *client) {
     client->began = now_ns();
     client->left = client->header_size = client->carry_size = client->control_size = 0;
     client->waiting = client->first_sent = 0;
+    client->stamp = 0;
     client->is_stamping = client->waits_for_room = false;
     presence.under_way++;
     if (client->fd < 0) return client_gone(client);
@@ -257,6 +258,10 @@ static void take_payload(Client *client, const uint8_t *data, size_t size, uint6
 }
 
 static void take_control(Client *client, const uint8_t *data, size_t size) {
+    if (client->control_size + size > sizeof client->control) {
+        errno = EPROTO; /* RFC 6455, 5.5: a control frame has at most 125 bytes */
+        return client_gone(client);
+    }
     memcpy(client->control + client->control_size, data, size);
     client->control_size += (uint8_t)size;
     if (client->left) return;
@@ -323,7 +328,7 @@ static void take_data(Client *client, size_t size) {
     tally.bytes += size;
     if (client->state == UPGRADING) used = take_upgrade(client, incoming, size);
     take_frames(client, incoming + used, incoming + size, now);
-    if (client->group->is_hurried && tally.answers > answered) client_ask(client, (uint32_t)(tally.answers - answered));
+    if (client->group->is_hurried && tally.answers > answered) client_ask(client, (uint32_t)(tally.answers - answered), 0);
 }
 
 void client_event(Client *client, uint32_t events) {

@@ -29,14 +29,14 @@ typedef struct Group Group;
 
 typedef struct {
     Group *group;
-    uint64_t began, left, stamp, asked;
-    uint64_t *sent; /* when the requests went that are not answered, a ring of the group's in_flight */
+    uint64_t began, left, stamp;
+    uint64_t *sent; /* when the requests were due that are not answered, a ring of the group's in_flight */
     char *unsent, *head;
     size_t unsent_size, head_size;
     uint32_t n, waiting, first_sent;
     int fd;
     uint8_t state, opcode, header_size, carry_size, control_size;
-    bool is_stamping, is_fin, waits_for_room;
+    bool is_stamping, waits_for_room;
     uint8_t header[10], carry[CARRY], control[125];
     char captured[CAPTURED];
 } Client;
@@ -72,8 +72,8 @@ uint64_t now_ns(void);
 /* Begins to connect; the rest comes by `client_event`. */
 void client_open(Client *client);
 void client_event(Client *client, uint32_t events);
-/* Sends one more request, at most as many as may be unanswered. */
-void client_ask(Client *client, uint32_t count);
+/* Sends so many more requests, at most as many as may be unanswered, that were due then (0: now). */
+void client_ask(Client *client, uint32_t count, uint64_t due);
 /* Says goodbye with 1000 and waits for the server, or just goes. */
 void client_close(Client *client, bool abort);
 void client_gone(Client *client);

@@ -28,6 +28,7 @@ typedef struct {
     Group *group;
     uint32_t next, at_once;
     uint64_t deadline, began, total;
+    uint64_t before, unanswered; /* requests that were sent, and given up, before this task */
     double rate;
     bool keeps;
 } Task;
@@ -184,9 +185,11 @@ static void begin_asking(const Command *command, Group *group) {
         group->clients[i].waiting = group->clients[i].first_sent = 0;
     }
     begin_task(command, group, TO_ASK);
+    task.before = tally.requests;
+    task.unanswered = tally.requests - tally.answers;
     task.total = (uint64_t)command_number(command, "total", 1e18);
     group->is_hurried = task.rate == 0;
-    for (uint32_t i = 0; group->is_hurried && i < group->count; i++) client_ask(&group->clients[i], group->in_flight);
+    for (uint32_t i = 0; group->is_hurried && i < group->count; i++) client_ask(&group->clients[i], group->in_flight, 0);
 }
 
 static void begin_closing(const Command *command, Group *group) {
@@ -218,19 +221,22 @@ static bool go_on_opening(void) {
     return task.next == task.group->count && !presence.under_way;
 }
 
-/* Requests at a rate go in turn round the clients, each when its time has come; who has too many unanswered is passed over. */
+/* Requests at a rate go in turn round the clients, each when its time has come; who has too many unanswered is passed over.
+   A latency begins when a request was due, so that what the generator or a full client held back is in it. */
 static bool go_on_asking(uint64_t now) {
     Group *group = task.group;
-    bool is_over = tally.requests >= task.total || now > task.deadline;
     uint64_t due = task.rate ? (uint64_t)((double)(now - task.began) * task.rate / 1e9) : 0;
-    while (task.rate && !is_over && tally.requests < due && tally.requests < task.total) {
-        uint64_t before = tally.requests;
-        for (uint32_t tried = 0; tried < group->count && tally.requests == before; tried++)
-            client_ask(&group->clients[task.next++ % group->count], 1);
-        if (tally.requests == before) break;
+    uint64_t asked = tally.requests - task.before;
+    bool is_over = asked >= task.total || now > task.deadline;
+    while (task.rate && !is_over && asked < due && asked < task.total) {
+        uint64_t since = task.began + (uint64_t)((double)(asked + 1) * 1e9 / task.rate);
+        for (uint32_t tried = 0; tried < group->count && tally.requests - task.before == asked; tried++)
+            client_ask(&group->clients[task.next++ % group->count], 1, since);
+        if (tally.requests - task.before == asked) break;
+        asked++;
     }
     if (is_over) group->is_hurried = false, task.rate = 0, task.total = 0;
-    return is_over && tally.answers == tally.requests;
+    return is_over && tally.answers + task.unanswered >= tally.requests;
 }
 
 static bool is_closed(const Group *group) {

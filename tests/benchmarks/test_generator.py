@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
-from benchmarks.generator import Load, Refused
+from benchmarks.generator import Load, Refused, answered
 from benchmarks.limit import Limit
 from benchmarks.subjects import Audience, Exchange
 from tests.benchmarks.scripted_server import client_frame, frame, scripted_server
@@ -154,3 +154,45 @@ async def test_requests_at_a_rate_are_so_many_a_second_and_each_is_answered(load
     assert paced.requests == paced.answers
     assert 50 < paced.requests <= 101  # half a second at two hundred a second, and a busy machine may fall behind
     assert hurried.answers == hurried.requests >= 2000
+
+
+async def test_requests_at_a_rate_begin_anew_with_each_task_and_wait_from_when_they_were_due(load: Load) -> None:
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while (await client_frame(reader))[0] == TEXT:
+            await asyncio.sleep(0.02)
+            writer.write(frame(b"answered"))
+
+    async with scripted_server(script) as server:
+        exchange = Exchange(request="ask {id}", answer=b"answered")
+        await load.open(server, exchange, 1)
+        first = await load.ask(exchange, rate=100, seconds=0.2)
+        again = await load.ask(exchange, rate=100, seconds=0.2)  # what was asked before is not this task's
+        await load.close(abort=True)
+    assert again.requests > first.requests > 2
+    assert again.answers == again.requests
+    assert again.answer_latency.max > 60e6  # each takes 20 ms, and one is due every ten: the last ones wait for others
+
+
+async def test_requests_that_nobody_answers_are_told(load: Load) -> None:
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await client_frame(reader)
+        writer.close()
+
+    async with scripted_server(script) as server:
+        exchange = Exchange(request="ask {id}", answer=b"answered")
+        await load.open(server, exchange, 1)
+        seen = await load.ask(exchange, total=1, seconds=0)
+    with pytest.raises(Refused, match="0 of 1 answered, 1 connections lost"):
+        answered(seen)
+
+
+async def test_a_control_frame_that_is_too_long_ends_its_connection_and_nothing_else(load: Load) -> None:
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(frame(b"x" * 4000, PING))
+        await reader.read()
+
+    async with scripted_server(script) as server:
+        await load.open(server, Audience(), 1)
+        while not (seen := await load.wait(1, 0.05)).lost:
+            pass
+    assert (seen.lost, seen.pings, seen.why) == (1, 0, "lost: Protocol error")

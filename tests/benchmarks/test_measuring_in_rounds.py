@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import os
+import subprocess
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +17,9 @@ import pytest
 from benchmarks.__main__ import main
 from benchmarks.case import Case, Figure, Figures, Target, Trial
 from benchmarks.catalogue import CASES
-from benchmarks.fan_out import Lost, exponent
+from benchmarks.fan_out import Lost, exponent, paced, subscribed
+from benchmarks.generator import Load
+from benchmarks.limit import Limit
 from benchmarks.measure import cpu_ns
 from benchmarks.pairs import Course, Spread, ratios, run, spread
 from benchmarks.report import table
@@ -58,6 +63,13 @@ def test_a_verdict_says_by_how_much_a_target_is_missed(target: Target, reached: 
     assert (verdict.reached, verdict.words) == (reached, words)
 
 
+def test_who_fails_in_a_round_has_reached_nothing() -> None:
+    ours = a_course("limit", 1.0, None)
+    ours.failures.append("one delivery of two")
+    (verdict,) = verdicts(a_case(Target("cost", at_most=4.0)), {"limit": ours})
+    assert (verdict.reached, verdict.words) == (False, "missed: it failed in 1 of 2 rounds")
+
+
 def test_growth_is_told_as_the_exponent_of_the_size() -> None:
     assert exponent({10: 7.0, 100: 70.0, 1000: 700.0}) == pytest.approx(1.0)
     assert exponent({10: 7.0, 100: 7.0, 1000: 7.0}) == pytest.approx(0.0)
@@ -69,6 +81,44 @@ def test_cpu_time_is_what_the_process_itself_knows() -> None:
         pass
     spent = time.process_time_ns() - own
     assert cpu_ns([os.getpid()]) - ours == pytest.approx(spent, rel=0.2)
+
+
+def test_cpu_time_of_threads_that_have_ended_is_counted() -> None:
+    def work() -> None:
+        while time.thread_time_ns() < 50_000_000:
+            pass
+
+    before = cpu_ns([os.getpid()])
+    worker = threading.Thread(target=work)
+    worker.start()
+    worker.join()
+    assert cpu_ns([os.getpid()]) - before >= 50_000_000
+
+
+def test_the_time_of_a_process_that_is_gone_is_not_nothing() -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    with pytest.raises(OSError, match="gone"):
+        cpu_ns([gone.pid])
+
+
+@pytest.mark.needs("cc")
+async def test_who_keeps_its_publisher_waiting_pays_for_it_in_latency() -> None:
+    stamps: list[tuple[int, int]] = []
+
+    class Slow(Limit):
+        async def publish(self, channel: str, payload: bytes) -> None:
+            stamps.append((json.loads(payload)["t"], time.monotonic_ns()))
+            await asyncio.sleep(0.05)
+            await super().publish(channel, payload)
+
+    async with Load() as load, Slow() as subject:
+        trial = Trial(subject=subject, load=load, quick=True)
+        async with subscribed(trial, "c0", 1):
+            figures = await paced(trial, "c0", 1, rate=100, seconds=0.1)
+    due = [stamp - stamps[0][0] for stamp, _ in stamps]
+    assert due == [number * 10_000_000 for number in range(10)]
+    assert figures["p99_ms"] >= 10 * 50 - 9 * 10
 
 
 @pytest.mark.needs("cc")
