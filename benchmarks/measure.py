@@ -1,7 +1,7 @@
 """What processes have used: CPU time to the nanosecond, and memory. It knows nothing of what they did with it.
 
-CPU time is the scheduler's own sum (`clock_getcpuclockid`), threads that have ended included: `/proc/PID/stat` counts in
-ticks of 10 ms, and `/proc/PID/task` forgets who has left.
+CPU time is the scheduler's own sum (`clock_getcpuclockid`), threads that have ended included: `/proc/PID/stat` counts
+in ticks of 10 ms, and `/proc/PID/task` forgets who has left.
 """
 
 from __future__ import annotations
