@@ -194,8 +194,9 @@ class Gateway:
     # Leaving
 
     def identified(self, connection: Connection, identity: Identity) -> None:
-        """Somebody brought a new token of the same user."""
-        self._credentials.replace(connection, identity)
+        """Somebody brought a new token of the same user, and may have left before that was known."""
+        if self.connections.get(connection.connection_id) is connection:
+            self._credentials.replace(connection, identity)
 
     def left(self, connection: Connection, code: int, reason: str) -> None:
         """The socket of a connection is gone."""

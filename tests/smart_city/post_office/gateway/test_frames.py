@@ -291,6 +291,25 @@ async def test_a_refresh_takes_a_new_token_and_ends_what_it_does_not_allow(city:
         assert (await alice.ask(type="refresh", session_token=stranger))["code"] == "forbidden"
 
 
+async def test_nothing_is_kept_of_who_leaves_while_its_new_token_is_looked_up(
+    city: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway, token = city.app.state.gateway, await city.session(unique("alice"))
+    identities = gateway._desk.sessions
+    identify = identities.identify
+    async with city.connected(token) as alice:
+        [connection] = gateway.connections.values()
+
+        async def leave_meanwhile(token: str, **how: Any) -> object:
+            connection.closed(1001, "")
+            return await identify(token, **how)
+
+        monkeypatch.setattr(identities, "identify", leave_meanwhile)
+        await alice.send(type="refresh", session_token=token)
+        await until(lambda: not gateway.connections and not connection.is_working, "it has left")
+    assert not list(gateway._credentials._by_user)
+
+
 async def test_a_session_about_to_expire_is_announced_and_a_refresh_saves_it(city: Instance) -> None:
     name = unique("alice")
     token = await city.session(name, ttl_seconds=2)
