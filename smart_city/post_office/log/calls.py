@@ -115,14 +115,16 @@ def append_call(
     what: list[bytes | str | int] = [writer, sequence, round(limits.idempotency * 1000)]
     for channel, mine in posts.items():
         log = f"{prefix}log:{{{channel}}}:"
-        keys += (log + "meta", log + "entries", log + "keys", f"{prefix}owner:{{{channel}}}")
-        is_plain = not any(post.needs_owner or post.entry.key for post in mine)
-        what += (limits.of(channel).terms, len(mine), "plain" if is_plain else "marked")
-        if is_plain:
-            what += [post.entry.data for post in mine]
-        else:
+        keys += (log + "meta", log + "entries")
+        terms = limits.of(channel).terms
+        if any(post.needs_owner or post.entry.key for post in mine):
+            keys += (log + "keys", f"{prefix}owner:{{{channel}}}")
+            what.append(f"{terms} {len(mine)} marked")
             for post in mine:
                 what += _marked(post)
+        else:
+            what.append(f"{terms} {len(mine)} plain")
+            what += [post.entry.data for post in mine]
     return AppendCall(slot, sequence, posts, keys, what)
 
 

@@ -44,7 +44,10 @@ class WatchedValkey(Valkey):
         if script.name.endswith("append"):
             sequence = args[2]
             self.attempts += 1
-            self._calls[sequence] = (len(keys) // 4, sum(isinstance(each, bytes) for each in args))
+            self._calls[sequence] = (
+                sum(key.endswith(":meta") for key in keys),
+                sum(isinstance(each, bytes) for each in args),
+            )
         return await super().run(script, keys, args)
 
     async def carried_out(self) -> int:

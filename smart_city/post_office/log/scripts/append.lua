@@ -1,10 +1,11 @@
 -- Appends to any number of logs of one slot: each log all or nothing, in order, and once however often it is sent.
 --
--- KEYS  for each log: meta, entries, keys, and the ownership record that guarded entries need
+-- KEYS  for each log: meta and entries; where entries are marked also keys, and the ownership record that guarded ones
+--       need
 -- ARGV  a candidate epoch, writer's incarnation, its sequence number, ms for which idempotency keys are kept;
---       for each log: "count bytes age idle" (ms), the number of entries, and "plain" or "marked"; then its entries.
---       A plain entry is its data. A marked one is its mark, of the letters k (has a key: key, digest and message id
---       follow) and o (needs the owner), and then its data.
+--       for each log: "count bytes age idle" (ms), the number of entries, and "plain" or "marked", all in one text; then
+--       its entries. A plain entry is its data. A marked one is its mark, of the letters k (has a key: key, digest and
+--       message id follow) and o (needs the owner), and then its data.
 -- Answers for each log JSON, {"v", "e": epoch, "s": its start, "f": first, "l": last, "x": [[index, outcome, …], …]};
 -- e, s, f and l are missing when nothing was appended, x when nothing was set aside. A log that could not be
 -- written answers {"v", "error"}, and the others of the call are none the worse for it.
@@ -47,15 +48,17 @@ local function next_marked(count)
   return data, marks
 end
 
-local limits_read = {}
-local function limits_of(text)
-  local limits = limits_read[text]
-  if not limits then
-    local count, bytes, age, idle = string.match(text, '(%d+) (%d+) (%d+) (%d+)')
-    limits = {count = tonumber(count), bytes = tonumber(bytes), age = tonumber(age), idle = tonumber(idle)}
-    limits_read[text] = limits
+-- How much a log keeps, and what is to be appended; alike for most of the logs of a call.
+local heads_read = {}
+local function head_of(text)
+  local head = heads_read[text]
+  if not head then
+    local count, bytes, age, idle, entries, kind = string.match(text, '(%d+) (%d+) (%d+) (%d+) (%d+) (%a+)')
+    local limits = {count = tonumber(count), bytes = tonumber(bytes), age = tonumber(age), idle = tonumber(idle)}
+    head = {limits = limits, entries = tonumber(entries), is_plain = kind == 'plain'}
+    heads_read[text] = head
   end
-  return limits
+  return head
 end
 
 local function opened(meta)
@@ -75,6 +78,7 @@ local function opened(meta)
     log.has_new_epoch = true
   end
   log.epoch, log.start = newest_epoch(log.chain)
+  log.is_unwritten = log.last == 0
   return log
 end
 
@@ -192,25 +196,34 @@ local function sweep_writers(meta)
   end
 end
 
-local function keep(meta, log, answer)
-  call('HSET', meta, 'last', log.last, 'bytes', log.bytes, writer, format('%d %d %s', sequence, now, answer))
-  if log.is_new or log.has_new_head then
-    call('HSET', meta, 'first', log.first, 'first_at', log.first_at, 'trimmed', log.trimmed)
-  end
-  if log.has_new_epoch then
-    call('HSET', meta, 'v', 1, 'generation', generation, 'chain', log.chain)
-  end
-  if not log.record and not log.is_new then sweep_writers(meta) end
-end
-
 -- Idle logs expire, meta last. The time is set an eighth longer and renewed after an eighth, which costs a busy
 -- log nothing.
 local function renew(meta, entries, log, limits)
-  local slack = limits.age / 8
-  if now - log.renewed < slack then return end
-  call('PEXPIRE', entries, format('%d', limits.age + slack))
-  call('PEXPIRE', meta, format('%d', limits.idle + slack))
-  call('HSET', meta, 'renewed', now)
+  call('PEXPIRE', entries, format('%d', limits.age + limits.age / 8))
+  call('PEXPIRE', meta, format('%d', limits.idle + limits.age / 8))
+end
+
+local function put(fields, name, value)
+  fields[#fields + 1], fields[#fields + 2] = name, value
+end
+
+local function keep(meta, entries, log, limits, answer)
+  local fields = {'last', log.last, 'bytes', log.bytes, writer, format('%d %d %s', sequence, now, answer)}
+  local is_renewed = now - log.renewed >= limits.age / 8
+  if is_renewed then put(fields, 'renewed', now) end
+  if log.is_new or log.has_new_head then
+    put(fields, 'first', log.first)
+    put(fields, 'first_at', log.first_at)
+    put(fields, 'trimmed', log.trimmed)
+  end
+  if log.has_new_epoch then
+    put(fields, 'v', 1)
+    put(fields, 'generation', generation)
+    put(fields, 'chain', log.chain)
+  end
+  call('HSET', meta, unpack(fields))
+  if is_renewed then renew(meta, entries, log, limits) end
+  if not log.record and not log.is_unwritten then sweep_writers(meta) end
 end
 
 local function publish(bus, head, fresh)
@@ -232,7 +245,7 @@ local function touch(meta, log)
   if not log.is_new then call('HSET', meta, 'renewed', log.renewed) end
 end
 
-local function append(meta, entries, keys, owner, limits, data, marks)
+local function append(limits, data, marks, meta, entries, keys, owner)
   local log = opened(meta)
   local earlier = log.record and earlier_answer(log.record)
   if earlier then
@@ -253,20 +266,20 @@ local function append(meta, entries, keys, owner, limits, data, marks)
   add(entries, log, fresh)
   if told and #told > 0 then remember(keys, told) end
   trim(entries, log, limits)
-  keep(meta, log, answer)
-  renew(meta, entries, log, limits)
+  keep(meta, entries, log, limits, answer)
   publish(string.sub(meta, 1, -6), head, fresh)
   return answer
 end
 
-local answers = {}
-for i = 1, #KEYS, 4 do
-  local limits, count = limits_of(next_argument()), tonumber(next_argument())
-  local data, marks = (next_argument() == 'plain' and next_plain or next_marked)(count)
-  local is_done, answer = pcall(append, KEYS[i], KEYS[i + 1], KEYS[i + 2], KEYS[i + 3], limits, data, marks)
+local answers, at = {}, 1
+while at <= #KEYS do
+  local head = head_of(next_argument())
+  local data, marks = (head.is_plain and next_plain or next_marked)(head.entries)
+  local next_at = at + (head.is_plain and 2 or 4)
+  local is_done, answer = pcall(append, head.limits, data, marks, unpack(KEYS, at, next_at - 1))
   if not is_done then
     answer = cjson.encode({v = 1, error = type(answer) == 'table' and answer.err or tostring(answer)})
   end
-  answers[#answers + 1] = answer
+  answers[#answers + 1], at = answer, next_at
 end
 return answers
