@@ -36,31 +36,36 @@ All others are needed to empty the store, or to see that it is full.
 class InboxScripts:
     """Runs the scripts of all inboxes; errors are those of `Valkey.run`."""
 
-    def __init__(self, valkey: Valkey, limits: InboxLimits) -> None:
+    def __init__(self, valkey: Valkey, limits: InboxLimits, channels: Iterable[str]) -> None:
         self._valkey = valkey
         self._scripts = {name: _behind_what_is_shared(name) for name in SCRIPTS}
         self._due = Script.of("due", ALLOW_OOM + Script.read(PACKAGE, "due").source)
         self._rule = _circuit_rule(limits)
         self._age = milliseconds(limits.age_seconds)
+        self._looks = [
+            (some, self._keys_of(some))
+            for slot in valkey.by_slot(channels, bus_channel) for some in _in_parts(slot, LOOKED_AT_ONCE)
+        ]  # fmt: skip
+        """A call of `due` for each slot and 500 of its inboxes: the channels, and the keys that it names."""
 
-    async def due(self, channels: Iterable[str]) -> list[str]:
-        """Those of these agent channels whose inboxes are to be looked after: a call for each slot and 500."""
-        groups = self._valkey.by_slot(channels, bus_channel)
-        calls = [group[at : at + LOOKED_AT_ONCE] for group in groups for at in range(0, len(group), LOOKED_AT_ONCE)]
+    async def due(self) -> list[str]:
+        """The channels whose inboxes are to be looked after."""
         found = []
-        for some in calls:
-            inboxes = [self._valkey.key(bus_channel(channel)) for channel in some]
-            places = await self._valkey.run(self._due, [*inboxes, never(inboxes[0])], [self._age])
-            found += [some[place - 1] for place in places]
+        for channels, keys in self._looks:
+            places = await self._valkey.run(self._due, keys, [self._age])
+            found += [channels[place - 1] for place in places]
         return found
 
     async def run(self, name: str, channel: str, *args: Argument) -> Any:
         """Runs one script on the inbox of an agent channel."""
         if "circuit" in SCRIPTS[name]:
             args = (*args, self._rule)
-        inbox = self._valkey.key(bus_channel(channel))
         valkey = self._valkey.acknowledged if name in FILLING else self._valkey
-        return await valkey.run(self._scripts[name], [inbox, never(inbox)], args)
+        return await valkey.run(self._scripts[name], self._keys_of([channel]), args)
+
+    def _keys_of(self, channels: Sequence[str]) -> list[str]:
+        inboxes = [self._valkey.key(bus_channel(channel)) for channel in channels]
+        return [*inboxes, never(inboxes[0])]
 
 
 def bus_channel(channel: str) -> str:
@@ -76,6 +81,10 @@ def milliseconds(seconds: float) -> int:
 def groups_of(size: int, flat: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
     """A script's flat answer as one tuple for each message."""
     return zip(*[iter(flat)] * size, strict=True)
+
+
+def _in_parts(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    return (items[at : at + size] for at in range(0, len(items), size))
 
 
 def _behind_what_is_shared(name: str) -> Script:

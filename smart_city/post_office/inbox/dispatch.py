@@ -131,9 +131,10 @@ class Dispatcher:
         """An instance is gone: what its consumers had is taken from them."""
         self._reaper.take_from(instance_id)
 
-    def consumers(self, channel: str) -> int:
-        """How many takers the channel has here, but for those that are paused."""
-        return 0 if self._is_resting else self._desks[channel].takers
+    def consumers(self) -> dict[str, int]:
+        """How many takers each channel has here, but for those that are paused; one that has none is left out."""
+        desks = [] if self._is_resting else [desk for desk in self._desks.values() if desk.places]
+        return {desk.channel: takers for desk in desks if (takers := desk.takers)}
 
     # Serving
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from time import monotonic
@@ -33,14 +33,14 @@ Action = Callable[[], Awaitable[None]]
 
 
 class Reaper:
-    """One instance's share of the reaping; ``consumers`` tells how many takers a channel has here.
+    """One instance's share of the reaping; ``consumers`` tells how many takers each channel has here that has some.
 
     What of the agents' ``words`` is held is carried out before anything is taken from them.
     """
 
     def __init__(
         self, inbox: Inbox, returns: Returns, tasks: Tasks, *, instance_id: str, instance_lease_seconds: float,
-        poll_seconds: float, consumers: Callable[[str], int], words: Spoken, counters: Counters, keep: Keep,
+        poll_seconds: float, consumers: Callable[[], Mapping[str, int]], words: Spoken, counters: Counters, keep: Keep,
     ) -> None:  # fmt: skip
         self._inbox = inbox
         self._deliveries = inbox.deliveries
@@ -170,18 +170,13 @@ class Reaper:
 
     async def _count(self, due: Iterable[str]) -> None:
         """Notes consumers where some are or were, and hears of the circuits that are due."""
-        consumed = (channel for channel in self._inbox.channels if self._consumers(channel))
-        for channel in self._counted.union(due, consumed):
-            count = self._consumers(channel)
-            if count:
-                self._counted.add(channel)
-            changed = await self._inbox.count_consumers(
-                channel, self._instance, count, self._poll * CONSUMERS_KNOWN_POLLS
-            )
-            if not count:
-                self._counted.discard(channel)
+        known, counts = self._poll * CONSUMERS_KNOWN_POLLS, self._consumers()
+        before, self._counted = self._counted, self._counted.union(counts)
+        for channel in before.union(counts, due):
+            changed = await self._inbox.count_consumers(channel, self._instance, counts.get(channel, 0), known)
             if changed is not None:
                 self._tell(channel, changed)
+        self._counted = set(counts)
 
 
 async def _one_after_the_other(actions: Sequence[Action]) -> None:

@@ -75,7 +75,7 @@ class Inbox:
         self.listeners: list[Callable[[str, int], None]] = []
         """Told of each round: the channel, and how many questions this instance has queued in it."""
         self._writer = secrets.token_hex(8)
-        self._scripts = InboxScripts(valkey, limits)
+        self._scripts = InboxScripts(valkey, limits, self.channels)
         self.letters = DeadLetters(self._scripts, limits)
         self.deliveries = Deliveries(
             self._scripts, tasks, limits,
@@ -158,7 +158,7 @@ class Inbox:
 
     async def due(self) -> Sequence[str]:
         """The channels whose inboxes are to be looked after: leases lapsed, messages grew old, or a circuit changed."""
-        return await self._scripts.due(self.channels)
+        return await self._scripts.due()
 
     async def status(self, channel: str) -> InboxStatus:
         """How an inbox stands."""
