@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,16 +79,18 @@ async def test_the_inspector_takes_results_and_refusals(tmp_path: Path) -> None:
         assert answer["structuredContent"]["errors"][0]["field"] == "parts.0.name"
 
 
-@pytest.mark.parametrize(
-    ("way", "era"),
-    [(Inspector.over_http, "modern"), (Inspector.over_http, "legacy"), (Inspector.over_stdio, "legacy")],
-    ids=["http-modern", "http-legacy", "stdio"],
-)
+async def test_the_inspector_starts_the_bridge_and_takes_its_answers(city: Instance, tmp_path: Path) -> None:
+    """That it passes on everything else is seen by the SDK's client, which need not be started for each request."""
+    inspector = Inspector.over_stdio(city.url, OPERATOR_TOKEN, tmp_path)
+    assert "post_office_receive_messages" in [tool["name"] for tool in (await inspector("tools/list"))["tools"]]
+    refused = await inspector.call("post_office_get_channel_history", "channel=pillar:nowhere")
+    assert refused["structuredContent"]["code"] == "unknown_channel"
+
+
+@pytest.mark.parametrize("era", ["modern", "legacy"])
 @pytest.mark.timeout(300)
-async def test_the_inspector_finds_everything_that_a_city_has(
-    city: Instance, tmp_path: Path, way: Callable[[str, str, Path], Inspector], era: str
-) -> None:
-    found = way(city.url, OPERATOR_TOKEN, tmp_path)
+async def test_the_inspector_finds_everything_that_a_city_has(city: Instance, tmp_path: Path, era: str) -> None:
+    found = Inspector.over_http(city.url, OPERATOR_TOKEN, tmp_path)
     inspector = Inspector((*found.server, "--protocol-era", era), tmp_path)
     report = "pillar:content", "It rains."
 
