@@ -78,10 +78,11 @@ class Withdrawn:
 
 
 class Page(NamedTuple):
-    """One reading of a log. ``entries`` follow ``since`` without a hole; ``streams`` are the open answers.
+    """One reading of a log. ``entries`` follow ``since`` without a hole.
 
     ``chain`` holds the epochs, oldest first, each with its first offset. ``since`` is the position read from:
-    the one given when ``recovered``, else the newest. ``recovered`` is ``None`` when no position was given.
+    the one given when ``recovered``, else the newest. When no position was given ``recovered`` is ``None``, and
+    ``streams`` are the open answers.
     """
 
     chain: tuple[tuple[str, int], ...]

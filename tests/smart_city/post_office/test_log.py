@@ -131,10 +131,14 @@ class TestReading:
         assert list((await log.read_back("guide", 900)).entries) == data
         assert (await log.read_back("nowhere", None)).entries == ()
 
-    async def test_open_answers_come_with_the_page(self, log: ALog, valkey: Valkey) -> None:
+    async def test_open_answers_come_with_the_place_of_the_log_and_not_with_each_page_up_to_there(
+        self, log: ALog, valkey: Valkey
+    ) -> None:
         await log.write("guide", an_entry())
         await valkey.command("HSET", valkey.key("log:{guide}:streams"), "m1", b'{"part":3}')
         assert (await log.read("guide", None)).streams == (b'{"part":3}',)
+        for page in (await log.read("guide", Position(0)), await log.read_back("guide", None)):
+            assert (len(page.entries), page.streams) == (1, ())
 
     async def test_a_log_whose_tail_was_deleted_by_hand_is_read_to_its_end(self, log: ALog, valkey: Valkey) -> None:
         data = await log.write("guide", an_entry(), an_entry())
