@@ -5,15 +5,21 @@ Each is the same platform with other settings or more of it around; what they me
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AsyncExitStack
 
 from benchmarks.city import City
+from benchmarks.fan_out import payload
 from benchmarks.processes import children_of
 from benchmarks.span_sink import SpanSink, span_sink
-from benchmarks.subjects import Subject
+from benchmarks.subjects import Missing, Subject
 from tests.support.valkey_cluster import ValkeyCluster
 
 OPERATOR = "op_" + "b" * 43
+SAMPLED = 500
+"""Publications that nobody hears: of so many some are sampled."""
+EXPORT_SECONDS = 10.0
+"""OpenTelemetry gathers spans for five."""
 LONG_LOGS = {"HISTORY_COUNT": "200000", "HISTORY_BYTES": str(1 << 30)}
 LARGE_INBOX = {"INBOX_COUNT": "1000000", "INBOX_BYTES": str(1 << 30), "INBOX_USER_SHARE": "1"}
 """An inbox that takes what a case asks before somebody takes it out again."""
@@ -55,6 +61,21 @@ class Traced(City):
             "OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.01",
         }  # fmt: skip
         await super()._open(stack)
+        await self._exported()
+
+    async def _exported(self) -> None:
+        """Publishes so much that some of it is sampled, and waits for spans at the sink.
+
+        Raises:
+            Missing: none came, so that tracing is not on.
+        """
+        for _ in range(SAMPLED):
+            await self.publish("c0", payload())
+        deadline = asyncio.get_running_loop().time() + EXPORT_SECONDS
+        while not self.sink.exports:
+            if asyncio.get_running_loop().time() > deadline:
+                raise Missing(f"the platform exports no spans: none of {SAMPLED} publications reached the sink")
+            await asyncio.sleep(0.1)
 
 
 def city(subject: Subject) -> City:

@@ -18,7 +18,7 @@ from benchmarks.generator import Seen
 from benchmarks.measure import cpu_ns, idle
 
 PAYLOAD_BYTES = 200
-SETTLE_SECONDS = 5.0
+SETTLE_SECONDS = 3.0
 """At most; with ten thousand connections nobody is ever quite idle."""
 QUIET_SECONDS = 45.0
 """How long the last delivery of a run may take. What has not come then is lost, and the run fails."""

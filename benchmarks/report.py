@@ -24,6 +24,7 @@ Written by `make bench`; how to read it is in [the page above](../README.md). Ra
 by the other's, medians over rounds in which both ran one after the other, with the smallest and the largest: below 1
 it needs less, and where more is better (↑), above 1 it does more.
 """
+SMALLER = "Quick: smaller and shorter than what the targets are about, so that their verdicts say nothing.\n\n"
 
 
 def write_case(into: Path, case: Case, courses: Mapping[str, Course], about: Mapping[str, Any]) -> None:
@@ -63,8 +64,9 @@ def table(case: Case, courses: Mapping[str, Course]) -> str:
 
 def _section(into: Path, case: Case, courses: Mapping[str, Course], result: Mapping[str, Any]) -> str:
     machine = result["machine"]
+    warning = SMALLER if result["quick"] else ""
     lines = [
-        f"## {case.title}", "", case.about, "", table(case, courses), "", *_picture(into, case),
+        f"## {case.title}", "", case.about, "", warning + table(case, courses), "", *_picture(into, case),
         f"{result['rounds']} rounds, {result['at']}, commit {machine['commit']}. {machine['cpu']}, {machine['cores']} "
         f"cores, {machine['memory']}, {machine['kernel']}; load {result['load_before']:.1f} before and "
         f"{result['load_after']:.1f} after. {machine['python']}, Valkey {machine['valkey']}, {machine['parts']}.", "",

@@ -27,8 +27,6 @@ CASE = Case(
         "nats",
         "nats-2-cores",
         "socketio",
-        "python-socketio",
-        "channels",
     ),
     figures=(
         Figure("per_second", "deliveries a second", better="more"),

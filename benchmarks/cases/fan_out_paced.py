@@ -9,7 +9,7 @@ RATE = 20.0
 
 
 async def run(trial: Trial) -> Figures:
-    subscribers, seconds = (100, 1.0) if trial.quick else (1000, 5)
+    subscribers, seconds = (100, 1.0) if trial.quick else (1000, 4.0)
     async with subscribed(trial, "c0", subscribers):
         await paced(trial, "c0", subscribers, rate=RATE, seconds=0.5)  # until it is warm
         return await paced(trial, "c0", subscribers, rate=RATE, seconds=seconds)
@@ -19,7 +19,7 @@ CASE = Case(
     name="fan_out_paced",
     title="Fan-out, at a pace",
     about="1 000 subscribers of one channel, 20 messages of 200 bytes a second, each published by one call over HTTP.",
-    subjects=("platform", "limit", "nchan", "nats", "nats-2-cores", "socketio", "python-socketio", "channels"),
+    subjects=("platform", "limit", "nchan", "nats", "socketio", "python-socketio", "channels"),
     figures=(
         Figure("cpu_us", "server's CPU per delivery, µs"),
         Figure("store_us", "store's CPU per delivery, µs"),

@@ -29,7 +29,7 @@ LEASES, FIGURES = "{instances}:leases", "{instances}:figures"
 async def run(trial: Trial) -> Figures:
     """CPU a second of one instance, and of Valkey for that one instance, by the size of the fleet."""
     subject = city(trial.subject)
-    seconds = 3.0 if trial.quick else 10.0
+    seconds, settle = (1.0, 1.0) if trial.quick else (10.0, SETTLE_SECONDS)
     figures: dict[str, float] = {}
     async with redis.asyncio.Redis.from_url(addresses(subject)[0]) as valkey:
         others: list[str] = []
@@ -38,7 +38,7 @@ async def run(trial: Trial) -> Figures:
                 more = [f"simulated-{number}#1" for number in range(len(others), size - 1)]
                 others += more
                 await _enter(valkey, more)
-                await asyncio.sleep(SETTLE_SECONDS)
+                await asyncio.sleep(settle)
                 spending = Spending(subject)
                 await asyncio.sleep(seconds)
                 figures |= spending.each(f"beat_{size}", seconds)

@@ -10,7 +10,7 @@ DELIVERIES_PER_SECOND = 20_000.0
 
 
 async def run(trial: Trial) -> Figures:
-    sizes, seconds = (SIZES[:2], 1.0) if trial.quick else (SIZES, 3.0)
+    sizes, seconds = (SIZES[:2], 1.0) if trial.quick else (SIZES, 2.0)
     measured = {size: await _at(trial, size, seconds) for size in sizes}
     figures = {f"{name}_{size}": value for size, found in measured.items() for name, value in found.items()}
     a_publication = {size: found["cpu_us"] * size for size, found in measured.items()}

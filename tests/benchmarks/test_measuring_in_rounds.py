@@ -148,6 +148,13 @@ async def test_subjects_take_turns_and_who_fails_or_lacks_is_told_while_others_g
 
 
 @pytest.mark.needs("cc")
+async def test_nobody_is_measured_where_the_case_is_about_one_who_is_missing() -> None:
+    courses = await run(a_case(subjects=("nobody", "limit")), ("nobody", "limit"), 3, quick=True, tell=lambda _: None)
+    assert "no subject" in courses["nobody"].missing
+    assert [course.rounds for course in courses.values()] == [[], []]
+
+
+@pytest.mark.needs("cc")
 def test_one_command_measures_and_writes_down(tmp_path: Path) -> None:
     asked = ["--quick", "--pairs", "1", "--cases", "fan_out_paced", "--subjects", "limit", "--into", str(tmp_path)]
     assert main(asked) == 0
@@ -155,7 +162,9 @@ def test_one_command_measures_and_writes_down(tmp_path: Path) -> None:
     assert measured["bytes"] == 204  # what was published, and the head of its frame
     assert 0 < measured["cpu_us"] < 1000
     assert 0 < measured["p50_ms"] <= measured["p99_ms"]
-    assert "## Fan-out, at a pace" in (tmp_path / "README.md").read_text()
+    page = (tmp_path / "README.md").read_text()
+    assert "## Fan-out, at a pace" in page
+    assert "Quick: smaller" in page  # so that nobody takes its verdicts for the report's
 
 
 def test_help_names_every_case(capsys: pytest.CaptureFixture[str]) -> None:
