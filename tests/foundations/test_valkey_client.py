@@ -256,11 +256,11 @@ async def test_a_store_that_lacks_replicas_is_unavailable() -> None:
 
 async def test_what_was_acknowledged_survives_a_killed_store() -> None:
     with ValkeyServer() as server:
-        async with connected(server.url) as valkey:
+        async with connected(server.url, timeout=10.0) as valkey:
             for number in range(200):
                 await valkey.command("RPUSH", "list", number)
         server.restart()
-        async with connected(server.url) as valkey:
+        async with connected(server.url, timeout=10.0) as valkey:
             assert await valkey.command("LLEN", "list") == 200
 
 
