@@ -295,10 +295,14 @@ class Registry:
             c for c, outcome in zip(connections, outcomes, strict=True)
             if (not outcome or c.connection_id in stale) and self._holds(c)
         ]  # fmt: skip
-        if is_claiming:
-            await self._ownership.watch([c.connection_id for c in connections])
-        await self._own(connections if is_claiming else again)
-        await self._rewrite([c for c in again if self._holds(c)])
+        try:
+            if is_claiming:
+                await self._ownership.watch([c.connection_id for c in connections])
+            await self._own(connections if is_claiming else again)
+            await self._rewrite([c for c in again if self._holds(c)])
+        except CityError:
+            self._stale.update(c.connection_id for c in again if self._holds(c))
+            raise
 
     # Reading
 

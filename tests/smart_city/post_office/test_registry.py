@@ -181,6 +181,25 @@ async def test_channels_are_renewed_beside_connections_that_the_store_does_not_a
         await registry.renew_all()
 
 
+async def test_what_a_renewal_could_not_write_is_written_by_the_next(
+    make: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry, one = make(), Somebody(unique("alice"))
+    await registry.add(one)
+    one.last_heartbeat = "2026-11-20T09:00:00.000Z"
+    registry.heard(one)
+
+    async def refuse(*_: object) -> list[int]:
+        raise Unavailable("the store did not answer")
+
+    with monkeypatch.context() as away:
+        away.setattr(registry._directory, "write", refuse)
+        with pytest.raises(Unavailable):
+            await registry.renew_all()
+    await registry.renew_all()
+    assert (await registry.find(one.connection_id))["last_heartbeat"] == one.last_heartbeat
+
+
 async def test_nothing_is_kept_of_who_is_heard_when_it_has_left(make: Made) -> None:
     registry, one = make(), Somebody(unique("alice"))
     await registry.add(one)
