@@ -216,6 +216,15 @@ class TestAnswersInParts:
         (snapshot,) = await office.open_answers(ALICE)
         assert (len(snapshot["payload"]["message"]), snapshot["part"]) == (200_000, 200)
 
+    @pytest.mark.parametrize("is_hidden", [True, False])
+    async def test_who_opens_a_log_looks_for_answers_in_parts_only_where_joiners_see_some(
+        self, office: Office, is_hidden: bool
+    ) -> None:
+        answers = OpenAnswers(office.valkey, office.tasks, most_bytes=1000)
+        assert not (await office.log.opened([ALICE]))[ALICE].has_streams
+        await answers.open(ALICE, "m1", b'{"payload":{"message":"', b"one", is_hidden=is_hidden)
+        assert (await office.log.opened([ALICE]))[ALICE].has_streams is not is_hidden
+
     async def test_the_text_of_an_answer_is_kept_as_long_as_the_answer_and_no_longer(self, office: Office) -> None:
         answers = OpenAnswers(office.valkey, office.tasks, most_bytes=1000)
         text = office.valkey.key(f"log:{{{ALICE}}}:open:m1")
