@@ -9,12 +9,21 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from time import monotonic
+from typing import NamedTuple
 
 from foundations.errors import CityError
 from foundations.supervision import Tasks
 from foundations.valkey.client import Valkey
+from smart_city.post_office.rounds import Rounds, resolve
 
 _log = logging.getLogger(__name__)
+
+
+class _Listing(NamedTuple):
+    """Channels that are to be listed, and who waits for that."""
+
+    channels: Sequence[str]
+    told: asyncio.Future[None]
 
 
 class Subscribers:
@@ -33,6 +42,9 @@ class Subscribers:
         self._listed: set[str] = set()
         """What the key certainly names until `_listed_until`, of the channels that are counted."""
         self._listed_until = 0.0
+        self._listings = Rounds[_Listing, None](
+            "channels to be listed", tasks, self._list_all, lambda listing, reply: resolve(listing.told, reply)
+        )
 
     @property
     def counts(self) -> dict[str, int]:
@@ -45,12 +57,21 @@ class Subscribers:
             self._channels[channel] = self._channels.get(channel, 0) + 1
 
     async def listed(self, channels: Sequence[str]) -> None:
-        """Has channels stand in the key; without the name, with a later renewal.
+        """Has channels that are counted stand in the key; without the name, with a later renewal.
 
         Of thousands who come back to the same channels each would write what stands there (case: resume).
         """
         if monotonic() >= self._listed_until or not self._listed.issuperset(channels):
-            await self._list(channels)
+            told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._listings.add(_Listing(channels, told), sum(map(len, channels)))
+            await told
+
+    async def _list_all(self, listings: Sequence[_Listing]) -> Sequence[None]:
+        """Lists what one turn brings together, but for what was left meanwhile: nobody would take it out again."""
+        wanted = {channel for listing in listings for channel in listing.channels if channel in self._channels}
+        if wanted:
+            await self._list(list(wanted))
+        return [None] * len(listings)
 
     async def _list(self, channels: Sequence[str]) -> None:
         if not self._holds_name():
