@@ -8,11 +8,10 @@ import socket
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
-from itertools import pairwise
-from typing import Any
+from itertools import pairwise, product
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.protocol import State
@@ -107,11 +106,10 @@ class Outcome:
 
 
 @asynccontextmanager
-async def visited() -> AsyncIterator[tuple[Socket, Outcome, socket.socket]]:
+async def visited(door: EchoDoor) -> AsyncIterator[tuple[Socket, Outcome, socket.socket]]:
     """A socket on a real connection, who listens to it, and the connection's other end."""
     ours, theirs = socket.socketpair()
     theirs.setblocking(False)
-    door = EchoDoor(MOST, 1 << 20)
     make = partial(Socket, door, door.sockets)
     transport, served = await asyncio.get_running_loop().create_connection(make, sock=ours)
     outcome = Outcome(served)
@@ -132,17 +130,22 @@ async def heard(end: socket.socket) -> Told:
     return list(frames_of(bytes(data)))
 
 
-async def said(pieces: Iterable[bytes]) -> tuple[Told, list[bytes], int]:
-    """What a socket says to pieces that arrive one by one, then an end; the pongs that it took, and how it closed."""
-    async with visited() as (served, outcome, theirs):
-        hearing = asyncio.create_task(heard(theirs))
-        for piece in pieces:
+async def said(pieces: Iterable[bytes]) -> list[tuple[Told, list[bytes], int]]:
+    """What two sockets say to the same pieces, which arrive now here, now there, and then an end.
+
+    Of each what comes back, the pongs that it took, and the code that it closed with.
+    """
+    door = EchoDoor(MOST, 1 << 20)
+    async with visited(door) as one, visited(door) as other:
+        hearing = [asyncio.create_task(heard(theirs)) for _, _, theirs in (one, other)]
+        for piece, (served, _, _) in product(pieces, (one, other)):
             if not served.transport.is_closing():
                 served.data_received(piece)
-        theirs.shutdown(socket.SHUT_WR)
-        told = await hearing
-        await until(lambda: outcome.code != 0, "it is closed")
-        return told, outcome.pongs, outcome.code
+        for _, _, theirs in (one, other):
+            theirs.shutdown(socket.SHUT_WR)
+        told = await asyncio.gather(*hearing)
+        await until(lambda: bool(one[1].code and other[1].code), "both are closed")
+        return [(said, outcome.pongs, outcome.code) for said, (_, outcome, _) in zip(told, (one, other), strict=True)]
 
 
 def frames_of(data: bytes) -> Iterator[tuple[int, bytes]]:
@@ -155,7 +158,7 @@ def frames_of(data: bytes) -> Iterator[tuple[int, bytes]]:
         data = data[start + size :]
 
 
-def written(first: int, data: bytes, mask: bytes, form: int, claimed: int | None) -> bytes:
+def written(first: int, data: bytes, mask: bytes = b"mask", form: int = 0, claimed: int | None = None) -> bytes:
     """A frame as nobody should write one: any first octet, any of the forms of a length, and any length."""
     size = len(data) if claimed is None else claimed
     bit = 0x80 if mask else 0
@@ -168,31 +171,41 @@ def written(first: int, data: bytes, mask: bytes, form: int, claimed: int | None
     return bytes([first]) + length + mask + (apply_mask(data, mask) if mask else data)
 
 
-def often(usual: Iterable[Any], rare: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    return st.sampled_from([*usual] * 4 + [None]).flatmap(lambda value: rare if value is None else st.just(value))
+def in_fragments(opcode: int, data: bytes, places: list[int], between: bytes) -> bytes:
+    """A message in as many frames as there are places and one, with something else between any two of them."""
+    at = [0, *sorted(place % (len(data) + 1) for place in places), len(data)]
+    parts = [data[start:end] for start, end in pairwise(at)]
+    firsts = [opcode, *[CONTINUATION] * (len(parts) - 2), FIN | CONTINUATION]
+    return between.join(written(first, part) for first, part in zip(firsts, parts, strict=True))
 
 
 FIN = 0x80
-firsts = often(
-    [FIN | TEXT, FIN | TEXT, FIN | BINARY, TEXT, BINARY, CONTINUATION, FIN | CONTINUATION, FIN | PING, FIN | PONG],
-    st.integers(0, 255),
-)
-texts = st.text(max_size=40).map(str.encode) | st.sampled_from(
-    [b"", b"x" * 125, "κόσμε".encode() * 13, b"\xce", b"\xba", b"\xf4\x90", b"\xed\xa0\x80", b"\xff", b"\xce" * 130]
+KOSME = "κόσμε".encode()
+BEGUN = written(TEXT, b"be")
+masks = st.binary(min_size=4, max_size=4)
+forms = st.sampled_from([0, 0, 0, 1, 2])
+texts = st.sampled_from([b"", b"hello", KOSME, b"x" * 125, KOSME * 13]) | st.text(max_size=30).map(str.encode)
+others = st.sampled_from(
+    [b"\xce", b"\xf4\x90", b"\xed\xa0\x80", b"\xff", b"\xce" * 130, b"o" * 126, b"\x03\xe8bye", b"\x03\xe8\xff"]
 )
 large = st.sampled_from([b"x" * SLICE_BYTES, b"x" * (SLICE_BYTES + 1), b"y" * (MOST + 1)])
-closes = st.builds(
-    lambda code, reason: code.to_bytes(2, "big") + reason,
-    often([1000, 1001, 3000, 4999], st.integers(0, 65535)),
-    texts,
+controls = st.builds(
+    written, st.sampled_from([FIN | PING, FIN | PONG]), st.sampled_from([b"", b"12", b"p" * 125]), masks
 )
-masks = often([b"\0\0\0\0", b"\x01\x02\x03\xff"], st.binary(min_size=4, max_size=4) | st.just(b""))
-claims = often([None], st.integers(0, 200) | st.sampled_from([MOST, MOST + 1, 1 << 63, (1 << 64) - 1]))
-data_frames = st.builds(written, firsts, st.one_of(*[texts] * 12, large), masks, often([0], st.integers(0, 2)), claims)
-close_frames = st.builds(
-    written, st.just(FIN | CLOSE), closes | st.binary(max_size=1), masks, st.integers(0, 2), st.none()
+whole = st.builds(written, st.sampled_from([FIN | TEXT, FIN | BINARY]), st.one_of(*[texts] * 12, large), masks, forms)
+fragmented = st.builds(
+    in_fragments, st.sampled_from([TEXT, BINARY]), texts | others,
+    st.lists(st.integers(0, 200), min_size=1, max_size=3), st.just(b"") | controls,
+)  # fmt: skip
+fine = st.lists(whole | controls | fragmented, max_size=4).map(b"".join)
+
+firsts = st.sampled_from([FIN | CLOSE, FIN | PONG, FIN | TEXT, FIN | CONTINUATION, TEXT, 0xC1, 0x92]) | st.integers(
+    0, 255
 )
-streams = st.lists(st.one_of(*[data_frames] * 8, close_frames, st.binary(max_size=6)), max_size=12).map(b"".join)
+sizes = st.sampled_from([None] * 8 + [0, 125, 126, MOST, MOST + 1, 1 << 63, (1 << 64) - 1])
+odd = st.builds(written, firsts, texts | others | st.binary(max_size=3), masks | st.just(b""), forms, sizes)
+begun = st.just(b"") | texts.map(partial(written, TEXT)) | st.just(BEGUN + written(FIN | PING, b""))
+streams = st.tuples(fine, begun, st.just(b"") | odd | st.binary(max_size=6), fine).map(b"".join)
 END = frame(TEXT, bytes(16))
 """What stands half in a frame's head is judged when the rest of the head is here, and this is."""
 
@@ -204,7 +217,11 @@ def runner() -> Iterator[asyncio.Runner]:
 
 
 @given(sent=streams, places=st.lists(st.integers(0, 1 << 16), max_size=12), is_chopped=st.booleans())
-@settings(max_examples=100)
+@example(sent=written(0xC1, b"a reserved bit"), places=[], is_chopped=False)
+@example(sent=written(FIN | PONG, b"p" * 126), places=[], is_chopped=False)
+@example(sent=BEGUN + written(FIN | PING, b"") + written(FIN | TEXT, b"misplaced"), places=[], is_chopped=False)
+@example(sent=BEGUN + written(FIN | CLOSE, b"\x03\xe8bye"), places=[], is_chopped=False)
+@settings(max_examples=80)
 def test_whatever_arrives_is_taken_as_octet_by_octet(
     runner: asyncio.Runner, sent: bytes, places: list[int], is_chopped: bool
 ) -> None:
@@ -212,12 +229,12 @@ def test_whatever_arrives_is_taken_as_octet_by_octet(
     pieces = [bytes([octet]) for octet in sent[:400]] if is_chopped else [sent[a:b] for a, b in pairwise(at)]
     pieces.append(END)
     expected = Expected(b"".join(pieces))
-    assert runner.run(said(pieces)) == (expected.told, expected.pongs, expected.outcome)
+    assert runner.run(said(pieces)) == [(expected.told, expected.pongs, expected.outcome)] * 2
 
 
 async def test_what_was_said_before_the_other_side_ended_is_still_sent() -> None:
     """It says no more, and may listen."""
-    async with visited() as (served, _, theirs):
+    async with visited(EchoDoor(MOST, 1 << 20)) as (served, _, theirs):
         served.data_received(frame(TEXT, b"the last question"))
         served.eof_received()
         theirs.shutdown(socket.SHUT_WR)
