@@ -25,7 +25,7 @@ from foundations.errors import (
 )
 from foundations.json_bounds import why_unreadable
 from foundations.operations import ANY_TOKEN, Arguments, Caller, Operation, Result
-from foundations.telemetry import Counters, child_traceparent, current_traceparent
+from foundations.telemetry import Counters, Span, Traces, current_traceparent, is_sampled
 
 _log = logging.getLogger(__name__)
 _LIMIT = "calls"
@@ -63,9 +63,10 @@ class Invocation:
     and malformed bodies are no way around the limit.
     """
 
-    def __init__(self, limits: Limits, counters: Counters) -> None:
+    def __init__(self, limits: Limits, counters: Counters, traces: Traces) -> None:
         self._limits = limits
         self._counters = counters
+        self._traces = traces
 
     async def __call__(
         self, operation: Operation, caller: Caller, raw: bytes | str, *, key: str = "", traceparent: str = ""
@@ -80,16 +81,26 @@ class Invocation:
         """
         counters = self._counters.operation(operation.full_name)
         counters.count += 1
-        context = current_traceparent.set(child_traceparent(traceparent))
-        began = perf_counter()
+        own = self._traces.begin(traceparent)
+        span = self._span(operation, own, traceparent) if self._traces.is_on and is_sampled(own) else None
+        context = current_traceparent.set(own)
+        began, code = perf_counter(), ""
         try:
             return await self._invoke(operation, caller, raw, key)
         except CityError as error:
-            counters.refused(error.code)
+            code = error.code
+            counters.refused(code)
             raise
         finally:
             counters.latency.observe(perf_counter() - began)
             current_traceparent.reset(context)
+            if span is not None:
+                span.end(code)
+
+    def _span(self, operation: Operation, context: str, parent: str) -> Span | None:
+        """The span of a call; who calls and with what is not told."""
+        attributes = {"rpc.system": "smart_city", "rpc.service": operation.service, "rpc.method": operation.name}
+        return self._traces.start(operation.full_name, "server", attributes, context=context, parent=parent)
 
     async def _invoke(self, operation: Operation, caller: Caller, raw: bytes | str, key: str) -> Result:
         _authorise(operation, caller)

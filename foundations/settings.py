@@ -147,6 +147,7 @@ class Settings(BaseSettings):
 
     # Telling
     traffic_seconds: Seconds = 5
+    traces_flush_seconds: Seconds = 2
     log_format: Literal["", "text", "json"] = ""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 

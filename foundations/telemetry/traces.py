@@ -1,7 +1,7 @@
 """W3C trace contexts as text: making, continuing and checking a ``traceparent``.
 
 It records no spans; it only carries the context from the call through the envelopes to whoever answers, so
-that an exporter or the other side can join them.
+that an exporter or the other side can join them. Of the flags only the lowest bit, sampled, goes on.
 """
 
 from __future__ import annotations
@@ -31,12 +31,17 @@ def child_traceparent(parent: str) -> str:
     match = _matched(parent)
     if match is None:
         return new_traceparent()
-    return f"00-{match['trace']}-{random.getrandbits(64) | 1:016x}-{match['flags']}"
+    return f"00-{match['trace']}-{random.getrandbits(64) | 1:016x}-0{int(match['flags'], 16) & 1}"
 
 
 def is_traceparent(text: str) -> bool:
     """Whether ``text`` is a usable context: version 00, or a later one that begins alike (W3C, 3.2.4)."""
     return _matched(text) is not None
+
+
+def is_sampled(context: str) -> bool:
+    """Whether a context that was made here is recorded."""
+    return context.endswith("1")
 
 
 def trace_id_of(traceparent: str) -> str:

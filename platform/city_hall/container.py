@@ -6,6 +6,7 @@ does not fit a Protocol is found by the type checker and not at night.
 
 from __future__ import annotations
 
+import os
 from importlib.metadata import version
 
 from dependency_injector import containers, providers
@@ -21,7 +22,7 @@ from foundations.proxies import TrustedProxies
 from foundations.rates import Rate
 from foundations.settings import Settings
 from foundations.supervision import Tasks
-from foundations.telemetry import Counters, Exposition, LoopLag
+from foundations.telemetry import Counters, Exposition, LoopLag, Traces, traces_of
 from foundations.valkey import Subscriptions, Valkey
 from smart_city.nurse.health import Health
 from smart_city.post_office.answers import Answers
@@ -53,6 +54,10 @@ from smart_city.traffic_cop.limits import Limits
 from smart_city.traffic_cop.operations import TrafficCop
 from smart_city.traffic_cop.service_tokens import ServiceTokens
 from smart_city.traffic_cop.sessions import Sessions
+
+
+def _traces(settings: Settings) -> Traces:
+    return traces_of(settings.instance_id, os.environ)
 
 
 def _exposition(settings: Settings, counters: Counters) -> Exposition:
@@ -130,20 +135,21 @@ def _inbox(settings: Settings, valkey: Valkey, tasks: Tasks, channels: Channels,
 
 
 def _answers(
-    settings: Settings, valkey: Valkey, tasks: Tasks, log: ChannelLog, inbox: Inbox, counters: Counters, keep: Keep
-) -> Answers:
+    settings: Settings, valkey: Valkey, tasks: Tasks, log: ChannelLog, inbox: Inbox, counters: Counters,
+    traces: Traces, keep: Keep,
+) -> Answers:  # fmt: skip
     return Answers(
-        valkey, tasks, log, inbox, counters,
+        valkey, tasks, log, inbox, counters, traces,
         gather_seconds=settings.stream_gather_ms / 1000, most_bytes=settings.max_message_bytes, keep=keep,
     )  # fmt: skip
 
 
 def _dispatcher(
     settings: Settings, inbox: Inbox, answers: Answers, subscriptions: Subscriptions, tasks: Tasks,
-    counters: Counters, member: str,
+    counters: Counters, traces: Traces, member: str,
 ) -> Dispatcher:  # fmt: skip
     return Dispatcher(
-        inbox, answers, subscriptions, tasks, counters, instance_id=member,
+        inbox, answers, subscriptions, tasks, counters, traces, instance_id=member,
         instance_lease_seconds=settings.instance_lease_seconds,
     )  # fmt: skip
 
@@ -160,12 +166,12 @@ def _agents(
 
 def _desk(
     settings: Settings, log: ChannelLog, inbox: Inbox, joining: Joining, registry: Registry, channels: Channels,
-    identities: Identities, limits: Limits, counters: Counters, tasks: Tasks, dispatcher: Dispatcher,
-    answers: Answers,
+    identities: Identities, limits: Limits, counters: Counters, traces: Traces, tasks: Tasks,
+    dispatcher: Dispatcher, answers: Answers,
 ) -> Desk:  # fmt: skip
     return Desk(
         log=log, inbox=inbox, joining=joining, registry=registry, channels=channels, sessions=identities,
-        limits=limits, counters=counters, tasks=tasks, dispatcher=dispatcher, answers=answers,
+        limits=limits, counters=counters, traces=traces, tasks=tasks, dispatcher=dispatcher, answers=answers,
         max_subscriptions=settings.max_subscriptions, max_unanswered=settings.max_unanswered,
         max_message_bytes=settings.max_message_bytes, frame_seconds=settings.frame_seconds,
     )  # fmt: skip
@@ -274,9 +280,11 @@ def _catalogue(
     )
 
 
-def _invocation(settings: Settings, limits: Limits, counters: Counters, catalogue: Catalogue) -> Invocation:
+def _invocation(
+    settings: Settings, limits: Limits, counters: Counters, traces: Traces, catalogue: Catalogue
+) -> Invocation:
     limits.hold(operation_rates(catalogue, settings.operation_rates))
-    return Invocation(limits, counters)
+    return Invocation(limits, counters, traces)
 
 
 class City(containers.DeclarativeContainer):
@@ -289,6 +297,7 @@ class City(containers.DeclarativeContainer):
     member = providers.Singleton(fleet_parts.member_name, settings)
     counters = providers.Singleton(Counters)
     loop_lag = providers.Singleton(LoopLag)
+    traces = providers.Singleton(_traces, settings)
     exposition = providers.Singleton(_exposition, settings, counters)
     subscriptions = providers.Singleton(_subscriptions, settings, valkey, tasks)
     instance_lease = providers.Singleton(fleet_parts.instance_lease, settings, valkey, tasks)
@@ -317,14 +326,16 @@ class City(containers.DeclarativeContainer):
     fleet = providers.Singleton(
         fleet_parts.fleet, settings, valkey, subscriptions, tasks, counters, subscribers, member
     )
-    answers = providers.Singleton(_answers, settings, valkey, tasks, log, inbox, counters, keep)
-    dispatcher = providers.Singleton(_dispatcher, settings, inbox, answers, subscriptions, tasks, counters, member)
+    answers = providers.Singleton(_answers, settings, valkey, tasks, log, inbox, counters, traces, keep)
+    dispatcher = providers.Singleton(
+        _dispatcher, settings, inbox, answers, subscriptions, tasks, counters, traces, member
+    )
     succession = providers.Singleton(fleet_parts.succession, dispatcher, tasks, fleet)
-    hub = providers.Singleton(Hub, log, subscriptions, tasks, counters)
+    hub = providers.Singleton(Hub, log, subscriptions, tasks, counters, traces)
     joining = providers.Singleton(Joining, hub, log, tasks, counters)
     desk = providers.Singleton(
-        _desk, settings, log, inbox, joining, registry, channels, identities, limits, counters, tasks, dispatcher,
-        answers,
+        _desk, settings, log, inbox, joining, registry, channels, identities, limits, counters, traces, tasks,
+        dispatcher, answers,
     )  # fmt: skip
     credentials = providers.Singleton(Credentials, identities, tasks)
     heartbeats = providers.Singleton(_heartbeats, settings, registry, tasks)
@@ -346,6 +357,6 @@ class City(containers.DeclarativeContainer):
     catalogue = providers.Singleton(
         _catalogue, traffic_cop, analytics, publishing, agents, connections, observing, dead_letters
     )
-    invocation = providers.Singleton(_invocation, settings, limits, counters, catalogue)
+    invocation = providers.Singleton(_invocation, settings, limits, counters, traces, catalogue)
     gauges = providers.Singleton(_gauges, exposition, valkey, inbox, fleet, keep, loop_lag)
     health = providers.Singleton(_health, settings, valkey, subscriptions, gateway)

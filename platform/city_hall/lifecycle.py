@@ -50,6 +50,7 @@ async def opened(settings: Settings) -> AsyncIterator[City]:
             valkey=providers.Object(valkey),
             tasks=providers.Object(tasks),
         )
+        stack.push_async_callback(city.traces().close, settings.traces_flush_seconds)
         await _begin(city, stack)
         yield city
 

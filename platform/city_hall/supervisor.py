@@ -278,10 +278,10 @@ class Supervisor:
 def patience_of(settings: Settings) -> float:
     """How long a worker may take to end: its notice, its waves, the closing of the last, and the rest twice.
 
-    Requests under way have the rest once, and the logs that are flushed after them once more.
+    Requests under way have the rest once, and the logs that are flushed after them once more; at last come the spans.
     """
     drain = settings.drain_notice_seconds + settings.drain_seconds + settings.close_seconds
-    return drain + 2 * settings.stop_seconds + MARGIN_SECONDS
+    return drain + 2 * settings.stop_seconds + settings.traces_flush_seconds + MARGIN_SECONDS
 
 
 def has_terminal() -> bool:

@@ -22,7 +22,7 @@ from foundations.errors import (
 )
 from foundations.invocation import Invocation, encode
 from foundations.operations import Caller, Operation, Result, operation, operations_of
-from foundations.telemetry import Counters, current_traceparent, is_traceparent, trace_id_of
+from foundations.telemetry import Counters, Traces, current_traceparent, is_traceparent, trace_id_of
 
 OPERATOR = Caller(kind="operator", subject="~operator")
 SERVICE = Caller(kind="service", subject="~content", scopes=frozenset({"test.use"}))
@@ -126,7 +126,7 @@ def counters() -> Counters:
 
 @pytest.fixture
 def invoke(counters: Counters) -> Invocation:
-    return Invocation(Credits(Credit(here=1000)), counters)
+    return Invocation(Credits(Credit(here=1000)), counters, Traces())
 
 
 async def invalid(invoke: Invocation, called: Operation, raw: bytes | str, key: str = "") -> InvalidArgument:
@@ -276,7 +276,7 @@ async def test_operator_scope_and_declared_sessions_may_call(
 
 async def test_each_call_costs_one_credit_of_its_caller(operations: dict[str, Operation]) -> None:
     limits = Credits(Credit(here=1, there=1))
-    invoke = Invocation(limits, Counters())
+    invoke = Invocation(limits, Counters(), Traces())
     await invoke(operations["greet"], ALICE, b"")
     await invoke(operations["greet"], ALICE, b"")
     with pytest.raises(RateLimited) as caught:
@@ -287,7 +287,7 @@ async def test_each_call_costs_one_credit_of_its_caller(operations: dict[str, Op
 
 async def test_malformed_calls_cost_credit_and_forbidden_ones_none(operations: dict[str, Operation]) -> None:
     credit = Credit(here=2)
-    invoke = Invocation(Credits(credit), Counters())
+    invoke = Invocation(Credits(credit), Counters(), Traces())
     with pytest.raises(Forbidden):
         await invoke(operations["order"], ALICE, b"{}")
     assert credit.here == 2

@@ -28,7 +28,7 @@ from foundations.errors import ERRORS, CityError, RateLimited, Unauthenticated, 
 from foundations.invocation import Invocation
 from foundations.operations import Caller, Result, operation, operations_of
 from foundations.settings import Settings
-from foundations.telemetry import Counters, Exposition, current_traceparent
+from foundations.telemetry import Counters, Exposition, Traces, current_traceparent
 from smart_city.nurse.health import GatewayState, Health
 from smart_city.vocabulary import IdempotencyKey, Identity, JsonObject
 
@@ -231,7 +231,7 @@ class ExampleCity:
         self.limits = OneCredit()
         self.counters = Counters()
         self.catalogue = Catalogue(operations_of(self.service, "example"))
-        self.invocation = Invocation(self.limits, self.counters)
+        self.invocation = Invocation(self.limits, self.counters, Traces())
         self.mcp = McpSurface(self.catalogue, identify, self.invocation, self.settings, "1.2.3")
         self.direct: Table = {}
         self.app = self._assembled()

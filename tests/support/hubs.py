@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, Literal
 
 from foundations.supervision import Tasks
-from foundations.telemetry import Counters
+from foundations.telemetry import Counters, Traces
 from foundations.valkey.client import Valkey
 from foundations.valkey.subscriptions import Subscriptions
 from smart_city.post_office.gateway.feed import Feed, Subscription
@@ -203,7 +203,7 @@ class Instance:
         self.log = CountedLog(valkey, tasks, limits, self.announcer)
         self.bus = FaultyBus(valkey, tasks)
         self.counters = Counters()
-        self.hub = Hub(self.log, self.bus, tasks, self.counters)
+        self.hub = Hub(self.log, self.bus, tasks, self.counters, Traces())
         self.joining = Joining(self.hub, self.log, tasks, self.counters)
         self.announcer.listeners.append(self._appended)
         self.reply_fate: Callable[[], Fate] = lambda: "pass"

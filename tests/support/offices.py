@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from foundations.supervision import Tasks
-from foundations.telemetry import Counters
+from foundations.telemetry import Counters, Traces
 from foundations.valkey.client import Valkey
 from foundations.valkey.subscriptions import Subscriptions
 from smart_city.post_office.answers import Answers
@@ -85,12 +85,13 @@ class Office:
             self.log,
             self.inbox,
             self.counters,
+            Traces(),
             gather_seconds=gather_seconds,
             most_bytes=most_bytes,
             keep=self.keep,
         )
         self.dispatcher = Dispatcher(
-            self.inbox, self.answers, self.subscriptions, tasks, self.counters, instance_id=name,
+            self.inbox, self.answers, self.subscriptions, tasks, self.counters, Traces(), instance_id=name,
             instance_lease_seconds=instance_lease_seconds, poll_seconds=poll_seconds,
         )  # fmt: skip
 

@@ -94,7 +94,7 @@ class Askers:
 
 def about_delivery(delivery: DeliveryId, route: Route, agent: str) -> About:
     """What all frames of an answer to this delivery say."""
-    return About(delivery.channel, agent, delivery.message_id, route.conversation_id)
+    return About(delivery.channel, agent, delivery.message_id, route.conversation_id, route.traceparent)
 
 
 def final_key(message_id: str, life: int = 0) -> str:

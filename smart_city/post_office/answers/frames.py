@@ -33,6 +33,7 @@ class About(NamedTuple):
     agent: str
     in_reply_to: str
     conversation_id: str
+    traceparent: str = ""
 
 
 class Failure(Struct, frozen=True):
@@ -97,7 +98,7 @@ def message(about: About, channel: str, message_id: str, payload: bytes, *, inte
     """An answer to everybody on a channel."""
     return publication(
         channel=channel, sender=Sender(kind="agent", id=about.agent), payload=payload, message_id=message_id,
-        intent=intent, in_reply_to=about.in_reply_to,
+        intent=intent, in_reply_to=about.in_reply_to, traceparent=about.traceparent,
     )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import msgspec
@@ -19,7 +19,7 @@ from msgspec import Raw
 
 from foundations.errors import CityError, Conflict, Overloaded, StaleDelivery, TooLarge, UnknownChannel
 from foundations.supervision import Tasks
-from foundations.telemetry import Counters
+from foundations.telemetry import Counters, Traces, is_sampled
 from foundations.valkey.client import Valkey
 from smart_city.post_office.answers import frames
 from smart_city.post_office.answers.askers import Askers, FinalWord, Log
@@ -33,6 +33,7 @@ from smart_city.post_office.inbox import Inbox
 from smart_city.post_office.inbox.deliveries import How
 from smart_city.post_office.inbox.questions import MOST_HOPS, DeliveryId, Standing, handed_on
 from smart_city.post_office.keep import Keep
+from smart_city.post_office.spans import answered
 
 _log = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ class Answers:
     """
 
     def __init__(
-        self, valkey: Valkey, tasks: Tasks, log: Log, inbox: Inbox, counters: Counters, *,
+        self, valkey: Valkey, tasks: Tasks, log: Log, inbox: Inbox, counters: Counters, traces: Traces, *,
         gather_seconds: float, most_bytes: int, keep: Keep | None = None,
     ) -> None:  # fmt: skip
         self.keep = keep = keep or Keep()
@@ -67,6 +68,7 @@ class Answers:
         self._inbox = inbox
         self._deliveries = inbox.deliveries
         self._counters = counters
+        self._traces = traces
         self._most_bytes = most_bytes
         self._turns: dict[DeliveryId, _Turn] = {}
         self._unsettled: dict[DeliveryId, float] = {}
@@ -108,7 +110,8 @@ class Answers:
             else:
                 standing = await self._deliveries.check(delivery)
                 ends = stream == "end" or standing.stream
-                await (self._end if ends else self._answer)(standing, agent, data, intent)
+                with self._recorded(standing) as answer:
+                    await (self._end if ends else self._answer)(answer, agent, data, intent)
 
         async with self._turn(delivery):
             await self.spoken.insist(step)
@@ -194,6 +197,21 @@ class Answers:
     def close(self) -> None:
         """Tells no parts any more; what is open breaks off when its deliveries are handed back."""
         self._parts.close()
+
+    @contextmanager
+    def _recorded(self, standing: Standing) -> Iterator[Standing]:
+        """The delivery with its answer's context, whose span ends with the block, if the question is sampled."""
+        is_recorded = self._traces.is_on and is_sampled(standing.route.traceparent)
+        span = answered(self._traces, standing) if is_recorded else None
+        if span is None:
+            yield standing
+            return
+        try:
+            yield replace(standing, route=msgspec.structs.replace(standing.route, traceparent=span.context))
+        except CityError as error:
+            span.end(error.code)
+            raise
+        span.end()
 
     async def _answer(self, standing: Standing, agent: str, payload: bytes, intent: str) -> None:
         await self.askers.answer(FinalWord(standing.delivery, standing.route, agent, new_message_id(), payload, intent))

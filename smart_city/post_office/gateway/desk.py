@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from foundations import invocation
 from foundations.invocation import Credit
 from foundations.supervision import Tasks
-from foundations.telemetry import Counters
+from foundations.telemetry import Counters, Traces
 from smart_city.post_office.answers import Answers
 from smart_city.post_office.channels import Channels
 from smart_city.post_office.fleet.directory import Registered
@@ -124,6 +124,7 @@ class Desk:
     sessions: Sessions
     limits: Limits
     counters: Counters
+    traces: Traces
     tasks: Tasks
     answers: Answers
     dispatcher: Dispatcher

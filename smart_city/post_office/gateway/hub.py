@@ -13,7 +13,7 @@ from collections.abc import Container, Iterable, Sequence
 
 from foundations.errors import CityError
 from foundations.supervision import Tasks
-from foundations.telemetry import Counters
+from foundations.telemetry import Counters, Traces
 from foundations.valkey.subscriptions import Subscriptions
 from smart_city.post_office.gateway.feed import Feed, by_epoch
 from smart_city.post_office.gateway.messages import encode, positioned, wire
@@ -24,6 +24,7 @@ from smart_city.post_office.gateway.tails import Tails
 from smart_city.post_office.log import ChannelLog, Page, Stretch, bus
 from smart_city.post_office.log.bus import Delta, bus_channel
 from smart_city.post_office.log.values import Provisional, Withdrawn
+from smart_city.post_office.spans import delivered
 from smart_city.vocabulary import Position
 
 _log = logging.getLogger(__name__)
@@ -38,11 +39,14 @@ REPAIRS_AT_ONCE = 8
 class Hub:
     """All feeds of this instance."""
 
-    def __init__(self, log: ChannelLog, subscriptions: Subscriptions, tasks: Tasks, counters: Counters) -> None:
+    def __init__(
+        self, log: ChannelLog, subscriptions: Subscriptions, tasks: Tasks, counters: Counters, traces: Traces
+    ) -> None:
         self._log = log
         self._subscriptions = subscriptions
         self._tasks = tasks
         self._counters = counters
+        self._traces = traces
         self._feeds: dict[str, Feed] = {}
         self._openings = Openings(log, subscriptions, tasks, self._settle)
         self._turns = asyncio.Semaphore(REPAIRS_AT_ONCE)
@@ -180,11 +184,14 @@ class Hub:
         feed.position = Position(first + len(frames) - 1, epoch)
         if feed.recent is not None:
             feed.recent.add(first, epoch, frames)
+        spans = delivered(self._traces, feed.channel, entries, len(feed.live)) if self._traces.is_on else ()
         for subscription in feed.live:
             subscription.subscriber.deliver(data)
         self._counters.messages_sent += len(frames) * len(feed.live)
         for ring in feed.bells:
             ring()
+        for span in spans:
+            span.end()
 
     def tell_ahead(self, news: Provisional | Withdrawn) -> None:
         """Tells who listens here of what is held: outside of the order of the log, which brings it again."""

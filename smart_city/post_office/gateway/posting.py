@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from time import perf_counter as now
-from typing import Protocol
+from typing import Any, Protocol
 
 from msgspec import UNSET, UnsetType
 
 from foundations.invocation import Credit
+from foundations.telemetry import is_sampled
 from smart_city.post_office.envelopes import Sender, agent_message, canonical, digest_of, new_message_id, publication
 from smart_city.post_office.gateway import messages
 from smart_city.post_office.gateway.desk import Desk, Waiting
@@ -22,6 +23,7 @@ from smart_city.post_office.gateway.server_frames import Ack
 from smart_city.post_office.inbox.questions import Question, Queued, Route
 from smart_city.post_office.keep import Held
 from smart_city.post_office.log import Appended, Entry
+from smart_city.post_office.spans import Step, sent, until_told
 from smart_city.vocabulary import Identity, Right
 
 
@@ -76,26 +78,29 @@ class Posting:
     def _ask(self, frame: messages.Message) -> None:
         who, payload = self._client.identity, read(frame.payload)
         conversation_id = conversation_of(payload)
-        message_id = new_message_id()
+        message_id, context = new_message_id(), self._desk.traces.begin()
+        told = self._told("ask", frame, message_id, context)
         body = agent_message(
             channel=frame.channel, sender=self._sender, payload=frame.payload, message_id=message_id,
-            intent=frame.intent, context=who.context, conversation_id=conversation_id,
+            intent=frame.intent, context=who.context, conversation_id=conversation_id, traceparent=context,
         )  # fmt: skip
         key = self._key(frame.key)
         question = Question(
             channel=frame.channel, message_id=message_id, lane=f"{who.subject}/{conversation_id}", user=who.subject,
             body=body, key=key, digest=digest_of(frame.channel, frame.intent, canonical(payload)) if key else "",
             route=Route(
-                connection_id=self._client.connection_id, user_id=who.subject, conversation_id=conversation_id
+                connection_id=self._client.connection_id, user_id=who.subject, conversation_id=conversation_id,
+                traceparent=context if self._desk.traces.is_on and is_sampled(context) else "",
             ),
         )  # fmt: skip
         self._client.sends_to(frame.channel)
         self._client.began()
-        self._desk.inbox.send(question, _Told(self._desk, self._client, frame))
+        self._desk.inbox.send(question, told)
 
     def _append(self, frame: messages.Publish) -> None:
         payload = read(frame.payload)
-        message_id = new_message_id()
+        message_id, context = new_message_id(), self._desk.traces.begin()
+        told = self._told("publish", frame, message_id, context)
         intent = "" if frame.intent is UNSET else frame.intent
         data = publication(
             channel=frame.channel,
@@ -103,14 +108,23 @@ class Posting:
             payload=frame.payload,
             message_id=message_id,
             intent=intent,
+            traceparent=context,
         )
         key = self._key(frame.key)
         digest = digest_of(frame.channel, intent, canonical(payload)) if key else ""
         self._client.sends_to(frame.channel)
         self._client.began()
-        told = _Told(self._desk, self._client, frame)
         entry = Entry(data, message_id, key, digest, self._client.identity.subject)
         self._desk.log.append(frame.channel, entry, told)
+
+    def _told(
+        self, step: Step, frame: messages.Message | messages.Publish, message_id: str, context: str
+    ) -> Callable[[Any], None]:
+        """Who hears what becomes of a frame; with it ends the span of one that is sampled."""
+        told, traces = _Told(self._desk, self._client, frame), self._desk.traces
+        if traces.is_on and is_sampled(context) and (span := sent(traces, step, frame.channel, message_id, context)):
+            return until_told(span, told)
+        return told
 
     def _key(self, key: str | UnsetType) -> str:
         """An idempotency key belongs to its caller."""

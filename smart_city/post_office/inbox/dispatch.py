@@ -14,7 +14,7 @@ from functools import partial
 
 from foundations.errors import CityError
 from foundations.supervision import Tasks
-from foundations.telemetry import Counters
+from foundations.telemetry import Counters, Traces, is_sampled
 from foundations.valkey.subscriptions import Subscriptions
 from smart_city.post_office.answers import Answers
 from smart_city.post_office.inbox.calls import bus_channel
@@ -22,6 +22,7 @@ from smart_city.post_office.inbox.desks import Desk, Place, Taker
 from smart_city.post_office.inbox.questions import Delivery, DeliveryId, Holder, UnheardTake
 from smart_city.post_office.inbox.reaper import Reaper
 from smart_city.post_office.inbox.store import Inbox, Taken
+from smart_city.post_office.spans import taken as taken_span
 
 _log = logging.getLogger(__name__)
 
@@ -39,13 +40,14 @@ class Dispatcher:
 
     def __init__(
         self, inbox: Inbox, answers: Answers, subscriptions: Subscriptions, tasks: Tasks, counters: Counters,
-        *, instance_id: str, instance_lease_seconds: float, poll_seconds: float = POLL_SECONDS,
+        traces: Traces, *, instance_id: str, instance_lease_seconds: float, poll_seconds: float = POLL_SECONDS,
     ) -> None:  # fmt: skip
         self._inbox = inbox
         self._answers = answers
         self._subscriptions = subscriptions
         self._tasks = tasks
         self._counters = counters
+        self._traces = traces
         self._instance = instance_id
         self._poll = poll_seconds
         self._desks = {channel: Desk(channel) for channel in inbox.channels}
@@ -209,10 +211,15 @@ class Dispatcher:
             return None
         if not place.is_attached:  # it left meanwhile, and never saw it
             return self._reaper.return_one(delivery, "free")
+        is_recorded = self._traces.is_on and is_sampled(delivery.route.traceparent)
+        span = taken_span(self._traces, delivery) if is_recorded else None
         try:
             place.taker.deliver(delivery)
         except Exception:
             _log.exception("%s could not take %s", place.holder.name, delivery.delivery_id)
             return self._reaper.return_one(delivery, "try")
+        finally:
+            if span is not None:
+                span.end()
         self._counters.deliveries += 1
         return None

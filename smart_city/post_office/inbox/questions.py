@@ -29,6 +29,7 @@ class Route(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """Where the answer goes: to a channel as a message, else to the asking connection, else to its user.
 
     ``life`` counts how often the question died and was put back: each life has a final word of its own.
+    ``traceparent`` is the question's context where that is needed: when it is sampled, or a service asks.
     """
 
     connection_id: str = ""
@@ -36,6 +37,7 @@ class Route(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     channel: str = ""
     conversation_id: str = ""
     life: int = 0
+    traceparent: str = ""
 
 
 class Question(Struct, frozen=True, kw_only=True, gc=False):

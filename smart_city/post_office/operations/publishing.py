@@ -263,10 +263,12 @@ class Publishing:
         return None
 
     def _route(self, caller: Identity, reply_to: str, conversation_id: str) -> Route:
+        context = current_traceparent.get()
         if reply_to.startswith("user:"):
-            return Route(user_id=reply_to.removeprefix("user:"), conversation_id=conversation_id)
+            user_id = reply_to.removeprefix("user:")
+            return Route(user_id=user_id, conversation_id=conversation_id, traceparent=context)
         self._check(caller, reply_to)
-        return Route(channel=reply_to, conversation_id=conversation_id)
+        return Route(channel=reply_to, conversation_id=conversation_id, traceparent=context)
 
 
 def _letterhead(channel: str, realm: str) -> Letterhead:

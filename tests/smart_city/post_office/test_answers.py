@@ -21,7 +21,7 @@ from foundations.errors import (
     UnknownChannel,
 )
 from foundations.supervision import Tasks
-from foundations.telemetry import Counters
+from foundations.telemetry import Counters, Traces
 from foundations.valkey.client import Valkey
 from smart_city.post_office.answers import Answers
 from smart_city.post_office.answers.askers import FinalWord, start_key
@@ -506,7 +506,7 @@ class TestSettling:
             inbox = an_inbox(other, tasks)
             log = WhenLogged(valkey, tasks, ROOMY, lambda _: None)
             log.happens = server.kill
-            answers = Answers(valkey, tasks, log, inbox, Counters(), gather_seconds=0.01, most_bytes=1000)
+            answers = Answers(valkey, tasks, log, inbox, Counters(), Traces(), gather_seconds=0.01, most_bytes=1000)
             for user in ("alice", "bob"):
                 await inbox.send_now(a_question(user=user, route=Route(user_id=user)))
             first, second = (each for _, each in (await inbox.take("guide", holders("one|a", "one|a"))).deliveries)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from foundations.supervision import Tasks
+from foundations.telemetry import Traces
 from foundations.valkey.client import Valkey
 from smart_city.post_office.channels import Channels
 from smart_city.post_office.consumers import Consumers
@@ -50,7 +51,7 @@ async def test_what_was_taken_for_a_call_that_was_given_up_goes_back(valkey: Val
         dispatcher: Any = LeavingAsItGets(office)
         agents = Agents(
             consumers=Consumers(valkey), log=office.log, answers=office.answers, dispatcher=dispatcher,
-            hub=Hub(office.log, office.subscriptions, tasks, office.counters), channels=Channels(()),
+            hub=Hub(office.log, office.subscriptions, tasks, office.counters, Traces()), channels=Channels(()),
             draining=Drain(1),
         )  # fmt: skip
         made = await agents.subscribe_to_channel(CALLER, "guide", "inbox")

@@ -10,7 +10,7 @@ import pytest
 from foundations.errors import CityError, Forbidden
 from foundations.invocation import Invocation, encode
 from foundations.operations import ANY_TOKEN, Operation, operations_of
-from foundations.telemetry import Counters
+from foundations.telemetry import Counters, Traces
 from smart_city.traffic_cop.identities import OPERATOR_IDENTITY, Identities
 from smart_city.traffic_cop.limits import Limits
 from smart_city.traffic_cop.operations import TrafficCop
@@ -31,7 +31,7 @@ class Desk:
 
     def __init__(self, cop: TrafficCop, limits: Limits) -> None:
         self.operations = {operation.name: operation for operation in operations_of(cop, "traffic_cop")}
-        self._invoke = Invocation(limits, Counters())
+        self._invoke = Invocation(limits, Counters(), Traces())
 
     async def call(self, name: str, arguments: object, caller: Identity = OPERATOR_IDENTITY) -> dict[str, Any]:
         return encode(await self._invoke(self.operations[name], caller, json.dumps(arguments)))
