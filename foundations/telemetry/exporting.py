@@ -47,7 +47,7 @@ class ExportedTraces(Traces):
         self._exporter = _Exporter(OTLPSpanExporter())
         self._provider.add_span_processor(BatchSpanProcessor(self._exporter))
         self._tracer = self._provider.get_tracer("smart_city")
-        self._ended = 0
+        self._started = 0
         for library in ("opentelemetry.exporter", "opentelemetry.sdk"):  # each would tell of every try
             logging.getLogger(library).setLevel(logging.CRITICAL)
 
@@ -68,7 +68,7 @@ class ExportedTraces(Traces):
             return None
         self._ids.trace_id, self._ids.span_id = int(own[3:35], 16), int(own[36:52], 16)
         above = _context_of(parent) if trace_id_of(parent) == own[3:35] else _NOWHERE
-        self._ended += 1
+        self._started += 1
         return _Recorded(own, self._tracer.start_span(name, above, _KINDS[kind], attributes))
 
     async def close(self, seconds: float) -> None:
@@ -86,8 +86,8 @@ class ExportedTraces(Traces):
                 await done.wait()
         except TimeoutError:
             self._exporter.shutdown()  # ends what it is trying again
-        if lost := self._ended - self._exporter.exported:
-            _log.warning("%d of %d spans were not exported, and are lost", lost, self._ended)
+        if lost := self._started - self._exporter.exported:
+            _log.warning("%d of %d spans were not exported, and are lost", lost, self._started)
 
 
 class _Recorded:
@@ -127,7 +127,10 @@ class _Exporter(SpanExporter):
         self.exported = 0
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        result = self._exporter.export(spans)
+        try:
+            result = self._exporter.export(spans)
+        except Exception:  # the SDK would log each one; nothing but spans may suffer from where they are to go
+            result = SpanExportResult.FAILURE
         if result is SpanExportResult.SUCCESS:
             self.exported += len(spans)
             if self._is_away:

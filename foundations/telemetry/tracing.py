@@ -29,7 +29,10 @@ def traces_of(instance_id: str, environment: Mapping[str, str]) -> Traces:
             break
     from foundations.telemetry.exporting import ExportedTraces
 
-    return ExportedTraces(instance_id)
+    try:
+        return ExportedTraces(instance_id)
+    except ValueError as error:
+        raise WrongSetting(f"one of the variables OTEL_… cannot be used: {error}.") from None
 
 
 def _is_wanted(environment: Mapping[str, str]) -> bool:

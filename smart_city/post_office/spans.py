@@ -46,15 +46,20 @@ def sent(traces: Traces, step: Step, channel: str, message_id: str, context: str
 def delivered(traces: Traces, channel: str, entries: Sequence[bytes], subscribers: int) -> list[Span]:
     """The sampled ones of these publications are about to be written to so many subscribers here.
 
-    An envelope ends with its flag (``…-01"}``), whose last bit the integer test reads: 35 ns for each publication.
+    An envelope ends with its flag (``…-01"}``), whose last bit the integer test reads: 35 ns for each publication. What
+    one call has published at once is one span: one for each would hold up everybody for 10 ms (`publish_batch`).
     """
-    spans = []
+    ids: dict[str, list[str]] = {}
     for entry in entries:
         if entry[-3] & 1:
             found = _sent.decode(entry)
-            told = _told("deliver", channel, found.message_id, {"smart_city.subscribers": subscribers})
-            if is_sampled(found.traceparent) and (span := traces.start(*told, parent=found.traceparent)):
-                spans.append(span)
+            ids.setdefault(found.traceparent, []).append(found.message_id)
+    spans = []
+    for context, those in ids.items():
+        alone = those[0] if len(those) == 1 else ""
+        more = {"smart_city.subscribers": subscribers, "messaging.batch.message_count": len(those)}
+        if is_sampled(context) and (span := traces.start(*_told("deliver", channel, alone, more), parent=context)):
+            spans.append(span)
     return spans
 
 
@@ -89,6 +94,8 @@ def _told(
     place = f"{channel.partition(':')[0]}:*" if is_private(channel) else channel
     attributes: dict[str, str | int] = {
         "messaging.system": "smart_city", "messaging.operation.name": step, "messaging.operation.type": type_,
-        "messaging.destination.name": place, "messaging.message.id": message_id, **(more or {}),
+        "messaging.destination.name": place, **(more or {}),
     }  # fmt: skip
+    if message_id:
+        attributes["messaging.message.id"] = message_id
     return f"{step} {place}", kind, attributes

@@ -28,7 +28,7 @@ async def sampled_by(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Sampling]
             monkeypatch.setenv("OTEL_TRACES_SAMPLER", sampler)
             monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", argument)
             made = traces_of("instance-1", {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint})
-            stack.push_async_callback(made.close, 2)
+            stack.push_async_callback(made.close, 0.1)
             return made
 
         yield traces
@@ -102,6 +102,13 @@ async def test_an_end_waits_no_longer_than_it_may_for_a_collector_that_hangs(
 )  # fmt: skip
 def test_without_a_place_to_go_nothing_is_recorded(environment: dict[str, str]) -> None:
     assert not traces_of("instance-1", environment).is_on
+
+
+def test_a_value_that_the_sdk_refuses_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "1")
+    monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "2")
+    with pytest.raises(WrongSetting, match="OTEL_"):
+        traces_of("instance-1", {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector"})
 
 
 @pytest.mark.parametrize(

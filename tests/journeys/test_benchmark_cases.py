@@ -13,7 +13,6 @@ from benchmarks.case import Case
 from benchmarks.catalogue import CASES
 from benchmarks.pairs import Course, run
 
-UNTRACED = "tracing"
 SMALLER = {"growth_subscribers", "growth_channels"}
 """Those that leave out their largest sizes when they are quick."""
 NOTHING = {"not_resumed", "unanswered"}
@@ -28,7 +27,7 @@ async def measured(case: Case) -> Course:
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("case", [case for case in CASES if case.name != UNTRACED], ids=lambda case: case.name)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 async def test_the_platform_is_measured_in_every_figure(case: Case) -> None:
     course = await measured(case)
     assert (course.missing, course.failures) == ("", [])
@@ -39,11 +38,3 @@ async def test_the_platform_is_measured_in_every_figure(case: Case) -> None:
     assert {name: figures[name] for name in NOTHING & figures.keys() if figures[name]} == {}
     counted = figures.keys() - NOTHING - DIFFERENCES
     assert {name: figures[name] for name in counted if not 0 <= figures[name] < math.inf} == {}
-
-
-@pytest.mark.timeout(240)
-async def test_tracing_is_not_measured_where_no_span_comes_out() -> None:
-    (tracing,) = [case for case in CASES if case.name == UNTRACED]
-    course = await measured(tracing)
-    assert course.rounds == []
-    assert "exports no spans" in course.missing
