@@ -23,7 +23,7 @@ from opentelemetry.trace import Span as RecordedSpan
 from opentelemetry.trace.propagation import set_span_in_context
 
 from foundations.telemetry.spans import Attributes, Kind, Traces
-from foundations.telemetry.traces import child_traceparent, is_sampled, trace_id_of
+from foundations.telemetry.traces import child_traceparent, is_sampled, is_traceparent, new_traceparent, trace_id_of
 
 _log = logging.getLogger("smart_city.traces")
 _KINDS = {"server": SpanKind.SERVER, "producer": SpanKind.PRODUCER, "consumer": SpanKind.CONSUMER}
@@ -52,12 +52,13 @@ class ExportedTraces(Traces):
             logging.getLogger(library).setLevel(logging.CRITICAL)
 
     def begin(self, parent: str = "") -> str:
-        """As `Traces.begin`; the sampler is asked: 1 µs for a new trace, 3 for one that a caller began."""
-        context = child_traceparent(parent)
-        trace_id = context[3:35]
-        above = _context_of(parent) if trace_id_of(parent) == trace_id else _NOWHERE
-        decision = self._sampler.should_sample(above, int(trace_id, 16), "").decision
-        return f"{context[:-2]}{'01' if decision is Decision.RECORD_AND_SAMPLE else '00'}"
+        """As `Traces.begin`; the sampler is asked: 1.7 µs for a new trace, 5 for one that a caller began."""
+        if parent and is_traceparent(parent):
+            context, above = child_traceparent(parent), _context_of(parent)
+        else:
+            context, above = new_traceparent(), _NOWHERE
+        decision = self._sampler.should_sample(above, int(context[3:35], 16), "").decision
+        return context[:-1] + ("1" if decision is Decision.RECORD_AND_SAMPLE else "0")
 
     def start(
         self, name: str, kind: Kind, attributes: Attributes, *, context: str = "", parent: str = ""
