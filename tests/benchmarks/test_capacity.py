@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.capacity import BEGIN, END, PAGE, part, rounded, written
+from benchmarks.capacity import BEGIN, END, PAGE, part, rounded, storms_of, written
 from benchmarks.catalogue import CASES
 from benchmarks.costs import Cost, Costs, NotMeasured, Results, read_costs
 from benchmarks.plans import MOST_CONNECTIONS, most_instances, plan
@@ -87,6 +87,12 @@ def test_what_decides_the_number_of_instances_is_named() -> None:
     assert plan(COSTS, MILLION).instances == MILLION / MOST_CONNECTIONS
     dear = replace(COSTS, delivery=Cost(800, 0.02))
     assert plan(dear, MILLION).bound_by == "CPU"
+
+
+def test_who_comes_back_finds_what_those_who_stayed_leave() -> None:
+    (_, one), (_, everybody), *_ = storms_of(COSTS)
+    assert (one.a_second, everybody.a_second) == (pytest.approx(0.4e6 / 600), pytest.approx(0.6e6 / 600))
+    assert one.store_a_second < everybody.store_a_second
 
 
 def test_a_fleet_ends_where_its_membership_takes_its_node() -> None:
