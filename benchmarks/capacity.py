@@ -126,8 +126,8 @@ def _largest(costs: Costs, cores: int, *, is_cluster: bool) -> Plan:
 
 def storms_part(costs: Costs) -> Iterator[str]:
     """Simulated: what no machine here can show."""
-    yield "**Simulated** (`benchmarks/storms.py`), with the measured cost of resuming and the protocol's back-off. Where"
-    yield f"one dies, {1 - USED_SHARE:.0%} of each core is left for those who come back; where all are cut,"
+    yield "**Simulated** (`benchmarks/storms.py`), with the measured cost of resuming and the protocol's back-off."
+    yield f"Where one dies, {1 - USED_SHARE:.0%} of each core is left for those who come back; where all are cut,"
     yield f"{USED_SHARE:.0%}:"
     yield ""
     yield from table(
