@@ -21,7 +21,7 @@ from benchmarks.measure import idle
 from benchmarks.processes import Failed
 from benchmarks.subjects import Missing, Subject
 
-PATIENCE_SECONDS = 45.0
+PATIENCE_SECONDS = 40.0
 """What a subject may take of a case before it sits out, which five rounds of one that keeps up do not."""
 FAILURES = (Lost, Refused, Failed, Answered, TimeoutError, OSError, EOFError)
 """What a subject may do wrong under load. It is told in the report, and the others go on."""

@@ -56,6 +56,7 @@ CASE = Case(
         Figure("leave", "CPU to leave, µs"),
         Figure("leave_store", "CPU of Valkey to leave, µs"),
     ),
+    most_rounds=3,
     run=run,
     targets=(Target("connect_a_second", at_least=3_000),),
 )

@@ -9,7 +9,7 @@ RATE = 20.0
 
 
 async def run(trial: Trial) -> Figures:
-    subscribers, seconds = (100, 1.0) if trial.quick else (1000, 4.0)
+    subscribers, seconds = (100, 1.0) if trial.quick else (1000, 3.0)
     async with subscribed(trial, "c0", subscribers):
         await paced(trial, "c0", subscribers, rate=RATE, seconds=0.5)  # until it is warm
         return await paced(trial, "c0", subscribers, rate=RATE, seconds=seconds)

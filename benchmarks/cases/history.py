@@ -86,6 +86,7 @@ CASE = Case(
         *(Figure(f"page_{size}_store", f"log of {size}: CPU of Valkey, µs", at=size, curve="Valkey") for size in LOGS),
         *(Figure(f"page_{size}_p50", f"log of {size}: p50, ms") for size in LOGS),
     ),
+    most_rounds=3,
     run=run,
     targets=tuple(Target(f"growth_{size}", at_most=1.25) for size in GROWN),
 )

@@ -51,6 +51,7 @@ CASE = Case(
     ),
     subjects=("platform",),
     figures=(*_figures("sessionless", "sessionless"), *_figures("handshake", "within a session")),
+    most_rounds=3,
     run=run,
     targets=(
         Target("sessionless_p50", at_most=1.5),

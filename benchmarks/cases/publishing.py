@@ -82,6 +82,7 @@ CASE = Case(
         *_figures("batch_1000", "publish_batch of 1 000"),
         *_figures("socket", "WebSocket"),
     ),
+    most_rounds=3,
     run=run,
     targets=(
         Target("one_a_second", at_least=3_000),

@@ -29,7 +29,7 @@ async def run(trial: Trial) -> Figures:
     await trial.load.ask(exchange, in_flight=IN_FLIGHT, rate=A_SECOND, seconds=WARM_UP_SECONDS)
     await trial.load.begin()
     spending = Spending(subject)
-    seen = await trial.load.ask(exchange, in_flight=IN_FLIGHT, rate=A_SECOND, seconds=1.5 if trial.quick else 8)
+    seen = await trial.load.ask(exchange, in_flight=IN_FLIGHT, rate=A_SECOND, seconds=1.5 if trial.quick else 6)
     figures = spending.each("answer", answered(seen, but=seen.requests // 100).answers)
     await trial.load.close()
     return figures | {
