@@ -26,6 +26,8 @@ CALL_SECONDS = 5.0
 PAUSE_SECONDS = 0.2
 TRY_SECONDS = 60.0
 REPLY_TRIES = 25
+ANSWER_SECONDS = 15.0
+"""After which an agent on the SDK gives up what it is at; its lease is renewed until then."""
 AWAY = (httpx2.HTTPError, OSError)
 
 
@@ -207,7 +209,7 @@ class SocketAgent:
         self.user_id = ""
         self._record = record
         self._answers = itertools.count()
-        self._agent = Agent(channel, most=8)
+        self._agent = Agent(channel, most=8, seconds=ANSWER_SECONDS)
         self._agent.on()(self._answer)
         self._client = CityClient(proxy.url, token=token, connect_seconds=30)
         self._task = asyncio.create_task(self._run(), name=f"agent {name}")

@@ -48,7 +48,7 @@ async def test_an_agent_whose_machine_freezes(trials: Trials) -> None:
 
 
 async def test_an_agent_that_never_answers(trials: Trials) -> None:
-    """Its socket lives, and it says nothing more: the lease lapses."""
+    """Its socket lives, and its work comes to no end: it is given up after its time, and tried by another."""
     async with trials("agent hangs in mid-answer") as city:
         await in_hand(city, first_agent(city), 2)
         await city.flows()

@@ -259,8 +259,12 @@ async def test_a_log_and_an_inbox_lose_nothing_while_their_slot_moves_to_and_fro
         await asyncio.gather(*senders)
         assert await logged(office.log, len(load.published)) == sorted(load.published)
         await until_answered(office, users, load.asked)
+
+        async def is_settled() -> bool:
+            return (await office.inbox.status("guide")).depth == 0
+
+        await eventually(is_settled, "every question is settled")
         agent.cancel()
-        assert (await office.inbox.status("guide")).depth == 0
 
 
 async def move_some(move: Callable[[int], Awaitable[int]]) -> bool:
