@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import random
 import statistics
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -18,6 +19,11 @@ from benchmarks.generator import Seen
 from benchmarks.measure import cpu_ns, idle
 
 PAYLOAD_BYTES = 200
+BATCH = 200
+"""So many messages are published at once in bursts."""
+PACE = 20.0
+"""Messages a second, where they come at a pace."""
+WARM_UP_SECONDS = 0.5
 SETTLE_SECONDS = 3.0
 """At most; with ten thousand connections nobody is ever quite idle."""
 QUIET_SECONDS = 45.0
@@ -96,6 +102,25 @@ async def paced(trial: Trial, channel: str, subscribers: int, *, rate: float, se
         await trial.subject.publish(channel, payload(due_ns=due_ns))
     seen, spent = await watch.end(publications * subscribers)
     return costs(seen, spent) | {"p50_ms": seen.latency.p50 / 1e6, "p99_ms": seen.latency.p99 / 1e6}
+
+
+async def at_a_pace(
+    trial: Trial, subscribers: int, *, seconds: float, rate: float = PACE, warm_up: float = WARM_UP_SECONDS
+) -> Figures:
+    """`paced` on one channel with so many subscribers, once the server is warm."""
+    async with subscribed(trial, "c0", subscribers):
+        await paced(trial, "c0", subscribers, rate=rate, seconds=warm_up)
+        return await paced(trial, "c0", subscribers, rate=rate, seconds=seconds)
+
+
+async def scattered(trial: Trial, channels: int, *, seconds: float) -> Figures:
+    """`bursts` on channels at random among so many, with one subscriber each."""
+    chance = random.Random(7)  # noqa: S311  # the same channels for every subject
+    async with subscribed(trial, "c{n}", channels):
+        return await bursts(
+            trial, lambda: [f"c{chance.randrange(channels)}" for _ in range(BATCH)],
+            deliveries_each=1, seconds=seconds, warm=5,
+        )  # fmt: skip
 
 
 async def bursts(

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.case import Case, Figure, Figures, Target, Trial
-from benchmarks.fan_out import bursts, subscribed
-
-BATCH = 200
+from benchmarks.fan_out import BATCH, bursts, subscribed
 
 
 async def run(trial: Trial) -> Figures:

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from benchmarks.case import Case, Figure, Figures, Target, Trial
-from benchmarks.fan_out import paced, subscribed
-
-RATE = 20.0
+from benchmarks.fan_out import at_a_pace
 
 
 async def run(trial: Trial) -> Figures:
     subscribers, seconds = (100, 1.0) if trial.quick else (1000, 3.0)
-    async with subscribed(trial, "c0", subscribers):
-        await paced(trial, "c0", subscribers, rate=RATE, seconds=0.5)  # until it is warm
-        return await paced(trial, "c0", subscribers, rate=RATE, seconds=seconds)
+    return await at_a_pace(trial, subscribers, seconds=seconds)
 
 
 CASE = Case(

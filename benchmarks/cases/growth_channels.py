@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-import random
-
 from benchmarks.case import Case, Figure, Figures, Target, Trial
-from benchmarks.fan_out import bursts, exponent, subscribed
+from benchmarks.fan_out import exponent, scattered
 
-BATCH = 200
 SIZES = (1, 100, 10_000)
 
 
 async def run(trial: Trial) -> Figures:
     sizes, seconds = (SIZES[:2], 0.2) if trial.quick else (SIZES, 0.6)
-    measured = {size: await _at(trial, size, seconds) for size in sizes}
+    measured = {size: await scattered(trial, size, seconds=seconds) for size in sizes}
     whole = {size: found["cpu_us"] + found["store_us"] for size, found in measured.items()}
     figures = {f"{name}_{size}": value for size, found in measured.items() for name, value in found.items()}
     return figures | {"growth": whole[sizes[-1]] / whole[sizes[0]], "exponent": exponent(whole)}
-
-
-async def _at(trial: Trial, channels: int, seconds: float) -> Figures:
-    chance = random.Random(7)  # noqa: S311  # the same channels for every subject
-    async with subscribed(trial, "c{n}", channels):
-        return await bursts(
-            trial, lambda: [f"c{chance.randrange(channels)}" for _ in range(BATCH)],
-            deliveries_each=1, seconds=seconds, warm=5,
-        )  # fmt: skip
 
 
 CASE = Case(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.case import Case, Figure, Figures, Target, Trial
-from benchmarks.fan_out import exponent, paced, subscribed
+from benchmarks.fan_out import at_a_pace, exponent
 
 SIZES = (100, 1_000, 9_000)
 DELIVERIES_PER_SECOND = 20_000.0
@@ -19,9 +19,7 @@ async def run(trial: Trial) -> Figures:
 
 async def _at(trial: Trial, size: int, seconds: float) -> Figures:
     rate = DELIVERIES_PER_SECOND / size
-    async with subscribed(trial, "c0", size):
-        await paced(trial, "c0", size, rate=rate, seconds=1 / rate)  # until it is warm
-        return await paced(trial, "c0", size, rate=rate, seconds=seconds)
+    return await at_a_pace(trial, size, rate=rate, seconds=seconds, warm_up=1 / rate)
 
 
 CASE = Case(

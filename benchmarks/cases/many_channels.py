@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import random
-
 from benchmarks.case import Case, Figure, Figures, Target, Trial
-from benchmarks.fan_out import bursts, subscribed
+from benchmarks.fan_out import scattered
 
-BATCH = 200
 CHANNELS = 10_000
 PEERS = ("nchan", "socketio", "python-socketio", "channels")
 """NATS, whose subscribers are all it has, is beside them without a target."""
@@ -15,12 +12,7 @@ PEERS = ("nchan", "socketio", "python-socketio", "channels")
 
 async def run(trial: Trial) -> Figures:
     channels, seconds = (500, 0.3) if trial.quick else (CHANNELS, 2.0)
-    chance = random.Random(7)  # noqa: S311  # the same channels for every subject
-    async with subscribed(trial, "c{n}", channels):
-        return await bursts(
-            trial, lambda: [f"c{chance.randrange(channels)}" for _ in range(BATCH)],
-            deliveries_each=1, seconds=seconds, warm=5,
-        )  # fmt: skip
+    return await scattered(trial, channels, seconds=seconds)
 
 
 CASE = Case(

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from benchmarks.case import Case, Figure, Figures, Target, Trial
-from benchmarks.fan_out import paced, subscribed
-
-RATE = 20.0
+from benchmarks.fan_out import at_a_pace
 
 
 async def run(trial: Trial) -> Figures:
     """What `cases.fan_out_paced` does; a platform that exports nothing is missing (`cities.Traced`)."""
     subscribers, seconds = (200, 1.5) if trial.quick else (1000, 5.0)
-    async with subscribed(trial, "c0", subscribers):
-        await paced(trial, "c0", subscribers, rate=RATE, seconds=0.5)  # until it is warm
-        return await paced(trial, "c0", subscribers, rate=RATE, seconds=seconds)
+    return await at_a_pace(trial, subscribers, seconds=seconds)
 
 
 CASE = Case(

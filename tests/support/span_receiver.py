@@ -1,20 +1,14 @@
-"""A place for exported spans: a real server that takes OTLP over HTTP and keeps what comes, decoded.
-
-It answers whatever it is told to answer, so that a collector that fails can be had as well.
-"""
+"""A place for exported spans: a real server that takes OTLP over HTTP and keeps what comes, decoded."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from benchmarks.span_sink import EXPORT, SpanSink, receiving
 from tests.support.waiting import until
-
-MOST_BYTES = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,12 +30,9 @@ class ReceivedSpan:
 
 
 @dataclass(slots=True)
-class SpanReceiver:
+class SpanReceiver(SpanSink):
     """What has come so far."""
 
-    url: str = ""
-    status: str = "200 OK"
-    requests: int = 0
     raw: bytes = b""
     spans: list[ReceivedSpan] = field(default_factory=list)
 
@@ -53,8 +44,9 @@ class SpanReceiver:
         await until(lambda: len(self.named(name)) >= count, f"{count} of {name} among {self.spans}", seconds=10)
         return self.named(name)[0]
 
-    def take(self, body: bytes) -> None:
+    def take(self, head: bytes, body: bytes) -> None:
         """Keeps what one request brings."""
+        assert head.startswith(EXPORT)
         self.raw += body
         for of_resource in ExportTraceServiceRequest.FromString(body).resource_spans:
             resource = {each.key: each.value.string_value for each in of_resource.resource.attributes}
@@ -70,30 +62,7 @@ class SpanReceiver:
                 for span in scope.spans
             ]  # fmt: skip
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serves one exporter until it leaves."""
-        try:
-            while head := (await reader.readuntil(b"\r\n\r\n")).lower():
-                length = int(head.partition(b"content-length:")[2].partition(b"\r\n")[0])
-                body = await reader.readexactly(length)
-                self.requests += 1
-                if self.status.startswith("200"):
-                    assert head.startswith(b"post /v1/traces ")
-                    self.take(body)
-                writer.write(f"HTTP/1.1 {self.status}\r\nContent-Length: 0\r\n\r\n".encode())
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass  # it has left
-        finally:
-            writer.close()
 
-
-@asynccontextmanager
-async def span_receiver() -> AsyncIterator[SpanReceiver]:
+def span_receiver() -> AbstractAsyncContextManager[SpanReceiver]:
     """A receiver on a free port of this machine, until the block is left."""
-    receiver = SpanReceiver()
-    server = await asyncio.start_server(receiver.serve, "127.0.0.1", 0, limit=MOST_BYTES)
-    try:
-        receiver.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        yield receiver
-    finally:
-        server.close()
+    return receiving(SpanReceiver())
