@@ -32,7 +32,11 @@ BEARER = f"Bearer {OPERATOR_TOKEN}"
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     """One platform of two workers, with a Valkey of its own."""
-    settings = {"OPERATOR_TOKEN": OPERATOR_TOKEN, "TRAFFIC_SECONDS": "1", "INSTANCE_LEASE_SECONDS": "2"}
+    settings = {
+        "OPERATOR_TOKEN": OPERATOR_TOKEN, "TRAFFIC_SECONDS": "1", "INSTANCE_LEASE_SECONDS": "2",
+        "MAX_CONNECTIONS_PER_USER": "200",  # tests connect until both workers have some
+        "OPERATION_RATES": "traffic_cop.get_traffic_analytics=1000/10000",  # and look until all is counted
+    }  # fmt: skip
     data_dir = tmp_path_factory.mktemp("pair") / "data"
     with Serving(data_dir, "--port", "0", "--workers", "2", "--no-demo", settings=settings) as serving:
         yield serving.opened()

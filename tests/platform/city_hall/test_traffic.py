@@ -8,6 +8,7 @@ from tests.contract.watching import eventually
 from tests.support.platform import Instance, Platform, unique
 
 Figures = dict[str, Any]
+QUICK: Figures = {"traffic_seconds": 0.1, "operation_rates": "traffic_cop.get_traffic_analytics=1000/10000"}
 
 
 async def figures(city: Instance) -> Figures:
@@ -21,7 +22,7 @@ def total(shown: Figures, kind: str, name: str) -> Figures:
 
 
 async def test_calls_and_messages_of_all_instances_are_in_the_figures(platform: Platform) -> None:
-    here, there = await platform.start(traffic_seconds=0.1), await platform.start(traffic_seconds=0.1)
+    here, there = await platform.start(**QUICK), await platform.start(**QUICK)
     for city in (here, there):
         await city.done("post_office.publish_to_agent_channel", {"channel": "guide", "message": {"n": 1}})
         refused = await city.call("post_office.publish_to_agent_channel", {"channel": "nowhere:1", "message": {}})
