@@ -31,6 +31,7 @@ RAISED = {
     "USER_MESSAGES_PER_SECOND": "100000000", "USER_MESSAGES_BURST": "100000000",
     "CALLS_PER_SECOND": "100000000", "CALLS_BURST": "100000000",
     "ADDRESS_HANDSHAKES_PER_SECOND": "1000000", "ADDRESS_HANDSHAKES_BURST": "1000000",
+    "OPERATION_RATES": "post_office.get_channel_history=1000000/1000000,traffic_cop.create_session=1000000/1000000",
 }  # fmt: skip
 """Limits on rates, which a benchmark is there to exceed. They are still in the path and counted."""
 CONNECTIONS_PER_SESSION = 20
