@@ -1,6 +1,7 @@
 """Draws a case as an SVG: a bar for each subject, or lines where a figure was measured at several sizes.
 
-It needs matplotlib (`scripts/environment bench`), and nothing else does: without it there are tables only.
+A subject that stands alone at one size is not drawn: its figure says all. It needs matplotlib (`scripts/environment
+bench`), and nothing else does: without it there are tables only.
 """
 
 from __future__ import annotations
@@ -26,14 +27,16 @@ STYLE = {
 
 
 def draw(into: Path, case: Case, courses: Mapping[str, Course]) -> bool:
-    """Writes ``CASE.svg``; says whether there was matplotlib, and something to draw."""
+    """Writes ``CASE.svg``; says whether there was matplotlib, and something to draw. An older plot is gone."""
+    path = into / f"{case.name}.svg"
+    path.unlink(missing_ok=True)
     try:
         import matplotlib.pyplot as plt
     except ModuleNotFoundError:
         return False
     lines = [list(group) for _, group in itertools.groupby(_curves(case), key=lambda figure: figure.curve)]
     shown = [course for course in courses.values() if any(found for found in course.rounds)]
-    if not shown:
+    if not shown or (len(shown) == 1 and not lines):
         return False
     with plt.rc_context(STYLE):
         width, height = (3.4 * len(lines), 3.0) if lines else (7.0, 0.6 + 0.32 * len(shown))
@@ -42,7 +45,7 @@ def draw(into: Path, case: Case, courses: Mapping[str, Course]) -> bool:
             _draw_lines(place, curve, shown)
         if not lines:
             _draw_bars(axes[0][0], _main(case), shown, case.subjects[0])
-        picture.savefig(into / f"{case.name}.svg", bbox_inches="tight", metadata={"Date": None})
+        picture.savefig(path, bbox_inches="tight", metadata={"Date": None})
         plt.close(picture)
     return True
 
@@ -62,7 +65,7 @@ def _draw_bars(axes: Axes, figure: Figure, shown: Sequence[Course], ours: str) -
             axes.barh(place, found.median, height=0.62, color=OURS if course.name == ours else THEIRS)
             axes.plot([found.low, found.high], [place, place], color=INK, linewidth=1)
             axes.annotate(f" {number(found.median)}", (max(found.median, found.high), place), va="center")
-    axes.ticklabel_format(axis="x", style="plain")
+    axes.xaxis.set_major_formatter(lambda value, _: number(value))
     axes.locator_params(axis="x", nbins=6)
     axes.set_yticks(range(len(shown)), [course.name for course in reversed(shown)])
     axes.set_xlabel(f"{figure.title}, {figure.better} is better")

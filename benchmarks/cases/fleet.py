@@ -74,11 +74,11 @@ CASE = Case(
     most_rounds=1,
     figures=(
         *(
-            Figure(f"beat_{size}", f"fleet of {size}: µs of the instance a second", at=size, curve="instance")
+            Figure(f"beat_{size}", f"CPU of the instance a second at {size}, µs", at=size, curve="instance")
             for size in SIZES
         ),
         *(
-            Figure(f"beat_{size}_store", f"fleet of {size}: µs of Valkey a second", at=size, curve="Valkey")
+            Figure(f"beat_{size}_store", f"CPU of Valkey a second at {size}, µs", at=size, curve="Valkey")
             for size in SIZES
         ),
     ),
