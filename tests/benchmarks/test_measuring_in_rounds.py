@@ -22,6 +22,7 @@ from benchmarks.generator import Load
 from benchmarks.limit import Limit
 from benchmarks.measure import cpu_ns
 from benchmarks.pairs import Course, Spread, ratios, run, spread
+from benchmarks.plots import draw
 from benchmarks.report import table
 from benchmarks.verdicts import verdicts
 
@@ -165,6 +166,16 @@ def test_one_command_measures_and_writes_down(tmp_path: Path) -> None:
     page = (tmp_path / "README.md").read_text()
     assert "## Fan-out, at a pace" in page
     assert "Quick: smaller" in page  # so that nobody takes its verdicts for the report's
+
+
+def test_only_what_has_something_to_be_compared_with_is_drawn(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="no matplotlib: scripts/environment bench")
+    ours, theirs = a_course("limit", 2.0, 2000.0), a_course("gathered", 1.0, 3.0)
+    assert draw(tmp_path, a_case(), {"limit": ours, "gathered": theirs})
+    drawn = (tmp_path / "a.svg").read_text()
+    assert all(words in drawn for words in ("<!-- limit -->", "<!-- gathered -->", "<!-- cost, µs, less is better -->"))
+    assert not draw(tmp_path, a_case(), {"limit": ours})
+    assert not (tmp_path / "a.svg").exists()  # an older one would tell of another run
 
 
 def test_help_names_every_case(capsys: pytest.CaptureFixture[str]) -> None:
