@@ -16,7 +16,7 @@ from city_guides.pillars import PILLARS
 from city_inspector.faulting_proxy import FaultingProxy
 from tests.support.browser import browsing, looking
 from tests.support.platform import OPERATOR_TOKEN, Instance, unique
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE, eventually
 
 pytestmark = pytest.mark.needs("chromium")
 
@@ -30,7 +30,7 @@ async def agents_of(city: Instance) -> AsyncIterator[None]:
         yield
     finally:
         stop.set()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             await asyncio.gather(*agents)
 
 

@@ -13,6 +13,7 @@ from city_inspector.faulting_proxy import FaultingProxy
 from tests.support.echo_agent import answering, echo
 from tests.support.node import NODE
 from tests.support.platform import Instance, unique
+from tests.support.waiting import PATIENCE
 
 PROGRAM = Path(__file__).with_name("program.js")
 
@@ -44,7 +45,7 @@ async def test_it_asks_listens_and_calls_and_misses_nothing_when_cut_off(city: I
             for number in range(2, 21):
                 await publish(city, number)
             found: dict[str, Any] = json.loads(await told(program))
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE):
                 assert await program.wait() == 0
         finally:
             if program.returncode is None:

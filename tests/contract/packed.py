@@ -12,7 +12,8 @@ from websockets.typing import Subprotocol
 
 from tests.contract.raw import BINARY, Raw, dialled, frame, upgrade
 from tests.support.platform import Instance
-from tests.support.wire_client import SECONDS, Frame, WireClient
+from tests.support.waiting import PATIENCE
+from tests.support.wire_client import Frame, WireClient
 
 PROTOCOL = Subprotocol("smart-city.v1.msgpack")
 encode: Callable[[Any], bytes] = msgspec.msgpack.encode
@@ -25,7 +26,7 @@ class PackedClient(WireClient):
     async def send(self, **frame: Any) -> None:
         await self.socket.send(encode(frame))
 
-    async def next(self, seconds: float = SECONDS) -> Frame:
+    async def next(self, seconds: float = PATIENCE) -> Frame:
         if self._early:
             return self._early.popleft()
         async with asyncio.timeout(seconds):
@@ -61,7 +62,7 @@ async def upgraded_packed(url: str, token: str) -> AsyncIterator[Raw]:
         yield raw
 
 
-async def unpacked(raw: Raw, seconds: float = SECONDS) -> Frame:
+async def unpacked(raw: Raw, seconds: float = PATIENCE) -> Frame:
     """The next binary frame that is no heartbeat."""
     async with asyncio.timeout(seconds):
         while True:

@@ -13,7 +13,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
-SECONDS = 5.0
+from tests.support.waiting import PATIENCE
+
 TEXT, BINARY, CLOSE, PING, PONG, CONTINUATION = 1, 2, 8, 9, 10, 0
 
 
@@ -53,7 +54,7 @@ class Raw:
         self.reader = reader
         self.writer = writer
 
-    async def send(self, data: bytes, seconds: float = SECONDS) -> None:
+    async def send(self, data: bytes, seconds: float = PATIENCE) -> None:
         """Sends all of it, however slow the other side takes it."""
         async with asyncio.timeout(seconds):
             self.writer.write(data)
@@ -65,7 +66,7 @@ class Raw:
         assert isinstance(transport, asyncio.ReadTransport)
         transport.pause_reading()
 
-    async def response(self, seconds: float = SECONDS) -> tuple[int, dict[str, str], bytes]:
+    async def response(self, seconds: float = PATIENCE) -> tuple[int, dict[str, str], bytes]:
         """The status, headers and body of the next HTTP response."""
         async with asyncio.timeout(seconds):
             head = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1")
@@ -75,7 +76,7 @@ class Raw:
             body = await self.reader.readexactly(int(headers.get("content-length", "0"))) if status != 101 else b""
         return status, headers, body
 
-    async def frame(self, seconds: float = SECONDS) -> tuple[int, bytes]:
+    async def frame(self, seconds: float = PATIENCE) -> tuple[int, bytes]:
         """The opcode and data of the next WebSocket frame."""
         async with asyncio.timeout(seconds):
             first, second = await self.reader.readexactly(2)
@@ -84,7 +85,7 @@ class Raw:
                 size = int.from_bytes(await self.reader.readexactly(2 if size == 126 else 8), "big")
             return first & 0x0F, await self.reader.readexactly(size)
 
-    async def json(self, seconds: float = SECONDS) -> dict[str, Any]:
+    async def json(self, seconds: float = PATIENCE) -> dict[str, Any]:
         """The next text frame that is no heartbeat."""
         async with asyncio.timeout(seconds):
             while True:
@@ -94,7 +95,7 @@ class Raw:
                     return value
                 assert opcode in {TEXT, PING, PONG}, (opcode, data)
 
-    async def close_code(self, seconds: float = SECONDS) -> int:
+    async def close_code(self, seconds: float = PATIENCE) -> int:
         """The code of the close frame that comes, after whatever comes before; 1006 for an end without one."""
         async with asyncio.timeout(seconds):
             while True:
@@ -105,7 +106,7 @@ class Raw:
                 if opcode == CLOSE:
                     return int.from_bytes(data[:2], "big") if data else 1005
 
-    async def ended(self, seconds: float = SECONDS) -> bytes:
+    async def ended(self, seconds: float = PATIENCE) -> bytes:
         """Everything until the other side ends the connection."""
         got = bytearray()
         async with asyncio.timeout(seconds):

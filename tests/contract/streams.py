@@ -10,8 +10,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from tests.contract.raw import SECONDS, Raw, dialled
+from tests.contract.raw import Raw, dialled
 from tests.support.platform import Instance
+from tests.support.waiting import PATIENCE
 
 Frame = dict[str, Any]
 
@@ -56,7 +57,7 @@ class Stream:
         """What came and is no whole event yet."""
         return self._text + self._received
 
-    async def next(self, seconds: float = SECONDS) -> Event:
+    async def next(self, seconds: float = PATIENCE) -> Event:
         """The next event with data; `last_id` is then that event's."""
         async with asyncio.timeout(seconds):
             while not self._events:
@@ -66,10 +67,10 @@ class Stream:
         self.last_id = event.id
         return event
 
-    async def many(self, count: int, seconds: float = SECONDS) -> list[Event]:
+    async def many(self, count: int, seconds: float = PATIENCE) -> list[Event]:
         return [await self.next(seconds) for _ in range(count)]
 
-    async def rest(self, seconds: float = SECONDS) -> list[Event]:
+    async def rest(self, seconds: float = PATIENCE) -> list[Event]:
         """What comes until the server ends it."""
         async with asyncio.timeout(seconds):
             while not self._ended:

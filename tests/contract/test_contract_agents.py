@@ -10,6 +10,7 @@ import pytest
 from tests.contract.agents import agent_on, asked, asker_of, reply
 from tests.contract.shapes import TIMESTAMP, TRACEPARENT, has_only
 from tests.support.platform import Instance, unique
+from tests.support.waiting import PATIENCE
 from tests.support.wire_client import WireClient
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -68,7 +69,7 @@ class TestDeliveries:
                     await agent.send(type="done", delivery_ids=[delivery["delivery_id"]])
 
             collecting = [asyncio.create_task(collect(agent)) for agent in (one, two)]
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE):
                 await asyncio.wait(collecting, return_when=asyncio.FIRST_COMPLETED)
             for task in collecting:
                 task.cancel()

@@ -11,6 +11,7 @@ from tests.contract.agents import agent_on, asked, asker_of, is_answer, is_error
 from tests.contract.shapes import UUID7, is_publication
 from tests.contract.watching import eventually
 from tests.support.platform import Instance, unique
+from tests.support.waiting import PATIENCE
 from tests.support.wire_client import WireClient
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -312,7 +313,7 @@ class TestAnswersInParts:
             await agent.ask(type="done", delivery_ids=[delivery["delivery_id"]])
             opened: list[str] = []
             closed: list[str] = []
-            async with asyncio.timeout(3):
+            async with asyncio.timeout(PATIENCE):
                 while True:
                     await alice.send(type="ping", id="over")
                     frame = await alice.next()

@@ -17,6 +17,7 @@ from tests.contract.streams import Event, events_of, following, get, is_publishe
 from tests.contract.watching import eventually
 from tests.support.platform import OPERATOR_TOKEN, Instance, Platform, unique
 from tests.support.valkey import ValkeyServer
+from tests.support.waiting import PATIENCE
 
 in_town = pytest.mark.asyncio(loop_scope="module")
 Frame = dict[str, Any]
@@ -146,7 +147,7 @@ class TestFollowing:
             await raw.send(get(path, OPERATOR_TOKEN, "1.0", Last_Event_ID=f"0.{said[0]['epoch']}"))
             head = await raw.reader.readuntil(b"\r\n\r\n")
             assert b" 200 " in head.splitlines()[0]
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE):
                 assert b'"n":1' in (await raw.reader.readuntil(b'"n":1'))
 
 
@@ -336,5 +337,5 @@ async def test_a_quiet_stream_shows_that_it_lives(platform: Platform) -> None:
     city = await platform.start(heartbeat_seconds=0.3)
     async with following(city, "guide", OPERATOR_TOKEN) as stream:
         for _ in range(3):
-            async with asyncio.timeout(3):
+            async with asyncio.timeout(10):  # by default they are further apart
                 assert await stream.raw.reader.read(65536)

@@ -17,6 +17,7 @@ from tests.contract.shapes import text_of
 from tests.contract.streams import Stream, events_of, following, get, is_published, streaming
 from tests.contract.watching import eventually
 from tests.support.platform import OPERATOR_TOKEN, Instance, Platform, unique
+from tests.support.waiting import PATIENCE
 
 in_town = pytest.mark.asyncio(loop_scope="module")
 SEED = 20261120
@@ -297,7 +298,7 @@ async def test_a_body_on_a_get_is_not_taken_for_a_request(town: Instance, channe
 
 
 async def status_of(raw: Raw) -> int:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         head = await raw.reader.readuntil(b"\r\n\r\n")
     status = int(head.split()[1])
     assert status < 500, head

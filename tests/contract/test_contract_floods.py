@@ -16,6 +16,7 @@ from websockets.exceptions import ConnectionClosed
 from tests.contract.raw import PING, PONG, TEXT, Raw, dialled, frame, text, upgrade, upgraded
 from tests.contract.watching import close_code_of, eventually
 from tests.support.platform import Instance, Platform, unique
+from tests.support.waiting import PATIENCE
 
 Frame = dict[str, Any]
 MIB = 1 << 20
@@ -152,7 +153,7 @@ class TestSilence:
         city = await platform.start(heartbeat_seconds=0.2)
         async with upgraded(city.url, await city.session(unique("alice"))) as raw:
             beats = 0
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE):
                 while beats < 5:
                     opcode, data = await raw.frame()
                     assert opcode in {TEXT, PING}, (opcode, data)
@@ -269,7 +270,7 @@ class TestPlaces:
             try:
                 async with cities[number % 2].connected(token):
                     welcomed += 1
-                    await asyncio.wait_for(all_tried.wait(), 10)
+                    await asyncio.wait_for(all_tried.wait(), PATIENCE)
                     return 0
             except ConnectionClosed as refused:
                 return refused.rcvd.code if refused.rcvd else 1006

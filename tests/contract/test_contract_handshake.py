@@ -15,6 +15,7 @@ from websockets.typing import Subprotocol
 from tests.contract.raw import dialled, text, upgrade
 from tests.contract.shapes import TIMESTAMP, has_only
 from tests.support.platform import Instance, unique
+from tests.support.waiting import PATIENCE
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -256,7 +257,7 @@ async def test_other_paths_are_no_websockets(town: Instance, path: str) -> None:
     token = await town.session(unique("alice"))
     address, headers = town.url.replace("http", "ws") + path, {"Authorization": f"Bearer {token}"}
     try:
-        async with connect(address, additional_headers=headers) as socket, asyncio.timeout(5):
+        async with connect(address, additional_headers=headers) as socket, asyncio.timeout(PATIENCE):
             word = await socket.recv()
             assert path == "/%77s", word  # the same address, written differently
     except ConnectionClosed as closed:

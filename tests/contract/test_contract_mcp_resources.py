@@ -21,6 +21,7 @@ from tests.contract.shapes import text_of
 from tests.contract.tools import opened
 from tests.support.parity import plain_client
 from tests.support.platform import OPERATOR_TOKEN, Instance, Platform, unique
+from tests.support.waiting import PATIENCE
 
 in_town = pytest.mark.asyncio(loop_scope="module")
 ERAS = pytest.mark.parametrize("era", ["auto", "legacy"])
@@ -210,7 +211,7 @@ class TestChanges:
             for start in range(0, 1000, 100):
                 items = [{"channel": "guide", "message": {"n": n}} for n in range(start, start + 100)]
                 last = (await city.done("post_office.publish_batch", {"items": items}))["results"][-1]
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE):
                 while True:
                     await change(heard)
                     page = await resources.read(client, "channel://guide")
@@ -224,7 +225,7 @@ class TestChanges:
             await until_heard(task, city)
             began = asyncio.get_running_loop().time()
         assert asyncio.get_running_loop().time() - began < 5
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             assert await task == "ended", "a stream that is cut is one that was lost"
         assert (await other.http.get("/health/ready")).status_code == 200
 
@@ -245,7 +246,7 @@ class TestChanges:
                     ending = asyncio.create_task(over())
                     done, _ = await asyncio.wait({ending}, timeout=2)
                     await say(city, "guide", 2)
-                    async with asyncio.timeout(3):
+                    async with asyncio.timeout(PATIENCE):
                         assert done, "it still listens two seconds after its token was revoked"
                         assert await ending == "ended"
             except MCPError as lost:
@@ -270,7 +271,7 @@ async def until_over(city: Instance) -> str:
 
 async def until_heard(task: asyncio.Task[str], city: Instance) -> None:
     """Publishes until the listener has heard something."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while HEARD.empty():
             assert not task.done(), task.result()
             await say(city, "guide", 1)
@@ -299,7 +300,7 @@ async def test_the_handshake_era_is_told_too(platform: Platform) -> None:
         await client.session.send_request(
             types.SubscribeRequest(params=types.SubscribeRequestParams(uri="channel://guide")), types.EmptyResult
         )
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while told.empty():
                 await say(east, "guide", 1)
                 await asyncio.sleep(0.05)  # between two looks at a condition with a deadline

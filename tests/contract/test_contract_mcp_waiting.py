@@ -14,6 +14,7 @@ from tests.contract.raw import dialled
 from tests.contract.tools import opened, tool
 from tests.support.parity import plain_client
 from tests.support.platform import OPERATOR_TOKEN, Instance, Platform, unique
+from tests.support.waiting import PATIENCE
 from tests.support.wire_client import WireClient
 
 in_town = pytest.mark.asyncio(loop_scope="module")
@@ -171,7 +172,7 @@ async def test_being_cancelled_is_not_a_failed_try(platform: Platform, way: str)
         waiting = [asyncio.create_task(WAYS[way](city, consumer, 0.25)) for _ in range(8)]
         await asyncio.wait(waiting)
         question = await asked(alice, "guide")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while True:
                 arguments = {"consumer": consumer, "max": 1, "wait_ms": 1000}
                 got = (await city.done("post_office.receive_messages", arguments))["deliveries"]

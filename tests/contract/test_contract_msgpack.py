@@ -16,6 +16,7 @@ from tests.contract.packed import PROTOCOL, PackedClient, binary, decode, encode
 from tests.contract.raw import BINARY, CONTINUATION, PING, PONG, TEXT, frame, upgraded
 from tests.contract.shapes import has_only, is_publication, position
 from tests.support.platform import OPERATOR_TOKEN, Instance, Platform, unique
+from tests.support.waiting import PATIENCE
 from tests.support.wire_client import WireClient
 
 in_town = pytest.mark.asyncio(loop_scope="module")
@@ -48,7 +49,7 @@ class TestComingIn:
         offered = [Subprotocol(name) for name in (*beside, PROTOCOL, f"token.{token}")]
         async with connect(town.ws_url, subprotocols=offered) as socket:
             assert socket.subprotocol in {PROTOCOL, "smart-city.v1"}
-            first = await asyncio.wait_for(socket.recv(), 5)
+            first = await asyncio.wait_for(socket.recv(), PATIENCE)
             is_packed = socket.subprotocol == PROTOCOL
             assert isinstance(first, bytes) is is_packed
             welcome = decode(first) if isinstance(first, bytes) else json.loads(first)
@@ -275,7 +276,7 @@ async def test_a_service_speaks_it_as_well(town: Instance, channel: str) -> None
 async def test_heartbeats_are_packed_too(platform: Platform) -> None:
     city = await platform.start(heartbeat_seconds=0.2)
     async with packed(city, await city.session(unique("alice"))) as alice:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             data = await alice.socket.recv()
         assert isinstance(data, bytes)
         assert decode(data) == {"type": "heartbeat"}

@@ -16,6 +16,7 @@ from tests.contract.agents import agent_on
 from tests.contract.packed import PackedClient, binary, decode, encode, packed, unpacked, upgraded_packed
 from tests.contract.raw import BINARY, PING, PONG, Raw, frame, text
 from tests.support.platform import OPERATOR_TOKEN, Instance, Platform, unique
+from tests.support.waiting import PATIENCE
 from tests.support.wire_client import WireClient
 
 in_town = pytest.mark.asyncio(loop_scope="module")
@@ -268,7 +269,7 @@ async def test_lies_about_lengths_cost_no_memory_and_no_time(town: Instance) -> 
     data = b"".join(frame(BINARY, lie) for lie in lies + nested)
     async with upgraded_packed(town.url, await town.session(unique("mallory"))) as raw:
         await raw.send(data * 50)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             for _ in range(50 * len(lies + nested)):
                 assert (await unpacked(raw))["code"] in {"invalid_message", "rate_limited"}
             await lives(raw)

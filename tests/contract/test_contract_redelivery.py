@@ -12,6 +12,7 @@ import pytest
 from tests.contract.agents import agent_on, asked, asker_of, is_error, reply
 from tests.contract.watching import eventually
 from tests.support.platform import Instance, Platform, unique
+from tests.support.waiting import PATIENCE
 from tests.support.wire_client import WireClient
 
 Frame = dict[str, Any]
@@ -113,7 +114,7 @@ class TestLanes:
 async def first_of(*agents: WireClient) -> tuple[WireClient, Frame]:
     """The one who is given the next delivery."""
     tasks = {asyncio.create_task(agent.of("delivery")): agent for agent in agents}
-    finished, waiting = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED, timeout=5)
+    finished, waiting = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED, timeout=PATIENCE)
     for task in waiting:
         task.cancel()
     await asyncio.gather(*waiting, return_exceptions=True)

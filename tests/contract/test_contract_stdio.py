@@ -22,6 +22,7 @@ from tests.contract.shapes import text_of
 from tests.contract.tools import opened, tool
 from tests.support.platform import OPERATOR_TOKEN, Instance, Platform, unique
 from tests.support.ports import free_port
+from tests.support.waiting import PATIENCE
 
 in_town = pytest.mark.asyncio(loop_scope="module")
 ERAS = pytest.mark.parametrize("era", ["auto", "legacy"])
@@ -94,7 +95,7 @@ async def test_it_tells_of_changes(town: Instance, channel: str, errors: Path) -
         client.listen(resource_subscriptions=[address(channel)]) as heard,
     ):
         await tool(client, "post_office_publish_to_agent_channel", channel=channel, message={"n": 1})
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             event = await anext(heard)
         assert str(getattr(event, "uri", "")) == address(channel)
 

@@ -18,6 +18,7 @@ from tests.contract.agents import agent_on, asked, asker_of, is_error, reply
 from tests.contract.shapes import position
 from tests.contract.watching import eventually
 from tests.support.platform import Instance, Platform, unique
+from tests.support.waiting import PATIENCE
 from tests.support.wire_client import WireClient
 
 Frame = dict[str, Any]
@@ -294,7 +295,7 @@ async def test_an_answer_whose_parts_add_up_to_a_great_deal_still_ends_once(city
 
 async def insist(agent: WireClient, **part: Any) -> str:
     """Replies until it is no longer too much at once; the code of the refusal, or nothing."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while (answer := await agent.ask(type="reply", **part)).get("code") == "overloaded":
             assert answer["retryable"] is True
             await asyncio.sleep(0.02)  # as a client does that was told to come again

@@ -23,6 +23,7 @@ from tests.contract.watching import eventually
 from tests.support.parity import plain_client
 from tests.support.platform import OPERATOR_TOKEN, unique
 from tests.support.serving import Serving
+from tests.support.waiting import PATIENCE
 from tests.support.wire_client import WireClient
 
 Frame = dict[str, Any]
@@ -124,7 +125,7 @@ async def test_listeners_on_both_are_told_of_changes(pair: Serving) -> None:
         listening = [await stack.enter_async_context(told_of(pair, channel)) for _ in range(6)]
         await say(pair, channel, 1)
         for heard in listening:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE):
                 assert str(getattr(await anext(heard), "uri", "")) == f"channel://{channel}"
 
 

@@ -17,7 +17,7 @@ from examples.model_agent import CONVERSATIONS, NEEDED, TURNS, Model, model_agen
 from tests.support.http_server import serving
 from tests.support.model_server import KEY, NAME, ModelServer
 from tests.support.platform import Instance
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 from tests.support.wire_client import Frame, WireClient
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples/model_agent.py"
@@ -58,7 +58,7 @@ async def test_the_asker_sees_what_the_model_writes_as_it_writes(city: Instance,
     model.hold.clear()
     async with agent_of(city, model), CityClient(city.url, token=await city.session("alice")) as alice:
         parts = aiter(alice.ask(CHANNEL, "Who is there?"))
-        assert (await asyncio.wait_for(anext(parts), 10)).text.startswith("2 ")
+        assert (await asyncio.wait_for(anext(parts), PATIENCE)).text.startswith("2 ")
         model.hold.set()
         rest = [part.text async for part in parts]
         assert "".join(rest).strip().endswith("Who is there?")

@@ -28,7 +28,7 @@ from foundations.valkey import (
 )
 from tests.support.ports import free_port
 from tests.support.valkey import ValkeyServer
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 pytestmark = pytest.mark.on_both_loops
 
@@ -184,7 +184,7 @@ async def test_a_server_that_does_not_obey_is_killed(
     monkeypatch.setattr(embedded, "STOP_SECONDS", 0.2)
     server = await serve(tmp_path)
     os.kill(server.pid, signal.SIGSTOP)
-    await asyncio.wait_for(server.stop(), 5)
+    await asyncio.wait_for(server.stop(), PATIENCE)
     assert not server.is_alive
 
 
@@ -254,7 +254,7 @@ async def test_a_hung_server_is_named_with_its_pid(
     server = await serve(tmp_path)
     os.kill(server.pid, signal.SIGSTOP)
     with pytest.raises(ServerHung, match=f"kill -9 {server.pid}"):
-        await asyncio.wait_for(serve(tmp_path), 5)
+        await asyncio.wait_for(serve(tmp_path), PATIENCE)
     assert server.is_alive
     os.kill(server.pid, signal.SIGCONT)
     assert (await serve(tmp_path)).adopted
@@ -298,7 +298,7 @@ async def test_a_server_that_ends_while_it_is_adopted_is_replaced(tmp_path: Path
         ending.kill()
         ending.wait(10)
         os.close(lock)
-    server = await asyncio.wait_for(starting, 5)
+    server = await asyncio.wait_for(starting, PATIENCE)
     assert not server.adopted
     assert await ask(server.url, "ECHO", "x") == b"x"
     await server.stop()

@@ -22,7 +22,7 @@ from foundations.processes import Process, machine
 from foundations.supervision import Tasks
 from foundations.valkey import Valkey
 from tests.support.valkey import ValkeyServer
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 pytestmark = pytest.mark.on_both_loops
 SECONDS = 1.0
@@ -72,7 +72,7 @@ async def test_a_free_lease_is_taken_and_kept_longer_than_it_lasts(valkey: Valke
     key = valkey.key("lease:{desk}")
     renewed = 0
     before = await valkey.command("PTTL", key)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         while renewed < 8:  # eight fifths of its time
             now = await valkey.command("PTTL", key)
             renewed += now > before
@@ -89,7 +89,7 @@ async def test_a_lease_held_by_a_living_process_of_this_machine_is_refused_at_on
     first, second = (Lease(valkey, "desk", seconds=60, tasks=tasks) for _ in range(2))
     await first.acquire()
     with pytest.raises(Held) as held:
-        await asyncio.wait_for(second.acquire(), 1)
+        await asyncio.wait_for(second.acquire(), PATIENCE)
     assert held.value.owner == Owner.this()
     assert str(os.getpid()) in str(held.value)
     assert held.value.owner.host in str(held.value)
@@ -104,7 +104,7 @@ async def test_a_released_lease_is_free_at_once(valkey: Valkey, tasks: Tasks) ->
     await first.release()
     await first.release()
     assert not first.is_held
-    await asyncio.wait_for(second.acquire(), 1)
+    await asyncio.wait_for(second.acquire(), PATIENCE)
     await second.release()
     assert await valkey.command("EXISTS", valkey.key("lease:{desk}")) == 0
 
@@ -122,7 +122,7 @@ async def test_the_lease_of_a_dead_process_of_this_machine_is_taken_at_once(valk
         gone.wait(10)
     await hold_as(valkey, owner, milliseconds=60_000)
     lease = Lease(valkey, "desk", seconds=60, tasks=tasks)
-    await asyncio.wait_for(lease.acquire(), 1)
+    await asyncio.wait_for(lease.acquire(), PATIENCE)
     assert lease.is_held
     await lease.release()
 
@@ -130,7 +130,7 @@ async def test_the_lease_of_a_dead_process_of_this_machine_is_taken_at_once(valk
 async def test_a_later_process_of_the_same_number_is_not_the_holder(valkey: Valkey, tasks: Tasks) -> None:
     await hold_as(valkey, replace(Owner.this(), started="long ago"), milliseconds=60_000)
     lease = Lease(valkey, "desk", seconds=60, tasks=tasks)
-    await asyncio.wait_for(lease.acquire(), 1)
+    await asyncio.wait_for(lease.acquire(), PATIENCE)
     await lease.release()
 
 
@@ -158,7 +158,7 @@ async def test_the_lease_of_another_machine_that_is_not_renewed_is_taken_when_it
     lease = Lease(valkey, "desk", seconds=SECONDS, tasks=tasks)
     loop = asyncio.get_running_loop()
     began = loop.time()
-    await asyncio.wait_for(lease.acquire(), 3)
+    await asyncio.wait_for(lease.acquire(), PATIENCE)
     assert 0.3 < loop.time() - began < 2.5
     await lease.release()
 
@@ -172,13 +172,13 @@ async def test_the_lease_of_another_machine_that_is_renewed_is_refused(valkey: V
     renewing = tasks.spawn("renew", renew())
     await until_held(valkey)
     with pytest.raises(Held) as held:
-        await asyncio.wait_for(Lease(valkey, "desk", seconds=SECONDS, tasks=tasks).acquire(), 3)
+        await asyncio.wait_for(Lease(valkey, "desk", seconds=SECONDS, tasks=tasks).acquire(), PATIENCE)
     assert held.value.owner == ELSEWHERE
     renewing.cancel()
 
 
 async def until_held(valkey: Valkey) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         while not await valkey.command("EXISTS", valkey.key("lease:{desk}")):
             pass
 
@@ -186,7 +186,7 @@ async def until_held(valkey: Valkey) -> None:
 async def test_a_record_of_a_newer_version_is_somebody_elses(valkey: Valkey, tasks: Tasks) -> None:
     await valkey.command("HSET", valkey.key("lease:{desk}"), "token", "another", "owner", b"\x00")
     with pytest.raises(Held, match="unknown"):
-        await asyncio.wait_for(Lease(valkey, "desk", seconds=SECONDS, tasks=tasks).acquire(), 3)
+        await asyncio.wait_for(Lease(valkey, "desk", seconds=SECONDS, tasks=tasks).acquire(), PATIENCE)
 
 
 async def test_a_lease_that_was_taken_is_lost(valkey: Valkey, tasks: Tasks) -> None:
@@ -262,7 +262,7 @@ async def test_a_short_outage_loses_nothing(tasks: Tasks) -> None:
 
 async def until_renewed(valkey: Valkey, key: str) -> None:
     before: int | None = None
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         while True:
             try:
                 now = int(await valkey.command("PTTL", key))

@@ -11,6 +11,7 @@ import pytest
 from foundations.settings import WrongSetting
 from foundations.telemetry import Traces, is_sampled, trace_id_of, traces_of
 from tests.support.ports import free_port
+from tests.support.waiting import PATIENCE
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 SAMPLED, UNSAMPLED = (f"00-{TRACE}-00f067aa0ba902b7-{flags}" for flags in ("01", "00"))
@@ -86,7 +87,7 @@ async def test_an_end_waits_no_longer_than_it_may_for_a_collector_that_hangs(
         span = traces.start("call", "server", {}, context=traces.begin())
         assert span is not None
         span.end()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             await traces.close(0.1)
         for writer in held:
             writer.close()

@@ -17,7 +17,7 @@ from foundations.supervision import Tasks
 from foundations.valkey import Subscriptions, Valkey, subscriptions
 from tests.support.certificates import Certificate
 from tests.support.valkey import ValkeyServer
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 pytestmark = pytest.mark.on_both_loops
 
@@ -67,7 +67,7 @@ async def publish(valkey: Valkey, channel: str, data: bytes | int = b"x") -> int
 
 async def test_a_channel_is_heard_in_the_order_of_publication(valkey: Valkey, bus: Subscriptions) -> None:
     heard = Heard()
-    await asyncio.wait_for(bus.listen("a", heard.hear), 5)
+    await asyncio.wait_for(bus.listen("a", heard.hear), PATIENCE)
     for number in range(200):
         await publish(valkey, "a", number)
     await until(lambda: len(heard.data) == 200, "all 200 heard")
@@ -76,7 +76,7 @@ async def test_a_channel_is_heard_in_the_order_of_publication(valkey: Valkey, bu
 
 async def test_two_channels_keep_the_order_between_them(valkey: Valkey, bus: Subscriptions) -> None:
     order: list[bytes] = []
-    await asyncio.wait_for(asyncio.gather(bus.listen("a", order.append), bus.listen("b", order.append)), 5)
+    await asyncio.wait_for(asyncio.gather(bus.listen("a", order.append), bus.listen("b", order.append)), PATIENCE)
     for number in range(50):
         await publish(valkey, "ab"[number % 2], number)
     await until(lambda: len(order) == 50, "all 50 heard")
@@ -87,7 +87,7 @@ async def test_what_is_published_after_the_confirmation_is_heard(valkey: Valkey,
     heard = Heard()
     confirmed = bus.listen("a", heard.hear, heard.confirm)
     assert not confirmed.done()
-    await asyncio.wait_for(confirmed, 5)
+    await asyncio.wait_for(confirmed, PATIENCE)
     assert heard.confirmations == 1
     assert await publish(valkey, "a") == 1
     await until(lambda: heard.data == [b"x"], "heard")
@@ -97,7 +97,7 @@ async def test_thousands_are_subscribed_in_a_few_commands(valkey: Valkey, bus: S
     before = await calls_of(valkey, "ssubscribe")
     heard = Heard()
     waiting = [bus.listen(f"many:{number}", heard.hear) for number in range(2000)]
-    await asyncio.wait_for(asyncio.gather(*waiting), 5)
+    await asyncio.wait_for(asyncio.gather(*waiting), PATIENCE)
     assert await calls_of(valkey, "ssubscribe") - before <= 4
     assert await publish(valkey, "many:0") == await publish(valkey, "many:1999") == 1
     for number in range(2000):
@@ -111,14 +111,14 @@ async def calls_of(valkey: Valkey, command: str) -> int:
 
 
 async def until_unheard(valkey: Valkey, channel: str) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         while await publish(valkey, channel):
             pass
 
 
 async def test_a_channel_that_was_left_is_heard_no_more(valkey: Valkey, bus: Subscriptions) -> None:
     heard = Heard()
-    await asyncio.wait_for(bus.listen("a", heard.hear), 5)
+    await asyncio.wait_for(bus.listen("a", heard.hear), PATIENCE)
     bus.leave("a")
     await publish(valkey, "a")
     await until_unheard(valkey, "a")
@@ -139,7 +139,7 @@ async def test_listening_again_waits_for_its_own_confirmation(valkey: Valkey, bu
     await asyncio.sleep(0)  # the turn ends: SSUBSCRIBE is sent
     bus.leave("a")
     await asyncio.sleep(0)  # and SUNSUBSCRIBE
-    await asyncio.wait_for(bus.listen("a", second.hear, second.confirm), 5)
+    await asyncio.wait_for(bus.listen("a", second.hear, second.confirm), PATIENCE)
     assert (first.confirmations, second.confirmations) == (0, 1)
     assert await publish(valkey, "a") == 1
     await until(lambda: second.data == [b"x"], "heard by the second")
@@ -159,7 +159,7 @@ async def test_a_failing_handler_harms_nobody_else(
         raise RuntimeError("mine")
 
     heard = Heard()
-    await asyncio.wait_for(asyncio.gather(bus.listen("bad", fail, fail), bus.listen("good", heard.hear)), 5)
+    await asyncio.wait_for(asyncio.gather(bus.listen("bad", fail, fail), bus.listen("good", heard.hear)), PATIENCE)
     await publish(valkey, "bad")
     await publish(valkey, "good")
     await until(lambda: heard.data == [b"x"], "heard by the good one")
@@ -173,7 +173,7 @@ async def test_prefixes_keep_two_cities_on_one_store_apart(valkey_server: Valkey
     heard = [Heard(), Heard()]
     for one, its in zip(buses, heard, strict=True):
         await one.start()
-        await asyncio.wait_for(one.listen("a", its.hear), 5)
+        await asyncio.wait_for(one.listen("a", its.hear), PATIENCE)
     assert await publish(cities[0], "a") == 1
     await until(lambda: heard[0].data == [b"x"], "heard by the first")
     assert heard[1].data == []
@@ -201,13 +201,13 @@ async def test_the_bus_survives_a_restart_of_valkey() -> None:
     async with own_server() as (server, valkey, bus):
         heard, again = Heard(), Heard()
         bus.heard_again.append(again.confirm)
-        await asyncio.wait_for(bus.listen("a", heard.hear, heard.confirm), 5)
+        await asyncio.wait_for(bus.listen("a", heard.hear, heard.confirm), PATIENCE)
         server.kill()
         await until(lambda: not bus.is_hearing, "noticed")
         late = bus.listen("late", heard.hear)
         server.start()
         await until(lambda: again.confirmations == 1, "hearing again")
-        await asyncio.wait_for(late, 5)
+        await asyncio.wait_for(late, PATIENCE)
         assert (bus.is_hearing, heard.confirmations) == (True, 2)
         assert await publish(valkey, "a") == await publish(valkey, "late") == 1
 
@@ -216,7 +216,7 @@ async def test_a_hung_valkey_is_noticed_and_heard_again_when_it_goes_on() -> Non
     async with own_server(canary_seconds=0.05) as (server, valkey, bus):
         heard, again = Heard(), Heard()
         bus.heard_again.append(again.confirm)
-        await asyncio.wait_for(bus.listen("a", heard.hear), 5)
+        await asyncio.wait_for(bus.listen("a", heard.hear), PATIENCE)
         server.hang()
         await until(lambda: not bus.is_hearing, "noticed")
         server.resume()
@@ -239,7 +239,7 @@ async def test_a_deaf_connection_is_noticed_within_three_seconds_and_replaced(ta
             await bus.start()
             heard, again = Heard(), Heard()
             bus.heard_again.append(again.confirm)
-            await asyncio.wait_for(bus.listen("a", heard.hear), 5)
+            await asyncio.wait_for(bus.listen("a", heard.hear), PATIENCE)
             of_commands, of_the_bus = proxy.connections
             of_the_bus.impose(BLACKHOLE)
             began = asyncio.get_running_loop().time()

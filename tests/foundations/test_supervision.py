@@ -8,7 +8,7 @@ import pytest
 
 from foundations import supervision
 from foundations.supervision import Tasks
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +63,7 @@ async def test_a_loop_that_ends_is_not_started_again(tasks: Tasks) -> None:
         nonlocal runs
         runs += 1
 
-    await asyncio.wait_for(tasks.start("loop", run), 5)
+    await asyncio.wait_for(tasks.start("loop", run), PATIENCE)
     assert (runs, len(tasks)) == (1, 0)
 
 
@@ -80,7 +80,7 @@ async def test_a_spawned_task_gives_its_result(tasks: Tasks) -> None:
     async def run() -> int:
         return 42
 
-    assert await asyncio.wait_for(tasks.spawn("one", run()), 5) == 42
+    assert await asyncio.wait_for(tasks.spawn("one", run()), PATIENCE) == 42
 
 
 async def test_a_failure_that_nobody_awaits_is_logged(tasks: Tasks, caplog: pytest.LogCaptureFixture) -> None:
@@ -126,16 +126,16 @@ async def test_closing_waits_no_longer_than_told_and_names_who_did_not_stop(
 
     task = tasks.spawn("stubborn", stubborn())
     await asyncio.sleep(0)
-    await asyncio.wait_for(tasks.close(timeout=0.05), 5)
+    await asyncio.wait_for(tasks.close(timeout=0.05), PATIENCE)
     assert "owner/stubborn" in caplog.text
     let_go.set()
-    await asyncio.wait_for(task, 5)
+    await asyncio.wait_for(task, PATIENCE)
 
 
 async def test_a_task_may_close_its_own_owner() -> None:
     tasks = Tasks("owner")
     other = tasks.start("other", for_ever)
-    await asyncio.wait_for(tasks.spawn("closer", tasks.close()), 5)
+    await asyncio.wait_for(tasks.spawn("closer", tasks.close()), PATIENCE)
     assert other.cancelled()
 
 

@@ -17,6 +17,7 @@ from foundations.valkey import Script, Valkey, WrongStore, line, pipe, shown_url
 from tests.support.ports import free_port
 from tests.support.speaking import speaking
 from tests.support.valkey import ValkeyServer, plainly
+from tests.support.waiting import PATIENCE
 
 pytestmark = pytest.mark.on_both_loops
 
@@ -199,7 +200,7 @@ async def test_who_asked_later_keeps_the_own_deadline() -> None:
             first = asyncio.create_task(valkey.command("INCR", "k"))
             await asyncio.sleep(0.5)
             second = asyncio.create_task(valkey.command("INCR", "k"))
-            await asyncio.wait({first}, timeout=5)
+            await asyncio.wait({first}, timeout=PATIENCE)
             server.resume()
             assert await second == 2
             with pytest.raises(Unavailable):

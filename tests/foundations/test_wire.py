@@ -11,6 +11,7 @@ from redis.asyncio import ConnectionPool
 
 from foundations.valkey.wire import Reply, Wire, WireLost, packed
 from tests.support.speaking import speaking
+from tests.support.waiting import PATIENCE
 
 pytestmark = pytest.mark.on_both_loops
 
@@ -66,7 +67,7 @@ async def test_a_server_that_does_not_speak_resp_is_left() -> None:
 async def test_nonsense_after_the_greeting_ends_the_wire() -> None:
     async with server_that_says(GREETING, b"nonsense\r\n") as pool:
         wire, heard = await open_and_hear(pool)
-        assert "not RESP3" in await asyncio.wait_for(wire.lost, 5)
+        assert "not RESP3" in await asyncio.wait_for(wire.lost, PATIENCE)
         assert heard == []
 
 
@@ -75,7 +76,7 @@ async def test_an_ended_wire_takes_commands_and_drops_them() -> None:
         wire, _ = await open_and_hear(pool)
         wire.abort("enough")
         wire.write(packed(("PING",)))
-        assert await asyncio.wait_for(wire.lost, 5) == "enough"
+        assert await asyncio.wait_for(wire.lost, PATIENCE) == "enough"
 
 
 async def test_nobody_there_is_said_at_once() -> None:

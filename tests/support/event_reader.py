@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-SECONDS = 5.0
+from tests.support.waiting import PATIENCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class EventReader:
             reader.writer.transport.abort()
 
     async def _begin(self, method: str) -> None:
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(PATIENCE):
             head = (await self.reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
         self.status = int(head[0].split()[1])
         self.headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:-2])}
@@ -90,7 +90,7 @@ class EventReader:
             assert opened.name == "ack"
             self.ack = opened.data
 
-    async def next(self, seconds: float = SECONDS) -> Event:
+    async def next(self, seconds: float = PATIENCE) -> Event:
         """The next event."""
         async with asyncio.timeout(seconds):
             while True:
@@ -114,11 +114,11 @@ class EventReader:
             self.is_whole = True
             raise EOFError("the stream has ended as it should")
 
-    async def take(self, count: int, seconds: float = SECONDS) -> list[Event]:
+    async def take(self, count: int, seconds: float = PATIENCE) -> list[Event]:
         """The next events."""
         return [await self.next(seconds) for _ in range(count)]
 
-    async def until(self, wanted: Callable[[Event], bool], seconds: float = SECONDS) -> list[Event]:
+    async def until(self, wanted: Callable[[Event], bool], seconds: float = PATIENCE) -> list[Event]:
         """All events up to the first that fits."""
         found: list[Event] = []
         async with asyncio.timeout(seconds):
@@ -126,7 +126,7 @@ class EventReader:
                 found.append(await self.next(seconds))
         return found
 
-    async def ends(self, seconds: float = SECONDS) -> Event:
+    async def ends(self, seconds: float = PATIENCE) -> Event:
         """Reads to the end that the server makes; the last event."""
         event = Event()
         try:

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import uvicorn
 from starlette.applications import Starlette
 
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 
 @asynccontextmanager
@@ -21,11 +21,11 @@ async def serving(app: Starlette) -> AsyncIterator[str]:
     server = uvicorn.Server(config)
     task = asyncio.create_task(server.serve(sockets=[bound]))
     try:
-        await until(lambda: server.started or task.done(), "the server serves", seconds=10)
+        await until(lambda: server.started or task.done(), "the server serves")
         yield f"http://127.0.0.1:{bound.getsockname()[1]}"
     finally:
         server.should_exit = True
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             await task
         bound.close()
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import json
-import time
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
@@ -65,11 +62,3 @@ def holders(*names: str, lease_seconds: float = 30) -> list[Holder]:
 def texts(taken: Taken) -> list[str]:
     """What was asked in each delivery of a take."""
     return [text_of(delivery) for _, delivery in taken.deliveries]
-
-
-async def until_async(condition: Callable[[], Awaitable[bool]], what: str, seconds: float = 5.0) -> None:
-    """Waits until asking says yes; after ``seconds`` fails, saying what did not come true."""
-    deadline = time.monotonic() + seconds
-    while not await condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        await asyncio.sleep(0.005)

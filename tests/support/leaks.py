@@ -19,7 +19,7 @@ import pytest
 from foundations.processes import Process
 
 MARK = "SMART_CITY_TEST_RUN"
-PATIENCE_SECONDS = 5.0
+PATIENCE_SECONDS = 10.0
 LEAKED = pytest.StashKey[list[str]]()
 
 

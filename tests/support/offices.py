@@ -20,7 +20,7 @@ from smart_city.post_office.log import ChannelLog, Stretch, bus
 from smart_city.vocabulary import Position
 from tests.support.inboxes import CHANNELS, LIMITS, a_question, text_of
 from tests.support.logs import ROOMY
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 
 class Agent:
@@ -55,7 +55,7 @@ class Agent:
     def heard(self) -> list[str]:
         return [text_of(delivery) for delivery in self.given]
 
-    async def next(self, count: int = 1, seconds: float = 5) -> Delivery:
+    async def next(self, count: int = 1, seconds: float = PATIENCE) -> Delivery:
         """Waits until it was given so many altogether; the last of them."""
         await until(lambda: len(self.given) >= count, f"{self.name} is given {count}", seconds)
         return self.given[count - 1]

@@ -137,7 +137,7 @@ async def _live(app: FastAPI, settings: Settings, bound: socket.socket, up: asyn
         async with app.router.lifespan_context(app):
             server = uvicorn.Server(config)
             serving = asyncio.create_task(server.serve(sockets=[bound]))
-            await until(lambda: server.started or serving.done(), "the instance listens", seconds=10)
+            await until(lambda: server.started or serving.done(), "the instance listens")
             up.set()
             await down.wait()
             await app.state.gateway.drain()  # as a worker does at its signal

@@ -21,10 +21,9 @@ from city_hall.surfaces.console import console_router
 from city_hall.surfaces.problems import bind_problems
 from foundations.settings import Settings
 from tests.support.http_server import serving
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 Frame = dict[str, Any]
-PATIENCE = 10.0
 NOW = "2026-11-20T09:30:00.000Z"
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import httpx2 as httpx
 
 from tests.support.mortal import ending_with_us
+from tests.support.waiting import PATIENCE
 
 SERVE = (sys.executable, "-m", "city_hall", "serve")
 TINY_SERVE = (sys.executable, "-P", str(Path(__file__).with_name("tiny_serve.py")))
@@ -28,7 +29,7 @@ END_SECONDS = 30.0
 _ADDRESS = re.compile(r"http://[\w.:\[\]-]+:\d+")
 
 
-def wait_until(condition: Callable[[], bool], what: str, seconds: float = 10.0) -> None:
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = PATIENCE) -> None:
     """Looks until ``condition`` holds; after ``seconds`` fails, saying what did not come true."""
     deadline = time.monotonic() + seconds
     while not condition():

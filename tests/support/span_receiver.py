@@ -41,7 +41,7 @@ class SpanReceiver(SpanSink):
 
     async def first(self, name: str, count: int = 1) -> ReceivedSpan:
         """The first span of this name, once there are so many."""
-        await until(lambda: len(self.named(name)) >= count, f"{count} of {name} among {self.spans}", seconds=10)
+        await until(lambda: len(self.named(name)) >= count, f"{count} of {name} among {self.spans}")
         return self.named(name)[0]
 
     def take(self, head: bytes, body: bytes) -> None:

@@ -9,6 +9,8 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+from tests.support.waiting import PATIENCE
+
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
@@ -32,5 +34,5 @@ async def speaking(serve: Serve) -> AsyncIterator[int]:
     finally:
         server.close()
         if serving:
-            _, unended = await asyncio.wait(serving, timeout=5)
+            _, unended = await asyncio.wait(serving, timeout=PATIENCE)
             assert not unended, "a connection of the test was never closed"

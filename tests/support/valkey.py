@@ -27,7 +27,7 @@ from foundations.valkey.launch import find_server
 from tests.support.mortal import ending_with_us
 from tests.support.ports import free_port
 
-READY_SECONDS = 10.0
+READY_SECONDS = 30.0
 
 
 class ValkeyServer:

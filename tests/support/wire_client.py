@@ -15,8 +15,9 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
+from tests.support.waiting import PATIENCE
+
 Frame = dict[str, Any]
-SECONDS = 5.0
 PACKED = Subprotocol("smart-city.v1.msgpack")
 """The subprotocol of those who speak MessagePack."""
 
@@ -50,7 +51,7 @@ class WireClient:
         """Sends one frame."""
         await self.socket.send(msgspec.msgpack.encode(frame) if self.is_packed else json.dumps(frame))
 
-    async def next(self, seconds: float = SECONDS) -> Frame:
+    async def next(self, seconds: float = PATIENCE) -> Frame:
         """The next frame that is no heartbeat."""
         if self._early:
             return self._early.popleft()
@@ -65,7 +66,7 @@ class WireClient:
         frame: Frame = msgspec.msgpack.decode(data) if isinstance(data, bytes) else json.loads(data)
         return frame
 
-    async def until(self, wanted: Callable[[Frame], bool], seconds: float = SECONDS) -> Frame:
+    async def until(self, wanted: Callable[[Frame], bool], seconds: float = PATIENCE) -> Frame:
         """The next frame that fits; others before it are shown later, in their order."""
         skipped: list[Frame] = []
         try:
@@ -76,7 +77,7 @@ class WireClient:
             self._early.extendleft(reversed(skipped))
         return frame
 
-    async def of(self, type_: str, seconds: float = SECONDS) -> Frame:
+    async def of(self, type_: str, seconds: float = PATIENCE) -> Frame:
         """The next frame of a type."""
         return await self.until(lambda frame: frame["type"] == type_, seconds)
 
@@ -101,7 +102,7 @@ class WireClient:
             for _ in range(count)
         ]
 
-    async def close_code(self, seconds: float = SECONDS) -> int:
+    async def close_code(self, seconds: float = PATIENCE) -> int:
         """Reads until the server closes; the code it gave."""
         try:
             async with asyncio.timeout(seconds):

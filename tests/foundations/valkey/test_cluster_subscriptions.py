@@ -11,7 +11,7 @@ from foundations.supervision import Tasks
 from foundations.valkey import Subscriptions, Valkey
 from foundations.valkey.slots import slot_of
 from tests.support.valkey_cluster import ClusterNode, ValkeyCluster
-from tests.support.waiting import eventually, until
+from tests.support.waiting import PATIENCE, eventually, until
 
 pytestmark = pytest.mark.on_both_loops
 
@@ -52,7 +52,7 @@ class Bus:
             self.subscriptions.listen(str(name), heard.data.append, heard.confirm)
             for name, heard in enumerate(self.channels)
         ]
-        await asyncio.wait_for(asyncio.gather(*waiting), 5)
+        await asyncio.wait_for(asyncio.gather(*waiting), PATIENCE)
 
     async def publish(self, name: int, data: bytes | int = b"x") -> int:
         receivers: int = await self.valkey.command("SPUBLISH", self.valkey.key(str(name)), data)
@@ -131,7 +131,7 @@ async def test_thousands_of_slots_that_move_at_once_are_followed(valkey_cluster:
 async def test_who_is_told_of_no_confirmations_is_told_when_all_is_heard_again(
     valkey_cluster: ValkeyCluster, bus: Bus
 ) -> None:
-    await asyncio.wait_for(bus.subscriptions.listen("quiet", lambda _: None), 5)
+    await asyncio.wait_for(bus.subscriptions.listen("quiet", lambda _: None), PATIENCE)
     slot = bus.valkey.slot_of(bus.valkey.key("quiet"))
     owner = await valkey_cluster.primary_of(slot)
     await valkey_cluster.migrate(slot, slot, valkey_cluster.others(owner)[0])

@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 
-SECONDS = 5.0
+from tests.support.waiting import PATIENCE
 
 
 class Visit:
@@ -53,7 +53,7 @@ class Visit:
 
     async def heard(self, kind: str) -> Any:
         """The next frame, which must be of this kind (``message`` where it says none)."""
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(PATIENCE):
             frame = json.loads(await self.socket.recv())
         assert frame.get("type", "message") == kind, frame
         return frame
@@ -61,7 +61,7 @@ class Visit:
     async def heard_after(self, passed_over: str, kind: str) -> Any:
         """The next frame that is not of the kind passed over."""
         while True:
-            async with asyncio.timeout(SECONDS):
+            async with asyncio.timeout(PATIENCE):
                 frame = json.loads(await self.socket.recv())
             if frame.get("type") != passed_over:
                 assert frame.get("type", "message") == kind, frame
@@ -119,7 +119,7 @@ class Visit:
 
     async def gone(self) -> int:
         """Waits for the client to close, and returns its code."""
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(PATIENCE):
             await self.socket.wait_closed()
         return self.socket.close_code or 0
 
@@ -144,7 +144,7 @@ class Peer:
 
     async def newcomer(self) -> Visit:
         """The next connection, not yet welcomed."""
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(PATIENCE):
             return await self._visits.get()
 
     @asynccontextmanager

@@ -11,7 +11,7 @@ import pytest
 
 from city_client import Agent, Dropped, Ended, Question, Refuse, Refused, run_agents
 from tests.platform.city_client.peer import Peer, Visit
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 
 @asynccontextmanager
@@ -26,7 +26,7 @@ async def running(peer: Peer, *agents: Agent, finish: float = 5.0, **told: Any) 
     stop.set()
     for _ in agents:
         await stopped(visit)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         await run
 
 
@@ -190,10 +190,10 @@ async def test_an_attempt_that_went_stale_is_dropped_and_the_agent_goes_on(
         reply = await visit.heard("reply")
         await visit.say("error", id=reply["id"], code="stale_delivery", message="lapsed", retryable=False)
         await visit.deliver("guide/m2/1", message="slow")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             await started.wait()
         await visit.say("error", delivery_id="guide/m2/1", code="stale_delivery", message="lapsed", retryable=False)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             await cancelled.wait()
         await visit.deliver("guide/m3/1", message="quick")
         assert (await visit.acknowledge("reply"))["delivery_id"] == "guide/m3/1"
@@ -351,7 +351,7 @@ async def test_an_agent_whose_token_is_revoked_ends(peer: Peer) -> None:
     await visit.acknowledge("consume")
     await visit.close(4501, "revoked")
     with pytest.raises(Ended):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             await run
 
 
@@ -394,7 +394,7 @@ async def test_a_stop_is_heard_while_the_platform_is_away() -> None:
     stop = asyncio.Event()
     run = asyncio.create_task(Agent("guide").run(nowhere, "svc", stop=stop))
     stop.set()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         await run
 
 
@@ -446,10 +446,10 @@ async def test_a_stopped_generator_is_closed_between_two_parts(peer: Peer) -> No
     await visit.deliver("guide/m1/1")
     await visit.heard("reply")
     await visit.say("stop", delivery_id="guide/m1/1")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         await closed.wait()
     stop.set()
     last = await visit.heard_after("reply", "consume")
     await visit.say("ack", id=last["id"])
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         await run

@@ -10,6 +10,7 @@ import pytest
 from city_client import Answer, AnswerFailed, Ended, NoAnswer, Refused
 from tests.platform.city_client.conftest import Arrive
 from tests.platform.city_client.peer import Peer, Visit
+from tests.support.waiting import PATIENCE
 
 
 async def respond(visit: Visit, stream: str = "", message: str = "", **fields: Any) -> None:
@@ -32,7 +33,7 @@ async def take(visit: Visit, **fields: Any) -> Any:
 
 
 async def parts(answer: Answer) -> list[tuple[str, bool]]:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         return [(part.text, part.restarts) async for part in answer]
 
 

@@ -13,7 +13,7 @@ from city_client import CityClient, ClientError, Ended, Refused, Unconfirmed, Un
 from city_client.events import Connected, Disconnected, Event, NotReached, Reconnecting
 from tests.platform.city_client.conftest import Arrive
 from tests.platform.city_client.peer import Peer
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 
 async def test_a_client_shows_its_token_in_the_header_and_nowhere_else(
@@ -78,7 +78,7 @@ async def test_some_closes_are_for_good(arrive: Arrive, code: int) -> None:
     await visit.close(code, "go")
     for ended in (waiting, client.wait_closed(), client.send("guide", {})):
         with pytest.raises(Ended) as error:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE):
                 await ended
         assert (error.value.code, error.value.reason) == (code, "go")
 

@@ -13,7 +13,7 @@ from city_client.events import Broken, Event, FellBehind, Subscribed, Unsubscrib
 from city_client.subscription import Subscription
 from tests.platform.city_client.conftest import Arrive
 from tests.platform.city_client.peer import Peer, Visit
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 HERE = {"offset": 0, "epoch": "e"}
 
@@ -27,7 +27,7 @@ async def listening(client: CityClient, visit: Visit, **standings: Any) -> Subsc
 
 
 async def read(subscription: Subscription, count: int) -> list[Publication]:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         return [await anext(subscription) for _ in range(count)]
 
 

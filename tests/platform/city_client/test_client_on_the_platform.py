@@ -21,7 +21,7 @@ from city_client.events import Connected, Event, Subscribed
 from city_inspector.faulting_proxy import FaultingProxy
 from tests.support.echo_agent import answering, echo
 from tests.support.platform import Instance, Platform, unique
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 
 async def service(city: Instance, realm: str, *scopes: str) -> str:
@@ -146,7 +146,7 @@ async def test_a_later_reader_goes_on_where_an_earlier_one_stopped(city: Instanc
         assert last.offset is not None
         since = Position(last.offset - 3, last.epoch)
         async with (
-            asyncio.timeout(5),
+            asyncio.timeout(PATIENCE),
             aclosing(client.listen("pillar:insights", since=since)) as publications,
         ):
             assert [(await anext(publications)).payload["n"] for _ in range(3)] == [2, 3, 4]
@@ -193,7 +193,7 @@ async def test_a_revoked_session_ends_the_client(city: Instance) -> None:
         reader = await client.subscribe("guide")
         await city.done("traffic_cop.revoke_session", {"user_id": user})
         with pytest.raises(Ended) as ended:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE):
                 await anext(reader)
         assert ended.value.code == 4501
     with pytest.raises(Ended):
@@ -245,7 +245,7 @@ async def test_askers_agents_and_readers_may_be_on_different_instances(platform:
         assert (await asker.ask("guide", "over there", seconds=10)).text == "over there "
         reader = await asker.subscribe("guide")
         await writer.publish("guide", {"n": 1})
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             assert (await anext(reader)).payload == {"n": 1}
 
 
@@ -253,7 +253,7 @@ async def test_askers_agents_and_readers_may_be_on_different_instances(platform:
 async def test_a_position_may_be_given_as_its_text(city: Instance, since: Position | str) -> None:
     await city.done("post_office.publish_to_agent_channel", {"channel": "guide", "message": {"n": 1}})
     async with CityClient(city.url, token=await city.session(unique("alice"))) as client:
-        async with asyncio.timeout(5), aclosing(client.listen("guide", since=since)) as publications:
+        async with asyncio.timeout(PATIENCE), aclosing(client.listen("guide", since=since)) as publications:
             assert (await anext(publications)).offset == 1
         with pytest.raises(ValueError, match="position"):
             await client.subscribe("guide", since="yesterday")
@@ -277,7 +277,7 @@ async def test_a_stopped_question_ends_for_asker_and_agent_on_different_instance
     run = asyncio.create_task(agent.run(there.url, await there.service("guide", "post_office.consume"), stop=stop))
     async with CityClient(here.url, token=await here.session(unique("alice"))) as client:
         asked = client.ask("guide", "tell me a story")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             await began.wait()
             assert await asked.stop() == "stopped"
             with pytest.raises(AnswerFailed) as failed:

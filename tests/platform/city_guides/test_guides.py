@@ -17,6 +17,7 @@ from city_guides.guide import GUIDE
 from city_guides.pillars import CONTENT, PILLARS
 from city_guides.specialist import Specialist
 from tests.support.platform import OPERATOR_TOKEN, Instance, Platform, unique
+from tests.support.waiting import PATIENCE
 
 
 @pytest.fixture
@@ -44,12 +45,12 @@ async def serving(city: Instance, token: str, *specialists: Specialist) -> Async
     running = [asyncio.create_task(serve(each, city.url, token, stop)) for each in specialists]
     yield
     stop.set()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         await asyncio.gather(*running)
 
 
 async def until_all_take_questions(operator: Operations) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while True:
             channels = (await operator.call("post_office.get_queue_status"))["channels"]
             if all(queue["consumers"] for queue in channels.values()):

@@ -13,7 +13,7 @@ from city_hall.children import REFUSED, Briefing, Child
 from city_hall.lifeline import SUPERVISOR_GONE
 from city_hall.refusals import StartRefused
 from foundations.processes import Process
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 BEGIN = """
 import os, signal, sys, time
@@ -50,11 +50,11 @@ async def test_a_child_gets_its_environment_and_its_files(note: Path) -> None:
     keeping = asyncio.ensure_future(child.keep())
 
     child.brief(Briefing({"NOTE": str(note), "WORD": "hello"}, (ours,)))
-    await asyncio.wait_for(child.ready.wait(), 10)
+    await asyncio.wait_for(child.ready.wait(), PATIENCE)
 
     assert [line.partition(" ")[2] for line in note.read_text().splitlines()] == ["hello", "a file"]
     await child.end(5)
-    await asyncio.wait_for(keeping, 5)
+    await asyncio.wait_for(keeping, PATIENCE)
     os.close(ours)
     os.close(theirs)
 
@@ -109,18 +109,18 @@ async def test_a_successor_gets_the_latest_briefing(note: Path) -> None:
 
     await until(lambda: "second" in note.read_text(), "the second is there", 10)
     await child.end(5)
-    await asyncio.wait_for(keeping, 5)
+    await asyncio.wait_for(keeping, PATIENCE)
 
 
 async def test_one_that_does_not_want_to_end_is_killed(note: Path) -> None:
     child = child_that("signal.signal(signal.SIGTERM, signal.SIG_IGN); say('start'); line.ready(); time.sleep(60)")
     child.brief(Briefing({"NOTE": str(note)}))
     keeping = asyncio.ensure_future(child.keep())
-    await asyncio.wait_for(child.ready.wait(), 10)
+    await asyncio.wait_for(child.ready.wait(), PATIENCE)
 
     await child.end(0.05)
 
-    await asyncio.wait_for(keeping, 5)
+    await asyncio.wait_for(keeping, PATIENCE)
     assert not Process.of(pids(note)[0]).is_alive
 
 
@@ -130,7 +130,7 @@ async def test_one_that_waits_for_its_briefing_can_be_ended() -> None:
     await asyncio.sleep(0)
 
     await child.end(5)
-    await asyncio.wait_for(keeping, 5)
+    await asyncio.wait_for(keeping, PATIENCE)
 
 
 async def test_a_busy_child_ends_with_its_supervisor(note: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from city_hall.data_dir import DOOR, RESIDENTS, TOKEN, VERSION, VERSION_FILE, DataDir
 from city_hall.refusals import StartRefused
+from tests.support.waiting import PATIENCE
 
 IMPATIENT = 0.05
 
@@ -85,7 +86,7 @@ class TestLocks:
             waiting = asyncio.ensure_future(enter())
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(entered.wait(), IMPATIENT)
-        await asyncio.wait_for(waiting, 5)
+        await asyncio.wait_for(waiting, PATIENCE)
 
         assert entered.is_set()
 

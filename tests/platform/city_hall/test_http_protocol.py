@@ -9,7 +9,7 @@ import socket
 import pytest
 
 from tests.support.platform import OPERATOR_TOKEN, Instance, Platform, unique
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 UPGRADE = (
     "GET /ws?session_token={token} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -21,7 +21,7 @@ async def test_a_head_without_an_end_is_cut_off_at_64_kib(city: Instance) -> Non
     reader, writer = await asyncio.open_connection("127.0.0.1", city.settings.port)
     writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X-More: " + b"x" * 100_000)
     with contextlib.suppress(ConnectionResetError):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             assert b" 101 " not in await reader.read()
     writer.close()
 
@@ -36,7 +36,7 @@ async def test_an_upgrade_behind_an_unanswered_request_waits_for_its_answer(city
         b"Content-Length: %d\r\n\r\n%b" % (OPERATOR_TOKEN.encode(), len(body), body)
     )
     writer.write(UPGRADE.format(token=token).encode())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         first = await reader.readuntil(b'"deliveries":[]}')
         second = await reader.readuntil(b"Connected to WebSocket Gateway")
     assert first.startswith(b"HTTP/1.1 200")

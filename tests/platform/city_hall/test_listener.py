@@ -9,6 +9,7 @@ import pytest
 
 from city_hall.listener import listen, local_url
 from city_hall.refusals import StartRefused
+from tests.support.waiting import PATIENCE
 
 EVERY_ADDRESS = ["0.0.0.0", *(["::"] if socket.has_dualstack_ipv6() else [])]  # noqa: S104  # what is tested
 
@@ -44,7 +45,7 @@ async def test_a_port_that_is_just_becoming_free_is_waited_for() -> None:
 
     taken.close()
 
-    (await asyncio.wait_for(waiting, 5)).close()
+    (await asyncio.wait_for(waiting, PATIENCE)).close()
 
 
 async def test_a_taken_port_is_named() -> None:

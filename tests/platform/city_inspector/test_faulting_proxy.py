@@ -13,7 +13,7 @@ import pytest
 
 from city_inspector.conditions import BLACKHOLE, GOOD, Conditions, Direction
 from city_inspector.faulting_proxy import FaultingProxy, ProxiedConnection
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 SILENT_SECONDS = 0.15
@@ -79,7 +79,7 @@ async def says(streams: Streams, text: bytes = b"hello") -> float:
     reader, writer = streams
     began = asyncio.get_running_loop().time()
     writer.write(text)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         assert await reader.readexactly(len(text)) == text
     return asyncio.get_running_loop().time() - began
 
@@ -92,7 +92,7 @@ async def hears_nothing(streams: Streams) -> None:
 
 async def ends(streams: Streams) -> str:
     """Reads to the end; how it came."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         try:
             while await streams[0].read(65536):
                 pass
@@ -145,7 +145,7 @@ async def test_a_blackhole_passes_nothing_and_then_everything(proxy: FaultingPro
         streams[1].write(b"late")
         await hears_nothing(streams)
         proxy.impose(GOOD)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             assert await streams[0].readexactly(4) == b"late"
 
 
@@ -184,7 +184,7 @@ async def test_a_close_is_passed_on_and_what_was_said_before_it(proxy: FaultingP
         await says(streams)
         streams[1].write(b"last words")
         streams[1].write_eof()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             assert await streams[0].read() == b"last words"
     await until(lambda: echo.ended == ["closed"], "the server is told")
     await until(lambda: not proxy.connections, "nothing is left")
@@ -225,7 +225,7 @@ async def test_a_connection_is_reset_after_so_many_bytes(proxy: FaultingProxy) -
         proxy.impose(Conditions(cut_after=1000), towards="client")
         streams[1].write(b"x" * 5000)
         received = b""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             with contextlib.suppress(OSError):
                 while data := await streams[0].read(65536):
                     received += data

@@ -29,11 +29,11 @@ from smart_city.post_office.answers.open_answers import FORGOTTEN_MS, End, OpenA
 from smart_city.post_office.inbox import Delivery, Question, Route
 from smart_city.post_office.inbox.questions import handed_on
 from smart_city.post_office.log import Appended, ChannelLog, Entry
-from tests.support.inboxes import a_question, an_inbox, holders, id_of, until_async
+from tests.support.inboxes import a_question, an_inbox, holders, id_of
 from tests.support.logs import ROOMY
 from tests.support.offices import Office, an_office
 from tests.support.valkey import ValkeyServer
-from tests.support.waiting import until
+from tests.support.waiting import eventually, until
 
 ALICE = "connection:c-alice"
 
@@ -112,7 +112,7 @@ class TestAnswersAtOnce:
         async def is_offered_again() -> bool:
             return (await office.inbox.take("guide", [])).has_more
 
-        await until_async(is_offered_again, "the reaper brings it back")
+        await eventually(is_offered_again, "the reaper brings it back")
         with pytest.raises(StaleDelivery):
             await office.answers.reply(delivery.delivery_id, "guide", {"message": "too late"})
         assert await office.logged(ALICE) == []
@@ -344,14 +344,14 @@ class TestAnswersInParts:
                 while True:
                     await office.answers.reply(delivery.delivery_id, "guide", {"message": "x" * 99}, stream="delta")
                     await asyncio.sleep(0.002)
-            await until_async(lambda: is_ended(office, ALICE), "the error is logged")
+            await eventually(lambda: is_ended(office, ALICE), "the error is logged")
             error = (await office.logged(ALICE))[-1]
             assert (error["stream"], error["error"]["code"], error["retrying"]) == (
                 "error",
                 "too_large",
                 False,
             )
-            await until_async(lambda: is_dead(office), "the question is a dead letter")
+            await eventually(lambda: is_dead(office), "the question is a dead letter")
             assert await office.open_answers(ALICE) == []
 
     async def test_an_answer_in_parts_to_a_channel_is_one_message_in_the_end(self, office: Office) -> None:
@@ -373,7 +373,7 @@ class TestAnswersInParts:
             delivery = await asked(office)
             await office.answers.reply(delivery.delivery_id, "guide", {}, stream="start")
             await office.answers.reply(delivery.delivery_id, "guide", {"message": "here "}, stream="delta")
-            await until_async(lambda: reads(office, ALICE, "here "), "the first part is told")
+            await eventually(lambda: reads(office, ALICE, "here "), "the first part is told")
             await other.answers.reply(delivery.delivery_id, "guide", {"message": "there"}, stream="delta")
             await other.answers.reply(delivery.delivery_id, "guide", {}, stream="end")
             assert (await office.logged(ALICE))[-1]["payload"] == {"message": "here there"}
@@ -481,7 +481,7 @@ class TestValkeyAway:
                 async def is_offered() -> bool:
                     return (await office.inbox.take("guide", [])).has_more
 
-                await until_async(is_offered, "another reaper ends it")
+                await eventually(is_offered, "another reaper ends it")
             await valkey.close()
 
 
@@ -517,7 +517,7 @@ class TestSettling:
             async def is_settled(depth: int) -> bool:
                 return (await inbox.status("guide")).depth == depth
 
-            await until_async(partial(is_settled, 1), "the first is settled without being said again")
+            await eventually(partial(is_settled, 1), "the first is settled without being said again")
             await answers.reply(second.delivery_id, "guide", {"message": "2"})
             assert await is_settled(0)
             await other.close()
@@ -591,7 +591,7 @@ class TestGivenBack:
             delivery = await asked(office)
             await office.answers.reply(delivery.delivery_id, "guide", {}, stream="start")
             await office.answers.reply(delivery.delivery_id, "guide", {"message": "half"}, stream="delta")
-            await until_async(lambda: reads(office, ALICE, "half"), "the part is told")
+            await eventually(lambda: reads(office, ALICE, "half"), "the part is told")
             await office.answers.failed(delivery.delivery_id, "oops")
             start, error = await office.logged(ALICE)
             assert (error["stream"], error["retrying"]) == ("error", False)
@@ -633,12 +633,12 @@ class TestGivenBack:
         reply = office.answers.reply
         await reply(first.delivery_id, "guide", {}, stream="start")
         await reply(first.delivery_id, "guide", {"message": "all of it"}, stream="delta")
-        await until_async(lambda: reads(office, ALICE, "all of it"), "the part is told")
+        await eventually(lambda: reads(office, ALICE, "all of it"), "the part is told")
         standing = await office.inbox.deliveries.check(id_of(first))
         end = End(agent="guide", intent="", payload=Raw(b'{"sources":[1]}'))
         await OpenAnswers(office.valkey, office.tasks, most_bytes=1000).close(ALICE, standing.stream, Part(0), end)
         office.dispatcher.lapsed("dead")
-        await until_async(lambda: has_depth(office, "guide", 0), "it is done")
+        await eventually(lambda: has_depth(office, "guide", 0), "it is done")
         start, ending = await office.logged(ALICE)
         assert (ending["stream"], ending["message_id"]) == ("end", start["message_id"])
         assert ending["payload"] == {"message": "all of it", "sources": [1]}
@@ -794,8 +794,8 @@ class TestHandedOn:
         found = await office.inbox.take("guide", holders("dead|a"))
         await office.inbox.deliveries.leave(id_of(found.deliveries[0][1]), "pillar:content")
         office.dispatcher.lapsed("dead")
-        await until_async(lambda: has_depth(office, "pillar:content", 1), "it arrives")
-        await until_async(lambda: has_depth(office, "guide", 0), "it has left")
+        await eventually(lambda: has_depth(office, "pillar:content", 1), "it arrives")
+        await eventually(lambda: has_depth(office, "guide", 0), "it has left")
         other = (await office.inbox.take("pillar:content", holders("one|c"))).deliveries[0][1]
         assert other.message_id == question.message_id
 
@@ -807,7 +807,7 @@ class TestHandedOn:
         other = (await office.inbox.take("pillar:content", holders("one|c"))).deliveries[0][1]
         await office.answers.reply(other.delivery_id, "content", {"message": "done"})
         office.dispatcher.lapsed("dead")
-        await until_async(lambda: has_depth(office, "guide", 0), "it has left")
+        await eventually(lambda: has_depth(office, "guide", 0), "it has left")
         assert await depth(office, "pillar:content") == 0
         assert len(await office.logged(ALICE)) == 1
         assert question.message_id == other.message_id
@@ -825,7 +825,7 @@ class TestHandedOn:
             async def is_offered() -> bool:
                 return (await office.inbox.take("guide", [])).has_more
 
-            await until_async(is_offered, "it is offered again")
+            await eventually(is_offered, "it is offered again")
             assert (await taken(office, question)).attempt == 2
 
 

@@ -17,9 +17,10 @@ from foundations.errors import CityError
 from foundations.supervision import Tasks
 from foundations.valkey.client import Valkey
 from smart_city.post_office.inbox import Delivery, InboxLimits, Route
-from tests.support.inboxes import CHANNELS, until_async
+from tests.support.inboxes import CHANNELS
 from tests.support.offices import Agent, Office
 from tests.support.valkey import keys_in
+from tests.support.waiting import eventually
 
 LIMITS = InboxLimits(
     lease_seconds=0.3, tries=3, first_wait_seconds=0.02, longest_wait_seconds=0.05, reclaim_seconds=0.3,
@@ -162,7 +163,7 @@ class Storm:
         for _, _, agents in self.offices:
             for agent in agents:
                 agent.is_tame = True
-        await until_async(self.is_empty, "every question has its end", 20)
+        await eventually(self.is_empty, "every question has its end", 20)
 
     async def is_empty(self) -> bool:
         office = self.offices[0][0]

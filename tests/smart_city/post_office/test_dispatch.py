@@ -13,10 +13,10 @@ from foundations.valkey.client import Valkey
 from smart_city.post_office.answers.askers import final_key
 from smart_city.post_office.inbox.dispatch import Dispatcher
 from smart_city.post_office.log import Entry
-from tests.support.inboxes import a_question, holders, id_of, text_of, until_async
+from tests.support.inboxes import a_question, holders, id_of, text_of
 from tests.support.offices import Agent, Office, an_office, attached
 from tests.support.valkey import ValkeyServer
-from tests.support.waiting import until
+from tests.support.waiting import eventually, until
 
 ALICE = "connection:c-alice"
 
@@ -109,9 +109,9 @@ class TestServing:
             attached(two, "b")
             attached(two, "c")
             assert (one.dispatcher.consumers(), two.dispatcher.consumers()) == ({"guide": 1}, {"guide": 2})
-            await until_async(lambda: counts(one, 3), "all three are counted")
+            await eventually(lambda: counts(one, 3), "all three are counted")
             one.dispatcher.detach("guide", agent)
-            await until_async(lambda: counts(two, 2), "one has left")
+            await eventually(lambda: counts(two, 2), "one has left")
 
     async def test_a_taker_may_have_a_lease_of_its_own(self, office: Office) -> None:
         attached(office, lease_seconds=300)
@@ -123,7 +123,7 @@ class TestServing:
             seconds, _ = await office.valkey.command("TIME")
             return end is not None and end / 1000 - int(seconds) > 200
 
-        await until_async(has_long_lease, "it is leased for long")
+        await eventually(has_long_lease, "it is leased for long")
 
 
 class TestGoneTakers:
@@ -144,7 +144,7 @@ class TestGoneTakers:
             await office.ask()
             await agent.next()
             office.dispatcher.detach("guide", agent)
-            await until_async(lambda: is_dead(office), "the only try was it")
+            await eventually(lambda: is_dead(office), "the only try was it")
             (error,) = await office.logged(ALICE)
             assert (error["stream"], error["retrying"], error["error"]["code"]) == (
                 "error",
@@ -210,7 +210,7 @@ class TestGoneTakers:
             heir = attached(two)
             delivery = await heir.next(seconds=2)
             assert (text_of(delivery), delivery.attempt) == ("1", 2)
-            await until_async(lambda: counts(two, 1), "only the heir is counted")
+            await eventually(lambda: counts(two, 1), "only the heir is counted")
 
     async def test_what_sockets_gave_back_right_before_closing_is_not_lost(self, valkey: Valkey, tasks: Tasks) -> None:
         async with an_office(valkey, tasks, name="two", tries=1) as two:
@@ -285,13 +285,13 @@ class TestReaping:
         await office.inbox.deliveries.conclude(reclaimed)
         await log_answer(office, first.message_id)
         agent = attached(office)
-        await until_async(lambda: has_depth(office, 0), "it is acknowledged")
+        await eventually(lambda: has_depth(office, 0), "it is acknowledged")
         assert agent.given == []
 
     async def test_what_nobody_takes_dies_of_age_and_the_asker_is_told(self, valkey: Valkey, tasks: Tasks) -> None:
         async with an_office(valkey, tasks, age_seconds=0.2) as office:
             question = await office.ask()
-            await until_async(lambda: is_dead(office), "it dies of age")
+            await eventually(lambda: is_dead(office), "it dies of age")
             (error,) = await office.logged(ALICE)
             assert (error["in_reply_to"], error["retrying"]) == (question.message_id, False)
             assert error["error"]["code"] == "deadline_exceeded"
@@ -319,7 +319,7 @@ class TestValkeyAway:
                 await office.ask("before")
                 await agent.next()
                 server.restart()
-                await until_async(lambda: can_ask(office, "after"), "it takes questions again")
+                await eventually(lambda: can_ask(office, "after"), "it takes questions again")
                 assert text_of(await agent.next(2)) == "after"
             await valkey.close()
 
@@ -348,7 +348,7 @@ class TestValkeyAway:
                 out_for_a_lease = asyncio.get_running_loop().time() + 0.4
                 await until(lambda: asyncio.get_running_loop().time() > out_for_a_lease, "the lease has ended")
                 server.start()
-                await until_async(lambda: can_answer(office, delivery.delivery_id), "the living answers")
+                await eventually(lambda: can_answer(office, delivery.delivery_id), "the living answers")
                 assert len(await office.logged(ALICE)) == 1
                 assert len(agent.given) == 1
             await valkey.close()

@@ -12,8 +12,9 @@ from foundations.errors import Overloaded, StaleDelivery, TooLarge
 from foundations.supervision import Tasks
 from foundations.valkey.client import Valkey
 from smart_city.post_office.inbox import Delivery
-from tests.support.inboxes import LIMITS, until_async
+from tests.support.inboxes import LIMITS
 from tests.support.offices import Agent, Office, attached
+from tests.support.waiting import eventually
 
 ALICE = "connection:c-alice"
 Fate = Callable[[Office, Office, Agent, Delivery], Awaitable[None]]
@@ -113,7 +114,7 @@ async def test_each_start_has_one_end(valkey: Valkey, fate: Fate) -> None:
         async def is_over() -> bool:
             return len(await here.logged(ALICE)) == len(expected) and not await is_somewhere(here, delivery)
 
-        await until_async(is_over, f"the log has {expected}")
+        await eventually(is_over, f"the log has {expected}")
         frames = await here.logged(ALICE)
         assert [frame.get("stream", "answer") for frame in frames] == expected
         assert frames[0]["message_id"] == frames[1]["message_id"]

@@ -14,10 +14,9 @@ from foundations.supervision import Tasks
 from foundations.valkey import Valkey
 from smart_city.post_office.inbox import Delivery
 from smart_city.post_office.keep import Held, Keep
-from tests.support.inboxes import until_async
 from tests.support.offices import Agent, Office, an_office, attached
 from tests.support.valkey import ValkeyServer
-from tests.support.waiting import until
+from tests.support.waiting import eventually, until
 
 ALICE = "connection:c-alice"
 
@@ -175,7 +174,7 @@ async def test_what_is_owed_while_valkey_is_away_is_bounded(tasks: Tasks, monkey
         reaper = office.dispatcher._reaper
         await until(lambda: len(reaper._owed) == 3, "three are owed")
         server.start()
-        await until_async(partial(is_owed_nothing, office), "they are brought home", 10)
+        await eventually(partial(is_owed_nothing, office), "they are brought home", 10)
 
 
 async def is_owed_nothing(office: Office) -> bool:

@@ -15,9 +15,9 @@ from foundations.valkey.client import Valkey
 from smart_city.post_office.inbox import Delivery, Inbox, Queued
 from smart_city.post_office.inbox.questions import DeliveryId, Holder, Reclaimed, UnheardTake
 from smart_city.post_office.keep import Held, Keep
-from tests.support.inboxes import a_question, an_inbox, holders, id_of, text_of, texts, until_async
+from tests.support.inboxes import a_question, an_inbox, holders, id_of, text_of, texts
 from tests.support.valkey import ValkeyServer
-from tests.support.waiting import until
+from tests.support.waiting import eventually, until
 
 
 async def ask(inbox: Inbox, *questions: str, user: str = "alice", conversation: str = "") -> None:
@@ -207,7 +207,7 @@ class TestKeys:
     async def test_keys_are_forgotten_after_their_time(self, valkey: Valkey, tasks: Tasks) -> None:
         inbox = an_inbox(valkey, tasks, key_seconds=0.05)
         await inbox.send_now(a_question(key="alice/k1", digest="d1"))
-        await until_async(lambda: is_empty(valkey, "inbox:{guide}:keys"), "the key is forgotten")
+        await eventually(lambda: is_empty(valkey, "inbox:{guide}:keys"), "the key is forgotten")
         second = a_question(key="alice/k1", digest="d2")
         assert await inbox.send_now(second) == Queued(second.message_id)
 
@@ -364,7 +364,7 @@ class TestDeliveries:
         for _ in range(4):
             await fail(inbox, await take_one(inbox))
             began = clock()
-            await until_async(lambda: is_takeable(inbox), "it is offered again")
+            await eventually(lambda: is_takeable(inbox), "it is offered again")
             waits.append(clock() - began)
         assert waits[0] < 0.1
         assert 0.15 < waits[1] < 0.35
@@ -530,7 +530,7 @@ class TestStatus:
         inbox = an_inbox(valkey, tasks)
         await inbox.count_consumers("guide", "one", 2, 30)
         await inbox.count_consumers("guide", "two", 3, 0.05)
-        await until_async(lambda: counts(inbox, 2), "the second instance's note ends")
+        await eventually(lambda: counts(inbox, 2), "the second instance's note ends")
         await inbox.count_consumers("guide", "one", 0, 30)
         assert (await inbox.status("guide")).consumers == 0
 
@@ -552,12 +552,12 @@ class TestWhatIsDue:
         inbox = an_inbox(valkey, tasks)
         await ask(inbox, "1")
         await inbox.take("guide", holders("one|a", lease_seconds=0.05))
-        await until_async(lambda: is_due(inbox), "its lease lapses")
+        await eventually(lambda: is_due(inbox), "its lease lapses")
 
     async def test_an_inbox_in_which_something_grew_old_is(self, valkey: Valkey, tasks: Tasks) -> None:
         inbox = an_inbox(valkey, tasks, age_seconds=0.05)
         await ask(inbox, "1")
-        await until_async(lambda: is_due(inbox), "nobody took it within the age")
+        await eventually(lambda: is_due(inbox), "nobody took it within the age")
 
     async def test_an_inbox_is_until_somebody_was_told_that_its_circuit_closed(
         self, valkey: Valkey, tasks: Tasks
@@ -609,7 +609,7 @@ async def reaped(inbox: Inbox) -> Sequence[Reclaimed]:
         found.extend(await inbox.deliveries.lapsed("guide"))
         return bool(found)
 
-    await until_async(look, "something lapses")
+    await eventually(look, "something lapses")
     return found
 
 

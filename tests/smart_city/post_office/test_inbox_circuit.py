@@ -12,9 +12,9 @@ from foundations.valkey.client import Valkey
 from smart_city.post_office.inbox import Delivery, Inbox, Queued
 from smart_city.post_office.inbox.deliveries import How
 from smart_city.post_office.keep import Held, Keep
-from tests.support.inboxes import a_question, an_inbox, holders, id_of, until_async
+from tests.support.inboxes import a_question, an_inbox, holders, id_of
 from tests.support.valkey import ValkeyServer
-from tests.support.waiting import until
+from tests.support.waiting import eventually, until
 
 
 def quick(valkey: Valkey, tasks: Tasks, instance_id: str = "one", **more: Any) -> Inbox:
@@ -135,7 +135,7 @@ class TestOpening:
                 await inbox.deliveries.conclude(reclaimed)
             return (await inbox.status("guide")).dead_letters == 6
 
-        await until_async(expired, "all are too old")
+        await eventually(expired, "all are too old")
         assert await state(inbox) == "closed"
 
     async def test_old_failures_are_forgotten(self, valkey: Valkey, tasks: Tasks) -> None:

@@ -31,6 +31,7 @@ from smart_city.post_office.inbox.deliveries import How
 from smart_city.post_office.inbox.questions import DeliveryId, Holder, Reclaimed
 from tests.support.inboxes import a_question, an_inbox, id_of
 from tests.support.valkey import ValkeyServer, plainly
+from tests.support.waiting import PATIENCE
 
 Value = TypeVar("Value")
 
@@ -173,7 +174,7 @@ class InboxMachine(RuleBasedStateMachine):
 
     def run(self, step: Awaitable[Value]) -> Value:
         async def bounded() -> Value:
-            return await asyncio.wait_for(step, 10)
+            return await asyncio.wait_for(step, PATIENCE)
 
         return self.runner.run(bounded())
 

@@ -13,8 +13,9 @@ from foundations.supervision import Tasks
 from foundations.valkey.client import Valkey
 from smart_city.post_office.inbox import Delivery, Question, Queued
 from smart_city.post_office.inbox.letters import Cursor, DeadLetter
-from tests.support.inboxes import id_of, until_async
+from tests.support.inboxes import id_of
 from tests.support.offices import Agent, Office, an_office, attached
+from tests.support.waiting import eventually
 
 ALICE = "connection:c-alice"
 
@@ -90,7 +91,7 @@ class TestReapersThatDie:
                 killed.setattr(office.inbox.deliveries, "conclude", _dies)
                 with pytest.raises(MemoryError):
                     await office.answers.failed(delivery.delivery_id, "no idea", retry=False)
-            await until_async(lambda: is_dead(office), "another reaper ends it")
+            await eventually(lambda: is_dead(office), "another reaper ends it")
             (letter,) = await letters(office)
             assert (letter.message_id, letter.why) == (question.message_id, "failed: no idea")
             (error,) = [frame for frame in await office.logged(ALICE) if frame["stream"] == "error"]
@@ -108,12 +109,12 @@ class TestReapersThatDie:
                 killed.setattr(office.inbox.deliveries, "close", _dies)
                 with pytest.raises(MemoryError):
                     await office.answers.reply(delivery.delivery_id, "guide", {"message": "because"}, stream="end")
-            await until_async(lambda: _is_forgotten(office), "nothing is kept of the answer in parts")
+            await eventually(lambda: _is_forgotten(office), "nothing is kept of the answer in parts")
             for _ in range(2):
                 with suppress(MemoryError, StaleDelivery), monkeypatch.context() as killed:
                     killed.setattr(office.inbox.deliveries, "conclude", _dies)
                     await office.answers.failed(delivery.delivery_id, "too late", retry=False)
-            await until_async(lambda: _is_empty(office), "another reaper ends it")
+            await eventually(lambda: _is_empty(office), "another reaper ends it")
             assert await letters(office) == []
             assert [frame["stream"] for frame in await office.logged(ALICE)] == ["start", "end"]
 

@@ -14,7 +14,7 @@ from smart_city.post_office.log import Appended, Gone, LogLimits, Page, Retentio
 from smart_city.vocabulary import Position
 from tests.support.logs import ALog, an_entry, short_lived, some_limits
 from tests.support.valkey import keys_in
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 
 @pytest.fixture
@@ -213,7 +213,7 @@ class TestIdempotency:
     async def test_a_key_is_forgotten_after_its_time(self, valkey: Valkey, tasks: Tasks) -> None:
         log = ALog(valkey, tasks, some_limits(keys=0.05))
         await log.append_now("guide", an_entry(key="alice/k", digest="d"))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             while await log.message_under("guide", "alice/k"):
                 pass
         assert (await log.append_now("guide", an_entry(key="alice/k", digest="other"))).offset == 2
@@ -250,7 +250,7 @@ class TestRetention:
         log = ALog(valkey, tasks, short_lived(age))
         await log.write("guide", *(an_entry() for _ in range(20)))
         written, page = 20, await log.read("guide", None)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while page.first_kept <= 20:
                 await log.write("guide", an_entry())
                 written, page = written + 1, await log.read("guide", None)
@@ -262,7 +262,7 @@ class TestRetention:
     ) -> None:
         log = ALog(valkey, tasks, short_lived(0.1))
         appended = await log.append_now("guide", an_entry())
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             while (page := await log.read("guide", None)).first_kept == 1:
                 pass
         assert (page.newest, page.first_kept) == (Position(1, appended.epoch), 2)

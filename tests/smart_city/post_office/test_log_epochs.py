@@ -13,6 +13,7 @@ from smart_city.post_office.log.calls import Post, append_call, log_script, read
 from smart_city.vocabulary import Position
 from tests.support.logs import ROOMY, ALog, an_entry
 from tests.support.valkey import ValkeyServer
+from tests.support.waiting import PATIENCE
 
 
 @pytest.fixture
@@ -173,7 +174,7 @@ class TestFailover:
         await ALog(primary, tasks).write("guide", an_entry())
         await replicated(primary)
         writing = asyncio.create_task(ALog(replica, tasks).append_now("guide", an_entry()))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             while not await refused_writes(replica):
                 pass
         await replica.command("REPLICAOF", "NO", "ONE")
@@ -188,6 +189,6 @@ async def refused_writes(replica: Valkey) -> int:
 
 async def replicated(primary: Valkey) -> None:
     """Waits until the replica has everything."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while await primary.command("WAIT", 1, 100) < 1:
             pass

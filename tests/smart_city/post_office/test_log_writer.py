@@ -22,7 +22,7 @@ from smart_city.post_office.log.writer import SLOTS_A_TURN
 from smart_city.vocabulary import Position
 from tests.support.logs import ROOMY, ALog, an_entry, some_limits
 from tests.support.valkey import ValkeyServer
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 
 class WatchedValkey(Valkey):
@@ -329,7 +329,7 @@ class TestOutages:
         await until(lambda: own.attempts >= attempts + 2, "the call is sent a second time")
         server.resume()
         assert await log.flush(10) == 0
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             while await own.carried_out() < before + 2:
                 pass
         assert told.offsets == [3, 4, 5]
@@ -436,7 +436,7 @@ class TestOutages:
             assert await log.message_under("guide", "k")
         server.kill()
         questions = (log.read("guide", None), log.newest(["guide"]), log.message_under("guide", "k"))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             answers = await asyncio.gather(*questions, return_exceptions=True)
         assert [type(answer) for answer in answers] == [Unavailable] * 3
 

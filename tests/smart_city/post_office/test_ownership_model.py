@@ -31,6 +31,7 @@ from tests.support.logs import ROOMY
 from tests.support.platform import unique
 from tests.support.somebody import Somebody
 from tests.support.valkey import ValkeyServer
+from tests.support.waiting import PATIENCE
 
 Value = TypeVar("Value")
 INSTANCES = 3
@@ -105,7 +106,7 @@ class OwnershipMachine(RuleBasedStateMachine):
 
     def run(self, step: Awaitable[Value]) -> Value:
         async def settled() -> Value:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE):
                 found = await step
                 while hasattr(self, "tasks") and len(self.tasks):  # noqa: ASYNC110  # tasks come and go by themselves
                     await asyncio.sleep(0)

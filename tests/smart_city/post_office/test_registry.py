@@ -21,7 +21,7 @@ from smart_city.post_office.fleet.subscribers import Subscribers
 from tests.support.platform import unique
 from tests.support.somebody import Somebody
 from tests.support.valkey import ValkeyServer
-from tests.support.waiting import eventually, until
+from tests.support.waiting import PATIENCE, eventually, until
 
 Made = Callable[..., Registry]
 
@@ -171,7 +171,7 @@ async def test_channels_are_renewed_beside_connections_that_the_store_does_not_a
         channels.set()
 
     async def hang(_: object) -> list[int]:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             await channels.wait()
         raise Unavailable("the store did not answer")
 

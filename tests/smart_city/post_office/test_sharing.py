@@ -13,9 +13,9 @@ from smart_city.post_office.inbox import Delivery, Inbox
 from smart_city.post_office.inbox.desks import LEFT_SECONDS, Desk
 from smart_city.post_office.inbox.questions import DeliveryId
 from smart_city.post_office.inbox.store import Taken
-from tests.support.inboxes import a_question, an_inbox, holders, text_of, texts, until_async
+from tests.support.inboxes import a_question, an_inbox, holders, text_of, texts
 from tests.support.offices import Agent, Office, an_office, attached
-from tests.support.waiting import until
+from tests.support.waiting import eventually, until
 
 
 async def counted(office: Office, consumers: int) -> None:
@@ -24,7 +24,7 @@ async def counted(office: Office, consumers: int) -> None:
     async def known() -> bool:
         return (await office.inbox.status("guide")).consumers == consumers
 
-    await until_async(known, f"{consumers} consumers are counted")
+    await eventually(known, f"{consumers} consumers are counted")
 
 
 async def given_back(office: Office, agent: Agent, delivery: Delivery) -> None:

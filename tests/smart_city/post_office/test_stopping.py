@@ -14,9 +14,9 @@ from foundations.valkey.client import Valkey
 from smart_city.post_office.inbox import Delivery, Question
 from smart_city.post_office.inbox.questions import handed_on
 from smart_city.post_office.inbox.store import Taken
-from tests.support.inboxes import id_of, until_async
+from tests.support.inboxes import id_of
 from tests.support.offices import Agent, Office, an_office, attached
-from tests.support.waiting import until
+from tests.support.waiting import eventually, until
 
 ALICE = "connection:c-alice"
 
@@ -131,7 +131,7 @@ class TestWhereverItIs:
         async def is_shown() -> bool:
             return any(frame["payload"]["message"] for frame in await office.open_answers(ALICE))
 
-        await until_async(is_shown, "the part is told")
+        await eventually(is_shown, "the part is told")
         assert await stop(office, delivery) == "stopped"
         start, end = await office.logged(ALICE)
         assert (start["stream"], end["stream"], end["error"]["code"]) == ("start", "error", "stopped")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from types import MappingProxyType
 
@@ -20,13 +19,6 @@ from smart_city.traffic_cop.sessions import Issued, Sessions
 OPERATOR_TOKEN = "op_a-secret-of-the-operator"
 RATES = MappingProxyType({"messages": Rate(100, 200), "calls": Rate(2, 20)})
 ADDRESSES = MappingProxyType({"handshakes": Rate(1, 10), "failures": Rate(2, 5)})
-
-
-async def eventually(condition: Callable[[], Awaitable[bool]], seconds: float = 5.0) -> None:
-    """Asks until the answer is yes; fails after ``seconds``."""
-    async with asyncio.timeout(seconds):
-        while not await condition():  # noqa: ASYNC110  # whatever changes lies in Valkey and sets no event
-            await asyncio.sleep(0.005)
 
 
 CreateSession = Callable[..., Awaitable[Issued]]

@@ -7,7 +7,8 @@ import pytest
 from foundations.errors import RateLimited, Unauthenticated
 from smart_city.traffic_cop.identities import Identities
 from smart_city.traffic_cop.limits import Limits
-from tests.smart_city.traffic_cop.conftest import ADDRESSES, OPERATOR_TOKEN, CreateSession, eventually
+from tests.smart_city.traffic_cop.conftest import ADDRESSES, OPERATOR_TOKEN, CreateSession
+from tests.support.waiting import eventually
 
 GUESS = "ses_7f" + "x" * 43
 HERE, THERE = "10.1.1.1", "10.1.1.2"
@@ -38,7 +39,7 @@ async def test_after_so_many_failures_nothing_is_looked_up_for_a_while(
     async def is_let_in() -> bool:
         return await code_of(identities, good, HERE) == "alice"
 
-    await eventually(is_let_in)
+    await eventually(is_let_in, "it is let in")
 
 
 async def test_who_was_here_a_short_while_ago_is_let_in_all_the_same(

@@ -13,7 +13,7 @@ from foundations.rates import Rate
 from foundations.valkey import Valkey
 from smart_city.traffic_cop.limits import Limits
 from smart_city.vocabulary import Identity
-from tests.smart_city.traffic_cop.conftest import eventually
+from tests.support.waiting import eventually
 
 RATES = MappingProxyType({"messages": Rate(1, 20), "calls": Rate(1, 20)})
 
@@ -103,7 +103,7 @@ async def test_by_default_one_session_leaves_others_something_in_the_long_run(va
         await spent(greedy)  # keeps trying
         return await spent(modest, 1) == 1
 
-    await eventually(modest_is_served)
+    await eventually(modest_is_served, "the modest one is served")
     assert (await refusal(greedy)).limit == "session.messages"
 
 

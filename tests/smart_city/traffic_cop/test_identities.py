@@ -17,9 +17,9 @@ from smart_city.traffic_cop.revocations import CHANNEL, Revocation
 from smart_city.traffic_cop.service_tokens import ServiceTokens
 from smart_city.traffic_cop.sessions import Issued, Sessions
 from smart_city.vocabulary import SCOPES
-from tests.smart_city.traffic_cop.conftest import ADDRESSES, OPERATOR_TOKEN, RATES, CreateSession, eventually
+from tests.smart_city.traffic_cop.conftest import ADDRESSES, OPERATOR_TOKEN, RATES, CreateSession
 from tests.support.valkey import ValkeyServer
-from tests.support.waiting import until
+from tests.support.waiting import eventually, until
 
 
 async def outcome(identities: Identities, token: str) -> str:
@@ -162,7 +162,7 @@ async def test_a_token_that_ended_does_not_stand_although_its_session_does(
     async def has_ended() -> bool:
         return await identities.still_valid([caller]) == [False]
 
-    await eventually(has_ended)
+    await eventually(has_ended, "it has ended")
     assert await sessions.standing([session.session_id]) == {session.session_id}
 
 
@@ -204,14 +204,14 @@ async def test_who_was_seen_too_long_ago_does_not_pass(town: Town) -> None:
     await identities.identify(token)
     town.server.kill()
     assert await outcome(identities, token) == "alice"
-    await eventually(lambda: has_outcome(identities, token, "unavailable"))
+    await eventually(lambda: has_outcome(identities, token, "unavailable"), "it is unavailable")
 
 
 async def test_whose_token_ends_meanwhile_does_not_pass(town: Town) -> None:
     token = (await town.session(lifetime=0.2)).token
     await town.identities.identify(token)
     town.server.kill()
-    await eventually(lambda: has_outcome(town.identities, token, "unavailable"))
+    await eventually(lambda: has_outcome(town.identities, token, "unavailable"), "it is unavailable")
 
 
 async def test_whom_valkey_has_denied_is_not_remembered(town: Town) -> None:

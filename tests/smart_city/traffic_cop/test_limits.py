@@ -16,8 +16,8 @@ from foundations.valkey import Valkey
 from smart_city.traffic_cop.limits import Bucket, Limits
 from smart_city.traffic_cop.limits.bucket import Standing
 from smart_city.vocabulary import Identity
-from tests.smart_city.traffic_cop.conftest import eventually
 from tests.support.valkey import ValkeyServer
+from tests.support.waiting import PATIENCE, eventually
 
 
 def limits_of(valkey: Valkey, rate: Rate, services: Rate | None = None, most: int = 100) -> Limits:
@@ -97,7 +97,7 @@ async def test_retry_after_is_when_there_is_credit_again(valkey: Valkey) -> None
     assert wait is not None
     assert 0 < wait <= 0.25
     refused_at = monotonic()
-    await eventually(lambda: is_allowed(bucket))
+    await eventually(lambda: is_allowed(bucket), "it is allowed again")
     assert wait - 0.01 <= monotonic() - refused_at < wait + 2
 
 
@@ -236,7 +236,7 @@ async def test_who_stops_asking_disturbs_nobody(valkey: Valkey) -> None:
     await asyncio.sleep(0)
     asking[0].cancel()
     asking[1].cancel()
-    await asyncio.wait_for(asking[2], 5)
+    await asyncio.wait_for(asking[2], PATIENCE)
     await asyncio.wait(asking)
     assert asking[1].cancelled()
 
@@ -269,7 +269,7 @@ async def test_a_full_bucket_leaves_nothing_behind(valkey: Valkey) -> None:
     bucket = limits_of(valkey, Rate(100, 20)).bucket("alice", "messages")
     await spent_at_once(bucket)
     assert await is_known(valkey)
-    await eventually(lambda: is_unknown(valkey))
+    await eventually(lambda: is_unknown(valkey), "it is forgotten")
 
 
 # Looking
@@ -298,7 +298,7 @@ async def test_while_valkey_is_away_a_share_of_the_rate_goes_on_and_nobody_waits
     bucket = limits_of(valkey, Rate(100, 200)).bucket("alice", "messages")
     assert await spent_at_once(bucket) >= 200
     getattr(server, fate)()
-    await eventually(lambda: is_allowed(bucket), 2)
+    await eventually(lambda: is_allowed(bucket), "it is allowed again")
     began = monotonic()
     assert await spent_at_once(bucket) == 9  # with the one before, a slice of ten
     with pytest.raises(RateLimited) as refusal:
@@ -348,7 +348,7 @@ async def test_when_valkey_is_back_it_is_asked_again(mortal: tuple[ValkeyServer,
         await is_allowed(bucket)
         return await is_known(valkey)
 
-    await eventually(has_asked)
+    await eventually(has_asked, "it has asked")
 
 
 async def test_a_full_valkey_counts_as_away(mortal: tuple[ValkeyServer, Valkey]) -> None:

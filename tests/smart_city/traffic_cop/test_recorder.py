@@ -13,8 +13,8 @@ from foundations.valkey import Valkey
 from smart_city.traffic_cop.analytics import Analytics, Recorder, recorder
 from smart_city.traffic_cop.analytics.results import TrafficFigures
 from smart_city.traffic_cop.identities import OPERATOR_IDENTITY
-from tests.smart_city.traffic_cop.conftest import eventually
 from tests.support.valkey import ValkeyServer, keys_in
+from tests.support.waiting import eventually
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ async def test_what_was_written_without_an_answer_is_counted_once(
     async def written() -> bool:
         return await own.write()
 
-    await eventually(written)
+    await eventually(written, "it is written")
     assert await requests(valkey) == 6
 
 
@@ -118,7 +118,7 @@ async def test_what_is_counted_while_valkey_is_away_is_written_later(
     async def is_there() -> bool:
         return await requests(valkey) == 5
 
-    await eventually(is_there, 10)
+    await eventually(is_there, "it is there")
     await own.close()
 
 
@@ -139,7 +139,7 @@ async def test_what_waits_is_bounded_and_the_oldest_goes_first(
     async def written() -> bool:
         return await own.write()
 
-    await eventually(written)
+    await eventually(written, "it is written")
     kept = [await valkey.command("HLEN", key) for key in await valkey.command("KEYS", "traffic:*")]
     assert sum(kept) == 3
 
@@ -156,7 +156,7 @@ async def test_what_happens_in_a_minute_is_counted_in_that_minute(
         counters.operation("a.b").count += 1
         return len(await keys_in(valkey, "traffic:*")) >= 3
 
-    await eventually(in_several_minutes)
+    await eventually(in_several_minutes, "it is in several minutes")
     await own.close()
 
 

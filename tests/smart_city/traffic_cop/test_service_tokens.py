@@ -11,8 +11,8 @@ from foundations.valkey import Valkey
 from smart_city.traffic_cop import service_tokens as module
 from smart_city.traffic_cop.service_tokens import ServiceTokens
 from smart_city.traffic_cop.tokens import Token, read_token
-from tests.smart_city.traffic_cop.conftest import eventually
 from tests.support.valkey import keys_in
+from tests.support.waiting import eventually
 
 
 def token_of(text: str) -> Token:
@@ -51,7 +51,7 @@ async def test_a_token_with_a_time_ends_with_it_and_is_listed_no_more(service_to
             return False
         return await service_tokens.list() == []
 
-    await eventually(has_ended)
+    await eventually(has_ended, "it has ended")
     assert await service_tokens.standing([made.token_id]) == set()
 
 
@@ -62,7 +62,7 @@ async def test_no_time_at_all_is_not_for_ever(service_tokens: ServiceTokens) -> 
     async def have_ended() -> bool:
         return await service_tokens.list() == []
 
-    await eventually(have_ended)
+    await eventually(have_ended, "they have ended")
 
 
 async def test_a_revoked_token_is_gone(service_tokens: ServiceTokens, valkey: Valkey) -> None:

@@ -16,8 +16,9 @@ from smart_city.traffic_cop import sessions as module
 from smart_city.traffic_cop.grants import DEFAULT_GRANTS
 from smart_city.traffic_cop.sessions import MAX_CONTEXT_BYTES, Sessions
 from smart_city.traffic_cop.tokens import Token, read_token
-from tests.smart_city.traffic_cop.conftest import CreateSession, eventually
+from tests.smart_city.traffic_cop.conftest import CreateSession
 from tests.support.valkey import keys_in
+from tests.support.waiting import eventually
 
 
 def token_of(text: str) -> Token:
@@ -49,7 +50,7 @@ async def ends(sessions: Sessions, text: str) -> None:
     async def has_ended() -> bool:
         return not await opens(sessions, text)
 
-    await eventually(has_ended)
+    await eventually(has_ended, "it has ended")
 
 
 async def test_a_token_opens_the_session_as_it_was_made(sessions: Sessions) -> None:
@@ -148,7 +149,7 @@ async def test_a_session_has_so_many_tokens_at_a_time(
             return True
         return False
 
-    await eventually(has_room)
+    await eventually(has_room, "there is room")
 
 
 async def test_a_user_has_so_many_sessions_at_a_time(
@@ -184,7 +185,7 @@ async def test_a_ticket_ends_with_its_time(valkey: Valkey, create: CreateSession
     async def has_ended() -> bool:
         return not await valkey.command("EXISTS", key_of(valkey, ticket))
 
-    await eventually(has_ended)
+    await eventually(has_ended, "it has ended")
     assert not await opens(sessions, ticket)
     assert await sessions.by_id(session.session_id) == session
 

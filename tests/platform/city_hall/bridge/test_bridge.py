@@ -19,7 +19,7 @@ from tests.support.bridged import RawBridge, bridged
 from tests.support.http_server import listener
 from tests.support.parity import MODES
 from tests.support.platform import OPERATOR_TOKEN, Instance
-from tests.support.waiting import eventually, until
+from tests.support.waiting import PATIENCE, eventually, until
 
 both_eras = pytest.mark.parametrize("era", MODES)
 # The handshake era has resources/subscribe; the client says so each time that a later one has not.
@@ -164,7 +164,7 @@ async def test_a_lost_connection_costs_what_was_under_way_and_nothing_else(city:
         await consumers_are(city, 1)
         proxy.cut()
         with pytest.raises(MCPError):
-            await asyncio.wait_for(call, 10)
+            await asyncio.wait_for(call, PATIENCE)
         await tool(client, "post_office_list_channels")
         await until(lambda: bool(heard), "it is told that something may have changed", seconds=15)
         heard.clear()

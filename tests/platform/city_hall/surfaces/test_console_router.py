@@ -17,6 +17,7 @@ from city_hall.surfaces.problems import bind_problems
 from foundations.settings import Settings
 from tests.support.http_server import serving
 from tests.support.scripted_gateway import Desk
+from tests.support.waiting import PATIENCE
 
 
 @asynccontextmanager
@@ -229,7 +230,7 @@ async def test_nothing_but_the_consoles_files_can_be_had(path: str) -> None:
         target = f"GET /console/{path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
         reader, writer = await asyncio.open_connection("127.0.0.1", port(client))
         writer.write(target.encode())
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             answer = await reader.read()
         writer.close()
         assert answer.startswith(b"HTTP/1.1 404"), answer[:200]

@@ -23,6 +23,7 @@ from foundations.operations import Caller, Result, operation, operations_of
 from tests.support.example_city import ALICE, AWAY, NOBODY, OPERATOR, PUBLISHER, ExampleCity, identify
 from tests.support.http_server import serving
 from tests.support.parity import plain_client
+from tests.support.waiting import PATIENCE
 
 BY_SOCKET_ONLY = {"invalid_message", "unknown_type"}
 
@@ -122,15 +123,15 @@ async def test_operations_are_found_without_the_router(city: ExampleCity, http: 
 
 async def test_a_long_poll_whose_caller_leaves_is_given_up(city: ExampleCity, http: httpx2.AsyncClient) -> None:
     call = asyncio.create_task(http.post("/soa/example/wait", headers=bearer(OPERATOR)))
-    await asyncio.wait_for(city.service.began.wait(), 5)
+    await asyncio.wait_for(city.service.began.wait(), PATIENCE)
     call.cancel()
-    await asyncio.wait_for(city.service.cancelled.wait(), 5)
+    await asyncio.wait_for(city.service.cancelled.wait(), PATIENCE)
     assert city.counters.operation("example.wait").refusals == {}
 
 
 async def test_a_long_poll_whose_caller_stays_is_answered(city: ExampleCity, http: httpx2.AsyncClient) -> None:
     call = asyncio.create_task(http.post("/soa/example/wait", headers=bearer(OPERATOR)))
-    await asyncio.wait_for(city.service.began.wait(), 5)
+    await asyncio.wait_for(city.service.began.wait(), PATIENCE)
     city.service.release.set()
     assert (await call).json() == {"success": True}
 
@@ -221,7 +222,7 @@ async def test_a_body_that_does_not_arrive_is_not_waited_for() -> None:
     city = ExampleCity(body_seconds=0.05)
     async with serving(city.app) as url, plain_client(url) as http:
         reader, writer = await begun_request(http)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             assert (await reader.readline()).startswith(b"HTTP/1.1 504 ")
             await reader.readuntil(b'"code":"deadline_exceeded"')
         writer.close()

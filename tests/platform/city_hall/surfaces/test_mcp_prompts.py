@@ -16,7 +16,7 @@ from tests.contract.tools import opened, tool
 from tests.platform.city_hall.surfaces.test_every_operation import ENTRIES
 from tests.support.parity import MODES
 from tests.support.platform import Instance
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 ARGUMENTS = {"channel": "pillar:content", "topic": "the weather"}
 CALL = re.compile(r"(post_office_[a-z_]+) (\{.*\})")
@@ -155,7 +155,7 @@ async def test_who_follows_the_prompt_reads_what_comes_once(city: Instance) -> N
         following = asyncio.create_task(follower.follow("follow_a_channel"))
         await until(lambda: bool(follower.answers), "it has begun")
         await publish("one")
-        await asyncio.wait_for(following, 10)
+        await asyncio.wait_for(following, PATIENCE)
         received = follower.answers[1]
         assert [entry["payload"]["message"] for entry in received["publications"]] == ["one"]
         again = {"consumer": follower.known["consumer"], "wait_ms": 0}

@@ -16,7 +16,7 @@ from mcp_types.version import LATEST_MODERN_VERSION
 from foundations.valkey.client import Valkey
 from tests.contract.shapes import problem
 from tests.support.platform import Instance, Platform
-from tests.support.waiting import eventually, until
+from tests.support.waiting import PATIENCE, eventually, until
 
 GUIDE, CONTENT = "channel://guide", "channel://pillar%3Acontent"
 ACCEPT = {"Accept": "application/json, text/event-stream", "MCP-Protocol-Version": "2025-06-18"}
@@ -178,7 +178,7 @@ async def test_a_call_is_cancelled_on_whichever_instance_it_waits(two: tuple[Ins
     assert await waiting()
     assert not call.done()
     assert (await one.http.post("/mcp", json=cancel, headers=session.headers)).status_code == 202
-    answer = await asyncio.wait_for(call, 5)
+    answer = await asyncio.wait_for(call, PATIENCE)
     assert answer["error"]["code"] == -32800
 
 

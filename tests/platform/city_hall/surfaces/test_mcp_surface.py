@@ -18,6 +18,7 @@ from city_hall.surfaces.http import ENVELOPE_BYTES
 from tests.support.example_city import ALICE, AWAY, OPERATOR, PUBLISHER, ExampleCity
 from tests.support.http_server import serving
 from tests.support.parity import MODES, plain_client
+from tests.support.waiting import PATIENCE
 
 ACCEPT = {"Accept": "application/json, text/event-stream"}
 EVERYWHERE = "0.0.0.0"  # noqa: S104  # a setting that is looked at; nothing is bound to it
@@ -150,9 +151,9 @@ async def test_a_long_poll_whose_caller_leaves_is_given_up(city: ExampleCity, ur
             await client.call_tool("example_wait", {})
 
     call = asyncio.create_task(poll())
-    await asyncio.wait_for(city.service.began.wait(), 5)
+    await asyncio.wait_for(city.service.began.wait(), PATIENCE)
     call.cancel()
-    await asyncio.wait_for(city.service.cancelled.wait(), 5)
+    await asyncio.wait_for(city.service.cancelled.wait(), PATIENCE)
 
 
 async def test_stopping_the_server_ends_what_still_waits(city: ExampleCity) -> None:
@@ -162,8 +163,8 @@ async def test_stopping_the_server_ends_what_still_waits(city: ExampleCity) -> N
 
     async with serving(city.app) as url:
         call = asyncio.create_task(poll(url))
-        await asyncio.wait_for(city.service.began.wait(), 5)
-    await asyncio.wait_for(city.service.cancelled.wait(), 5)
+        await asyncio.wait_for(city.service.began.wait(), PATIENCE)
+    await asyncio.wait_for(city.service.cancelled.wait(), PATIENCE)
     with pytest.raises(BaseException):  # noqa: B017  # whatever the client makes of a closed connection
         await call
 

@@ -10,7 +10,7 @@ import pytest
 
 from smart_city.post_office.gateway.draining import WAVE_SECONDS, Drain, in_waves
 from tests.support.platform import Platform, unique
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 from tests.support.wire_client import WireClient
 
 
@@ -60,7 +60,7 @@ async def test_calls_that_wait_each_end_at_a_moment_of_their_own() -> None:
     drain.begin()
     await asyncio.gather(*calls)
     assert max(ended) - min(ended) > 0.1
-    await asyncio.wait_for(drain.turn(), 5)
+    await asyncio.wait_for(drain.turn(), PATIENCE)
 
 
 async def test_sockets_are_closed_in_waves_with_1012(platform: Platform) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from smart_city.post_office.gateway import msgpack
 from tests.support.platform import Instance, Platform, unique
+from tests.support.waiting import PATIENCE
 from tests.support.wire_client import PACKED, Frame, WireClient
 
 ALL = {"*": ["subscribe", "send", "history", "publish"]}
@@ -141,7 +142,7 @@ async def test_heartbeats_warnings_and_ends_of_subscriptions_come_in_msgpack(pla
     token = await city.session(name, channels=ALL, ttl_seconds=3)
     async with packed(city, token) as alice:
         await alice.subscribe("guide")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             while (await _raw(alice))["type"] != "heartbeat":
                 pass
         assert (await alice.of("system"))["event"] == "session_expiring"

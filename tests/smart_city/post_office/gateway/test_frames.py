@@ -11,7 +11,7 @@ from websockets.frames import Frame as RawFrame
 from websockets.frames import Opcode
 
 from tests.support.platform import OPERATOR_TOKEN, Instance, Platform, unique
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 from tests.support.wire_client import WireClient
 
 ALL = {
@@ -273,7 +273,7 @@ async def test_a_ping_is_answered_at_once_and_so_is_one_of_the_protocol(city: In
         assert await alice.ask(type="ping", id="p") == {"type": "pong", "id": "p"}
         await alice.send(type="ping")
         assert await alice.of("pong") == {"type": "pong"}
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             await (await alice.socket.ping())
 
 
@@ -359,7 +359,7 @@ async def test_a_peer_that_answers_no_heartbeat_is_closed_with_4008(platform: Pl
         f"GET /ws?session_token={token} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
         "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
     )
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         data = await reader.read()
     writer.close()
     assert data.count(b'{"type":"heartbeat"}') == 2
@@ -370,7 +370,7 @@ async def test_a_peer_that_answers_stays(platform: Platform) -> None:
     city = await platform.start(heartbeat_seconds=0.1)
     async with city.connected(await city.session(unique("alice"))) as alice:
         beats = 0
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             while beats < 6:
                 beats += json.loads(await alice.socket.recv())["type"] == "heartbeat"
         await alice.nothing_but_pong()

@@ -15,19 +15,19 @@ from websockets.exceptions import InvalidStatus
 from foundations.errors import Unauthenticated, Unavailable
 from tests.contract.raw import dialled, upgrade, upgraded
 from tests.support.platform import OPERATOR_TOKEN, Instance, Platform, unique
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 
 async def close_of(url: str, **options: Any) -> tuple[int, str]:
     """The close code and reason that answer a handshake."""
     async with connect(url, **options) as socket:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             await socket.wait_closed()
         return socket.close_code or 0, socket.close_reason or ""
 
 
 async def welcome_of(url: str, **options: Any) -> dict[str, Any]:
-    async with connect(url, **options) as socket, asyncio.timeout(5):
+    async with connect(url, **options) as socket, asyncio.timeout(PATIENCE):
         frame: dict[str, Any] = json.loads(await socket.recv())
         return frame
 
@@ -186,7 +186,7 @@ async def test_a_user_has_so_many_connections_and_no_more(platform: Platform) ->
                 except Exception:
                     return False
 
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             while not await again():
                 pass
 
@@ -246,7 +246,7 @@ async def test_a_handshake_that_makes_no_sense_is_closed_with_a_code_and_leaves_
             ]
         ).encode()
     )  # fmt: skip
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         data = await reader.readuntil(b"\r\n\r\n")
         closing = await reader.read(64) if b" 101 " in data else b""
     writer.close()
@@ -276,7 +276,7 @@ async def test_frames_in_the_piece_of_the_handshake_are_answered(city: Instance)
         + bytes([0x81, 0x80 | len(ping), 0, 0, 0, 0])
         + ping
     )
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         await reader.readuntil(b'"id":"early"')
     writer.close()
 
@@ -286,7 +286,7 @@ async def test_a_request_that_never_ends_is_cut_off(platform: Platform, sent: by
     city = await platform.start(handshake_seconds=0.2)
     reader, writer = await asyncio.open_connection("127.0.0.1", city.settings.port)
     writer.write(sent)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         with contextlib.suppress(ConnectionResetError):
             assert await reader.read() == b""
     writer.close()

@@ -23,7 +23,7 @@ from smart_city.post_office.gateway.messages import wire, wire_binary
 from smart_city.post_office.gateway.socket import Socket
 from tests.contract.raw import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, frame
 from tests.support.echo import EchoDoor
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 Told = list[tuple[int, bytes]]
 """What comes back: opcode and data of each frame; of a close its code alone."""
@@ -124,7 +124,7 @@ async def visited(door: EchoDoor) -> AsyncIterator[tuple[Socket, Outcome, socket
 async def heard(end: socket.socket) -> Told:
     """Everything that comes until the other side ends."""
     loop, data = asyncio.get_running_loop(), bytearray()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         while more := await loop.sock_recv(end, 65536):
             data += more
     return list(frames_of(bytes(data)))

@@ -21,7 +21,7 @@ from smart_city.vocabulary import Position
 from tests.support.hubs import Fate, Instance, Listener, instances
 from tests.support.lives import begin_new_life, copy_of
 from tests.support.logs import some_limits
-from tests.support.waiting import eventually, until
+from tests.support.waiting import PATIENCE, eventually, until
 
 
 @pytest.fixture
@@ -493,7 +493,7 @@ async def test_a_bus_confirmed_again_while_a_feed_opens_is_not_trusted(pair: lis
         confirmed = asyncio.Event()
         hearer.bus.heard_again.append(confirmed.set)
         await hearer.valkey.command("CLIENT", "KILL", "TYPE", "pubsub")
-        await asyncio.wait_for(confirmed.wait(), 5)
+        await asyncio.wait_for(confirmed.wait(), PATIENCE)
         return found
 
     hearer.log.opened = open_then_lose  # type: ignore[method-assign]

@@ -28,7 +28,7 @@ from tests.support.hubs import Fate, Instance, Listener, instances
 from tests.support.lives import Copy, begin_new_life, copy_of
 from tests.support.logs import PATIENT, some_limits
 from tests.support.valkey import ValkeyServer
-from tests.support.waiting import eventually, until
+from tests.support.waiting import PATIENCE, eventually, until
 
 LIMITS = some_limits(count=30)
 CHANNELS = ("guide", "user:ann")
@@ -348,7 +348,7 @@ class World:
             await self.accidents(index, ["pass"], ["pass"])
         for who in self.readers.values():
             if who.joining is not None:
-                await asyncio.wait([who.joining], timeout=5)
+                await asyncio.wait([who.joining], timeout=PATIENCE)
                 assert who.joining.done()
             if who.visit is not None:
                 who.visit.listener.road.set()
@@ -383,7 +383,7 @@ class World:
             if who.visit is None and who.position is not None:
                 await self.join(reader, channel, reader % len(HUBS), "own", 0)
                 assert who.joining is not None
-                await asyncio.wait_for(who.joining, 5)
+                await asyncio.wait_for(who.joining, PATIENCE)
                 await self.arrives(who, channel)
 
     async def everybody_leaves(self) -> None:

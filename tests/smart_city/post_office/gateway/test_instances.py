@@ -11,7 +11,7 @@ import pytest
 from redis.asyncio import Redis
 
 from tests.support.platform import Instance, Platform, unique
-from tests.support.waiting import eventually, until
+from tests.support.waiting import PATIENCE, eventually, until
 from tests.support.wire_client import WireClient
 
 ALL = {
@@ -266,7 +266,7 @@ async def test_a_broken_handshake_before_a_drain_harms_nobody_else(platform: Pla
                 b"GET /ws HTTP/1.1\r\nHost: here\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nOrigin: http://[\r\n"
                 b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
             )
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE):
                 await reader.readuntil(b"\r\n\r\n")
             writer.close()
             closing = asyncio.create_task(alice.close_code())

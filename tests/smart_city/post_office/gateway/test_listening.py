@@ -15,7 +15,7 @@ from smart_city.post_office.gateway.watching import watching
 from smart_city.vocabulary import Identity
 from tests.support.hubs import Instance, instances
 from tests.support.lives import begin_new_life, copy_of
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 ALICE = Identity(kind="session", subject="alice", credential="s1")
 
@@ -56,7 +56,7 @@ async def listening(
         yield told
     finally:
         listener.end()
-        await asyncio.wait_for(taking, 5)
+        await asyncio.wait_for(taking, PATIENCE)
         await listener.leave()
         assert told.is_over
 

@@ -13,7 +13,7 @@ from smart_city.post_office.gateway import openings
 from smart_city.post_office.gateway.feed import Feed
 from smart_city.post_office.log.values import Opened
 from tests.support.hubs import Instance, instances
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 pytestmark = pytest.mark.on_one_server
 CHANNELS = [f"pillar:p{number}" for number in range(20)]
@@ -27,7 +27,7 @@ async def one(valkey: Valkey) -> AsyncIterator[Instance]:
 
 async def opened(instance: Instance, channels: Sequence[str]) -> list[Feed]:
     """The feeds of channels that one turn of the loop asks for, each on its own."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         return await asyncio.gather(*(instance.hub.open(channel) for channel in channels))
 
 

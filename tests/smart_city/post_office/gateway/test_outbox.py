@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from smart_city.post_office.gateway.outbox import Outbox
 from smart_city.post_office.gateway.round import Round
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 LIMIT = 64 * 1024
 
@@ -58,7 +58,7 @@ async def connected() -> AsyncIterator[tuple[Recorder, socket.socket]]:
 
 async def received(client: socket.socket, size: int) -> bytes:
     loop, data = asyncio.get_running_loop(), b""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         while len(data) < size:
             data += await loop.sock_recv(client, 65536)
     return data
@@ -148,7 +148,7 @@ async def test_the_logs_of_one_reader_are_fed_one_after_the_other_and_only_when_
         await asyncio.sleep(0)
         assert order == []
         assert len(await received(client, 40 * 4096 + 6 * LIMIT)) == 40 * 4096 + 6 * LIMIT
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             await feeding
         assert sorted(order[:3]) == [0, 1, 2], "each has its turn before one has a second"
 
@@ -176,7 +176,7 @@ async def test_a_replay_waits_for_the_client_and_never_counts_as_unsent() -> Non
         assert server.transport.get_write_buffer_size() < 3 * LIMIT
         assert (server.outbox.unsent, server.told) == (0, [])
         assert await received(client, 8 * LIMIT) == piece * 8
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             await replaying
         assert server.told == []
 
@@ -194,7 +194,7 @@ async def test_a_shut_outbox_sends_nothing_and_lets_replays_end() -> None:
         await server.outbox.replay(b"r" * (4 * LIMIT))
         waiting = asyncio.create_task(server.outbox.replay(b"r"))
         server.outbox.shut()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             await waiting
         server.outbox.send(b"late")
         server.outbox.write()
@@ -297,7 +297,7 @@ async def test_a_client_that_goes_while_a_replay_waits_lets_it_end() -> None:
         await asyncio.sleep(0)
         server.outbox.shut()
         server.outbox.resume()  # the transport may say so once more
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             await waiting
 
 

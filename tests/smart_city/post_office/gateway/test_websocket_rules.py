@@ -14,6 +14,7 @@ import pytest
 
 from tests.contract.raw import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Raw, dialled, frame, upgrade
 from tests.support.echo import echoing
+from tests.support.waiting import PATIENCE
 
 NORMAL, PROTOCOL_ERROR, NO_UTF8, TOO_BIG = 1000, 1002, 1007, 1009
 HELLO = frame(TEXT, b"hello")
@@ -139,7 +140,7 @@ class TestPings:
         async with echo(max_unsent_bytes=1 << 16) as raw:
             raw.stop_reading()
             with pytest.raises(ConnectionError):
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(PATIENCE):
                     while True:
                         await raw.send(frame(PING, b"x" * 125) * 500)
 
