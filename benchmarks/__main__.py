@@ -13,9 +13,12 @@ from benchmarks import capacity, flames, machine, report
 from benchmarks.case import Case
 from benchmarks.catalogue import CASES, SUBJECTS
 from benchmarks.pairs import Course, run
+from benchmarks.subjects import Missing
 
 RESULTS = Path(__file__).with_name("results")
 ROUNDS, QUICK_ROUNDS = 5, 1
+UNUSABLE = 2
+"""The status of a run that cannot begin, as of one that was asked for what there is not."""
 ABOUT = """Measures the platform beside its peers and beside what the kernel allows, all on this
 machine with one load generator, in rounds. Prints a table for each case and writes
 benchmarks/results/."""
@@ -24,9 +27,18 @@ benchmarks/results/."""
 def main(words: Sequence[str] | None = None) -> int:
     """Runs the cases that are asked for.
 
-    The status is 1 when the platform failed in one, never for a missed target or for what cannot be had here.
+    The status is 1 when the platform failed in one, never for a missed target or for a peer that cannot be had here; 2
+    when this machine lacks what nothing can be measured without.
     """
     asked = _asked(words)
+    try:
+        return _carry_out(asked)
+    except Missing as missing:
+        _tell(f"this cannot be measured here: {missing}")
+        return UNUSABLE
+
+
+def _carry_out(asked: argparse.Namespace) -> int:
     chosen = [case for case in CASES if case.name in (asked.cases or [case.name for case in CASES])]
     rounds = asked.pairs or (QUICK_ROUNDS if asked.quick else ROUNDS)
     into = asked.into or (None if asked.quick or asked.subjects else RESULTS)

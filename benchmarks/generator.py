@@ -89,15 +89,15 @@ def built(program: str, *sources: str) -> Path:
     """The program, compiled from its sources if they are not what it was last built from.
 
     Raises:
-        Missing: this machine has no C compiler.
+        Missing: it has to be compiled, and this machine has no C compiler.
     """
-    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-    if compiler is None:
-        raise Missing("there is no C compiler (cc) on this machine, and the load generator is a C program")
     texts = sorted(SOURCES.glob("*.[ch]"))
     mark = hashlib.sha256(b"".join(path.read_bytes() for path in texts)).hexdigest()[:16]
     place = BUILT / f"{program}-{mark}"
     if not place.exists():
+        compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+        if compiler is None:
+            raise Missing("the load generator is a C program, and there is no compiler: install cc, gcc or clang")
         BUILT.mkdir(exist_ok=True)
         with tempfile.TemporaryDirectory(dir=BUILT) as fresh:
             made = Path(fresh) / program
@@ -113,11 +113,13 @@ class Load:
 
     def __init__(self) -> None:
         self._process: asyncio.subprocess.Process | None = None
-        self._files = tempfile.TemporaryDirectory(prefix="benchmark-")
+        self._files: tempfile.TemporaryDirectory[str]
 
     async def __aenter__(self) -> Self:
+        program = built("load", *CLIENT)
+        self._files = tempfile.TemporaryDirectory(prefix="benchmark-")
         self._process = await asyncio.create_subprocess_exec(
-            built("load", *CLIENT), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+            program, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
         )  # it ends when its standard input does, and so with the harness
         return self
 
