@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.protocol import State
 from websockets.server import ServerProtocol
-from websockets.utils import apply_mask
 
 from smart_city.post_office.gateway.intake import SLICE_BYTES
+from smart_city.post_office.gateway.masking import apply_mask
 from smart_city.post_office.gateway.messages import wire, wire_binary
 from smart_city.post_office.gateway.socket import Socket
 from tests.contract.raw import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, frame
