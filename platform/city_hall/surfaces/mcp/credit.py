@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import msgspec
-
 from city_hall.surfaces.mcp.channels import Address
+from city_hall.surfaces.mcp.envelopes import Envelope
 from foundations.errors import CityError
 from foundations.invocation import Limits
 from foundations.operations import Caller
@@ -18,35 +17,18 @@ _TAKEN_ELSEWHERE = frozenset((
 """What takes its credit where it is carried out, and is refused there in MCP's words."""
 
 
-class _Named(msgspec.Struct):
-    name: str = ""
-    uri: str = ""
-
-
-class _Message(msgspec.Struct):
-    method: str = ""
-    params: _Named = msgspec.field(default_factory=_Named)
-
-
-_message = msgspec.json.Decoder(_Message)
-
-
-async def admit(limits: Limits, caller: Caller, body: bytes, is_tool: Callable[[str], object]) -> None:
+async def admit(limits: Limits, caller: Caller, message: Envelope, is_tool: Callable[[str], object]) -> None:
     """Takes the credit of a message for which nothing else does: greetings, lists, cancellations, what nobody
     understands, and what names no tool and no resource.
 
     Raises:
         RateLimited, Unavailable: as `spend`.
     """
-    try:
-        message = _message.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        message = _Message()
     if message.method not in _TAKEN_ELSEWHERE or _is_for_nothing(message, is_tool):
         await spend(limits, caller)
 
 
-def _is_for_nothing(message: _Message, is_tool: Callable[[str], object]) -> bool:
+def _is_for_nothing(message: Envelope, is_tool: Callable[[str], object]) -> bool:
     if message.method == "tools/call":
         return not is_tool(message.params.name)
     if message.method == "resources/read":

@@ -14,7 +14,7 @@ from typing import Any
 
 import mcp_types
 from mcp.server import ServerRequestContext
-from pydantic_core import from_json, to_json
+from pydantic_core import to_json
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -23,6 +23,7 @@ from starlette.types import Message, Send
 
 from city_hall.surfaces.mcp.calls import SESSION_HEADER, CallName, session_of
 from city_hall.surfaces.mcp.credit import spend
+from city_hall.surfaces.mcp.envelopes import Envelope
 from city_hall.surfaces.mcp.patience import SEND_SECONDS
 from city_hall.surfaces.mcp.refusals import protocol_error
 from city_hall.surfaces.mcp.session_store import SessionName, unknown
@@ -30,8 +31,6 @@ from city_hall.surfaces.mcp.sessions import Sessions, Stream
 from foundations.errors import CityError, InvalidArgument, NotFound, Unavailable
 from foundations.invocation import Limits
 
-LONGEST_NOTICE = 16 * 1024
-"""Longer bodies are neither a handshake nor a cancellation, and are not read twice."""
 RETRY_SECONDS = 0.2
 _STREAM_HEADERS = [
     (b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache, no-transform"),
@@ -69,25 +68,22 @@ class Handshake:
         except CityError as error:
             _log.warning("a session could not be looked up: %s", error)
 
-    async def notice(self, request: Request, body: bytes) -> Response | None:
+    async def notice(self, request: Request, message: Envelope) -> Response | None:
         """Carries out a cancellation; anything else is for the SDK."""
+        if message.method != "notifications/cancelled" or not message.is_notification:
+            return None
         if not (session := session_of(request)):
             return None
-        message = _message(body)
-        if message.get("method") != "notifications/cancelled" or "id" in message:
-            return None
-        params = message.get("params")
-        cancelled = params.get("requestId") if isinstance(params, dict) else None
-        if isinstance(cancelled, str | int):
+        if (cancelled := message.params.request_id) is not None:
             try:
                 await self._sessions.cancel(CallName(session, str(cancelled)))
             except CityError as error:
                 _log.warning("a cancellation reached this instance only: %s", error)
         return Response(status_code=202)
 
-    def naming(self, request: Request, body: bytes, send: Send) -> Send:
+    def naming(self, request: Request, message: Envelope, send: Send) -> Send:
         """Sends the answer to ``initialize`` with the name of a new session; with none while the store is away."""
-        if SESSION_HEADER in request.headers or _message(body).get("method") != "initialize":
+        if SESSION_HEADER in request.headers or message.method != "initialize":
             return send
 
         async def named(message: Message) -> None:
@@ -197,14 +193,3 @@ def _events(uris: Sequence[str]) -> bytes:
         {"jsonrpc": "2.0", "method": "notifications/resources/updated", "params": {"uri": uri}} for uri in uris
     ]  # fmt: skip
     return b"".join(b"event: message\ndata: " + to_json(one) + b"\n\n" for one in told) or b": still here\n\n"
-
-
-def _message(body: bytes) -> dict[str, Any]:
-    """A short JSON-RPC message; whatever is none is left to the SDK's judgement."""
-    if len(body) > LONGEST_NOTICE:
-        return {}
-    try:
-        message = from_json(body)
-    except ValueError:
-        return {}
-    return message if isinstance(message, dict) else {}

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -29,6 +30,7 @@ from city_hall.surfaces.http import BodyLimit, read_body
 from city_hall.surfaces.mcp.calls import SESSION_HEADER, Calls
 from city_hall.surfaces.mcp.channels import ChannelResources
 from city_hall.surfaces.mcp.credit import admit
+from city_hall.surfaces.mcp.envelopes import Envelope, envelope_of
 from city_hall.surfaces.mcp.handshake import Handshake
 from city_hall.surfaces.mcp.listening import ListenStreams
 from city_hall.surfaces.mcp.patience import Patience
@@ -87,15 +89,19 @@ class McpSurface:
                 patience_seconds=settings.handshake_patience_seconds,
             )  # fmt: skip
             _add_channels(server, catalogue, invocation, reach, self._handshake)
-        self._requests = StreamableHTTPSessionManager(
-            server, stateless=True, security_settings=self._security, max_request_body_size=self._limit.bytes
-        )
+        manager = partial(
+            StreamableHTTPSessionManager, server, stateless=True, security_settings=self._security,
+            max_request_body_size=self._limit.bytes,
+        )  # fmt: skip
+        self._streams = manager()
+        self._answers = manager(json_response=True)
 
     @asynccontextmanager
     async def run(self) -> AsyncIterator[None]:
         """Holds what serves requests; on leaving, requests that still run are cancelled."""
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(self._requests.run())
+            await stack.enter_async_context(self._streams.run())
+            await stack.enter_async_context(self._answers.run())
             if self._reach is not None and self._sessions is not None:
                 await stack.enter_async_context(self._sessions.heard())
                 ending = asyncio.create_task(self._reach.listening.end_at_drain())
@@ -117,14 +123,15 @@ class McpSurface:
 
     async def _post(self, request: Request, body: bytes, send: Send) -> None:
         """One message. The body was read here, within the bounds of all surfaces, and is handed on whole."""
+        asked = envelope_of(body)
         if self._reach is not None:
-            await admit(self._reach.limits, request.user, body, self._catalogue.tool)
+            await admit(self._reach.limits, request.user, asked, self._catalogue.tool)
         if self._handshake is not None and request.headers.get(VERSION_HEADER) not in MODERN_PROTOCOL_VERSIONS:
             await self._handshake.admit(request)
-            if (answer := await self._handshake.notice(request, body)) is not None:
+            if (answer := await self._handshake.notice(request, asked)) is not None:
                 await answer(request.scope, request.receive, send)
                 return
-            send = self._handshake.naming(request, body, send)
+            send = self._handshake.naming(request, asked, send)
         whole: Message | None = {"type": "http.request", "body": body}
 
         patience = Patience(request.receive, send)
@@ -134,7 +141,17 @@ class McpSurface:
             message, whole = whole, None
             return message or await patience.receive()
 
-        await self._requests.handle_request(request.scope, receive, patience.send)
+        requests = self._streams if self._waits(asked) else self._answers
+        await requests.handle_request(request.scope, receive, patience.send)
+
+    def _waits(self, asked: Envelope) -> bool:
+        """Whether there may be something to tell before the answer, or a client that leaves meanwhile to be noticed.
+
+        What neither waits nor tells is answered as JSON, which costs a call 0.3 ms less in the handshake era and
+        0.15 ms in the other: no stream, no tasks around it (case `mcp`).
+        """
+        entry = self._catalogue.tool(asked.params.name) if asked.method == "tools/call" else None
+        return entry is not None and entry.operation.waits
 
     async def _of_session(self, handshake: Handshake, request: Request, send: Send) -> None:
         refusal = await TransportSecurityMiddleware(self._security).validate_request(request)

@@ -42,8 +42,9 @@ class Session:
         body = {"jsonrpc": "2.0", "id": id_, "method": method, "params": params}
         response = await city.http.post("/mcp", json=body, headers=self.headers, timeout=40)
         assert response.status_code == 200, response.text
-        (message,) = [json.loads(line[6:]) for line in response.text.splitlines() if line.startswith("data: ")]
-        answer: dict[str, Any] = message
+        lines = [line.removeprefix("data: ") for line in response.text.splitlines()]
+        (answer,) = [json.loads(line) for line in lines if line.startswith("{")]
+        assert isinstance(answer, dict)
         return answer
 
     async def subscribe(self, city: Instance, *uris: str) -> None:
