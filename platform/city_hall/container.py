@@ -86,8 +86,8 @@ def _channels(settings: Settings) -> Channels:
     return Channels(settings.pillars)
 
 
-def _heartbeats(settings: Settings, registry: Registry, tasks: Tasks) -> Heartbeats:
-    return Heartbeats(registry, tasks, seconds=settings.heartbeat_seconds)
+def _heartbeats(settings: Settings, tasks: Tasks) -> Heartbeats:
+    return Heartbeats(tasks, seconds=settings.heartbeat_seconds)
 
 
 def _limits(settings: Settings, valkey: Valkey) -> Limits:
@@ -320,7 +320,8 @@ class City(containers.DeclarativeContainer):
     inbox = providers.Singleton(_inbox, settings, valkey, tasks, channels, member, keep)
     ownership = providers.Singleton(fleet_parts.ownership, settings, valkey, member)
     subscribers = providers.Singleton(fleet_parts.subscribers, settings, valkey, tasks, instance_lease)
-    registry = providers.Singleton(fleet_parts.registry, settings, valkey, ownership, subscribers, tasks)
+    directory = providers.Singleton(fleet_parts.directory, settings, valkey)
+    registry = providers.Singleton(fleet_parts.registry, settings, directory, ownership, subscribers, tasks)
     takeovers = providers.Singleton(fleet_parts.takeovers, valkey, subscriptions, tasks, member)
     windows = providers.Singleton(fleet_parts.windows, settings, ownership, log, tasks)
     fleet = providers.Singleton(
@@ -330,7 +331,7 @@ class City(containers.DeclarativeContainer):
     dispatcher = providers.Singleton(
         _dispatcher, settings, inbox, answers, subscriptions, tasks, counters, traces, member
     )
-    succession = providers.Singleton(fleet_parts.succession, dispatcher, tasks, fleet)
+    succession = providers.Singleton(fleet_parts.succession, dispatcher, directory, ownership, tasks, fleet)
     hub = providers.Singleton(Hub, log, subscriptions, tasks, counters, traces)
     joining = providers.Singleton(Joining, hub, log, tasks, counters)
     desk = providers.Singleton(
@@ -338,7 +339,7 @@ class City(containers.DeclarativeContainer):
         dispatcher, answers,
     )  # fmt: skip
     credentials = providers.Singleton(Credentials, identities, tasks)
-    heartbeats = providers.Singleton(_heartbeats, settings, registry, tasks)
+    heartbeats = providers.Singleton(_heartbeats, settings, tasks)
     draining = providers.Singleton(_draining, settings)
     arriving = providers.Singleton(_arriving, settings, desk, hub)
     gateway = providers.Singleton(_gateway, settings, desk, arriving, credentials, heartbeats, draining)

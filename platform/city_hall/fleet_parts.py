@@ -16,9 +16,12 @@ from foundations.supervision import Tasks
 from foundations.telemetry import Counters
 from foundations.valkey import Subscriptions, Valkey
 from smart_city.post_office.fleet import Figures, Fleet
+from smart_city.post_office.fleet.directory import Directory
+from smart_city.post_office.fleet.estates import Estates
 from smart_city.post_office.fleet.moving import Moving
 from smart_city.post_office.fleet.ownership import Ownership
-from smart_city.post_office.fleet.registry import RENEWALS_A_LEASE, Registry
+from smart_city.post_office.fleet.registry import Registry
+from smart_city.post_office.fleet.renewal import RENEWALS_A_LEASE, Renewal
 from smart_city.post_office.fleet.subscribers import Subscribers
 from smart_city.post_office.fleet.succession import Succession
 from smart_city.post_office.fleet.takeovers import Takeovers
@@ -39,7 +42,7 @@ def instance_lease(settings: Settings, valkey: Valkey, tasks: Tasks) -> Lease:
 
 def unheard_seconds(settings: Settings) -> float:
     """How long an answer may wait in a connection's log: unheard before the loss, through the window, to be moved."""
-    before = 4 * settings.heartbeat_seconds + 8 * settings.instance_lease_seconds
+    before = 2 * settings.heartbeat_seconds + 2 * _cycle_seconds(settings) + 8 * settings.instance_lease_seconds
     return before + 2 * settings.resume_window_seconds
 
 
@@ -66,15 +69,15 @@ def fleet(
 
 
 def ownership(settings: Settings, valkey: Valkey, member: str) -> Ownership:
-    unclaimed = _claim_seconds(settings) + 2 * settings.instance_lease_seconds / RENEWALS_A_LEASE
+    unclaimed = _cycle_seconds(settings) + 2 * settings.instance_lease_seconds / RENEWALS_A_LEASE
     return Ownership(
         valkey, member=member, window_seconds=settings.resume_window_seconds, unclaimed_seconds=unclaimed
     )  # fmt: skip
 
 
-def _claim_seconds(settings: Settings) -> float:
-    """How often an instance says again that its connections are its own: an idle one's window is that much longer."""
-    return settings.resume_window_seconds / 3
+def _cycle_seconds(settings: Settings) -> float:
+    """How often a connection is written again: its window may be that much longer when its instance dies."""
+    return max(2 * settings.heartbeat_seconds, settings.instance_lease_seconds)
 
 
 def subscribers(settings: Settings, valkey: Valkey, tasks: Tasks, name: Lease) -> Subscribers:
@@ -84,14 +87,19 @@ def subscribers(settings: Settings, valkey: Valkey, tasks: Tasks, name: Lease) -
     )  # fmt: skip
 
 
-def registry(
-    settings: Settings, valkey: Valkey, ownership: Ownership, subscribers: Subscribers, tasks: Tasks
-) -> Registry:
-    return Registry(
-        valkey, ownership, subscribers, tasks, instance_id=settings.instance_id,
-        lease_seconds=settings.instance_lease_seconds, claim_seconds=_claim_seconds(settings),
+def directory(settings: Settings, valkey: Valkey) -> Directory:
+    """Where nobody lives who could take a connection out, it ends by itself once it has missed a turn to be written."""
+    return Directory(
+        valkey, instance_id=settings.instance_id, kept_seconds=2 * _cycle_seconds(settings),
         most_per_user=settings.max_connections_per_user,
     )  # fmt: skip
+
+
+def registry(
+    settings: Settings, directory: Directory, ownership: Ownership, subscribers: Subscribers, tasks: Tasks
+) -> Registry:
+    renewal = Renewal(lease_seconds=settings.instance_lease_seconds, cycle_seconds=_cycle_seconds(settings))
+    return Registry(directory, ownership, subscribers, renewal, tasks)
 
 
 def takeovers(valkey: Valkey, subscriptions: Subscriptions, tasks: Tasks, member: str) -> Takeovers:
@@ -103,5 +111,8 @@ def windows(settings: Settings, ownership: Ownership, log: ChannelLog, tasks: Ta
     return Windows(ownership, Moving(log), tasks, claim_seconds=4 * lease, quiet_seconds=lease)
 
 
-def succession(dispatcher: Dispatcher, tasks: Tasks, fleet: Fleet) -> Succession:
-    return Succession(dispatcher, tasks, settled=fleet.settle)
+def succession(
+    dispatcher: Dispatcher, directory: Directory, ownership: Ownership, tasks: Tasks, fleet: Fleet
+) -> Succession:
+    estates = Estates(directory, ownership, lambda member: member in fleet.living)
+    return Succession(dispatcher, estates, tasks, settled=fleet.settle)

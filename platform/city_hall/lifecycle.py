@@ -134,6 +134,7 @@ async def _wire(city: City) -> None:
     registry.took_over.append(takeovers.tell)
     registry.overtaken.append(gateway.overtaken)
     takeovers.heard.append(registry.overtake)
+    takeovers.heard_again.append(registry.claim_again)
     await takeovers.start()
     fleet.lapsed += [city.succession().lapsed, lambda _: hub.check_tails()]
     fleet.returned += [registry.claim_again, hub.check_tails]

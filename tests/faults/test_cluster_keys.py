@@ -21,8 +21,6 @@ from foundations.valkey.slots import slot_of
 from smart_city.post_office.answers.open_answers import OpenAnswers, Part
 from smart_city.post_office.fleet import registry
 from smart_city.post_office.fleet.names import WINDOWS, owner_key, user_key
-from smart_city.post_office.fleet.ownership import Ownership
-from smart_city.post_office.fleet.subscribers import Subscribers
 from smart_city.post_office.inbox.questions import UnheardTake
 from smart_city.post_office.keep import Held, Keep
 from smart_city.post_office.log import Appended
@@ -35,6 +33,7 @@ from tests.support.inboxes import a_question, an_inbox, holders, id_of, text_of
 from tests.support.logs import ALog, an_entry, some_limits
 from tests.support.offices import Office, an_office, attached
 from tests.support.platform import Platform, unique
+from tests.support.registries import a_registry
 from tests.support.replication import Pair
 from tests.support.somebody import Somebody
 from tests.support.valkey_cluster import ClusterNode, ValkeyCluster
@@ -368,13 +367,7 @@ async def test_who_leaves_is_taken_out_while_another_node_hangs(tasks: Tasks) ->
         stays, stranded, leaves, *_ = await asyncio.gather(
             *(_of_node(cluster, made[i::3], node) for i, node in enumerate((hung, hung, living)))
         )
-        ownership = Ownership(valkey, member=unique("member"), window_seconds=60, unclaimed_seconds=20)
-        name = unique("instance")
-        subscribers = Subscribers(valkey, tasks, instance_id=name, lease_seconds=1, holds_name=lambda: True)
-        there = registry.Registry(
-            valkey, ownership, subscribers, tasks, instance_id=name, lease_seconds=1, claim_seconds=20,
-            most_per_user=20,
-        )  # fmt: skip
+        there = a_registry(valkey, tasks, lease_seconds=1)
         there.start()
         for one in (stays, stranded, leaves):
             await there.add(one)

@@ -1,7 +1,7 @@
 """The registry: this instance's connections as operators and other instances see them in the store.
 
-A connection stands here right before its welcome and is gone right after its close; whatever its instance
-can no longer remove goes with the instance's lease. Writes of one turn of the loop share a call.
+A connection stands here right before its welcome and is gone right after its close; what its instance can no longer
+remove, another takes out. Writes of one turn of the loop share a call. When they are repeated is `renewal`'s matter.
 """
 
 from __future__ import annotations
@@ -13,21 +13,15 @@ from typing import Any, NamedTuple, TypeVar
 
 from foundations.errors import CityError, NotFound, Overtaken, TooManyConnections
 from foundations.supervision import Tasks
-from foundations.valkey.client import Valkey
 from smart_city.post_office.fleet.directory import OVERTAKEN, STANDS, Directory, Registered
 from smart_city.post_office.fleet.ownership import Claim, Ownership, Taken
+from smart_city.post_office.fleet.renewal import Renewal
 from smart_city.post_office.fleet.subscribers import Subscribers
 from smart_city.post_office.rounds import Rounds, resolve
 
 _log = logging.getLogger(__name__)
 AT_ONCE = 500
 """Connections in one script call."""
-RENEWALS_A_LEASE = 5 / 3
-"""As few as leave time for another try: each costs Valkey 4 µs a connection (case: idle connections)."""
-RETRIES_A_LEASE = 10
-"""A renewal that failed is tried again so soon that it comes before the lease ends, also after a timeout of a second.
-
-Then ever later: a store that is overloaded is not asked more often than one that is not."""
 NEXT_AFTER_SECONDS = 0.02
 """Renewals go one after the other, but of a cluster one node may hang: the next ones do not wait for it."""
 RETRY_AFTER = 5.0
@@ -54,21 +48,16 @@ class Registry:
     """Writes this instance's connections, and reads anybody's."""
 
     def __init__(
-        self, valkey: Valkey, ownership: Ownership, subscribers: Subscribers, tasks: Tasks, *, instance_id: str,
-        lease_seconds: float, claim_seconds: float, most_per_user: int,
+        self, directory: Directory, ownership: Ownership, subscribers: Subscribers, renewal: Renewal, tasks: Tasks,
     ) -> None:  # fmt: skip
         self.subscribers = subscribers
+        self._directory = directory
         self._ownership = ownership
+        self._renewal = renewal
         self._tasks = tasks
-        self._lease = round(lease_seconds * 1000)
-        self._claim_seconds = claim_seconds
-        self._most = most_per_user
-        self._directory = Directory(
-            valkey, instance_id=instance_id, lease_seconds=lease_seconds, most_per_user=most_per_user
-        )
         self._connections: dict[str, Registered] = {}
         self._stale: set[str] = set()
-        self._claimed_at = float("-inf")
+        """What stands in the store is not as it is here: these are written with the next renewal."""
         self._arriving = Rounds("the registry", tasks, self._write, _tell)
         self._changing = Rounds("the registry's changes", tasks, self._rewrite_waiting, _tell)
         self._taking = Rounds("the resumption of connections", tasks, self._take_over, _tell)
@@ -83,7 +72,7 @@ class Registry:
 
     def start(self) -> None:
         """Begins to renew what stands here."""
-        self._tasks.start("renew connections", self._keep)
+        self._tasks.start("renew connections", lambda: self._renewal.keep(self.renew, then=self._depart_stranded))
 
     # Connections
 
@@ -119,7 +108,7 @@ class Registry:
             raise Overtaken("another socket took over this connection; come back without resume")
         if outcome != STANDS:
             raise TooManyConnections(
-                f"{connection.user_id} has {self._most} connections already; close one first",
+                f"{connection.user_id} has {self._directory.most_per_user} connections already; close one first",
                 retry_after=RETRY_AFTER,
             )
         self._connections[connection.connection_id] = connection
@@ -131,8 +120,8 @@ class Registry:
             self._changing.add(change)
             await change.told
 
-    def heard(self, connection: Registered) -> None:
-        """The connection answered a heartbeat; it is written with the next renewal."""
+    def write_later(self, connection: Registered) -> None:
+        """The connection is written with the next renewal: its channels have changed, and the store was away."""
         if self._holds(connection):
             self._stale.add(connection.connection_id)
 
@@ -200,17 +189,17 @@ class Registry:
         outcomes = await self._directory.write(connections, "again")
         self._give_up_all(connections, outcomes)
         missing = [c for c, outcome in zip(connections, outcomes, strict=True) if not outcome]
-        owned = await self._own(missing)
-        self._give_up_all(owned, await self._directory.write(owned, "new"))
+        await self._claim_and_write(missing)
 
-    async def _own(self, connections: Sequence[Registered]) -> list[Registered]:
-        """Claims connections again; those that are owned by somebody else leave."""
+    async def _claim_and_write(self, connections: Sequence[Registered]) -> None:
+        """Claims connections again and writes them, also what is missing; what is somebody else's leaves."""
         mine = [c for c in connections if self._holds(c)]
         if not mine:
-            return []
+            return
         owned = await self._ownership.own([_claim(c) for c in mine])
         self._give_up_all(mine, [STANDS if is_owned else OVERTAKEN for is_owned in owned])
-        return [c for c in mine if self._holds(c)]
+        living = [c for c in mine if self._holds(c)]
+        self._give_up_all(living, await self._directory.write(living, "new"))
 
     def _give_up_all(self, connections: Sequence[Registered], outcomes: Sequence[int]) -> None:
         for connection, outcome in zip(connections, outcomes, strict=True):
@@ -241,68 +230,39 @@ class Registry:
     # Renewal
 
     def claim_again(self) -> None:
-        """This instance may have been given up meanwhile: with the next renewal its connections own their logs."""
-        self._claimed_at = float("-inf")
+        """The store may have lost what stands here, or others may have taken it out: all is written again, soon."""
+        self._renewal.renew_all()
 
-    async def _keep(self) -> None:
-        """Renewals begin so far apart: what one of them takes, of tens of thousands, does not defer the next."""
-        clock, lease = asyncio.get_running_loop().time, self._lease / 1000
-        regular, pause, is_away = lease / RENEWALS_A_LEASE, lease / RENEWALS_A_LEASE, False
-        while True:
-            await asyncio.sleep(pause)
-            began = clock()
-            try:
-                await self.renew_all()
-                is_away = False
-                pause = max(lease / RETRIES_A_LEASE, began + regular - clock())
-            except CityError as error:
-                if not is_away:
-                    _log.warning("connections cannot be renewed: %s", error)
-                pause = min(2 * pause, regular) if is_away else lease / RETRIES_A_LEASE
-                is_away = True
-            if self._stranded:  # also where a part of the store is away: these may lie elsewhere
-                stranded, self._stranded = self._stranded, []
-                self._tasks.spawn("remove connections", self._depart(stranded))
-
-    async def renew_all(self) -> None:
-        """Renews what stands here, as is done several times a lease; what has another owner by now is given up.
+    async def renew(self) -> None:
+        """Writes again what has its turn, and says that it is owned here; what has another owner by now is given up.
 
         Raises:
             Unavailable: the store did not answer.
         """
-        now = asyncio.get_running_loop().time()
-        is_claiming = now - self._claimed_at > self._claim_seconds
+        due = self._renewal.due(self._connections, self._stale)
         async with asyncio.TaskGroup() as group:
             channels = group.create_task(_tried(self.subscribers.renew()))
             renewals: list[asyncio.Task[CityError | None]] = []
-            for chunk in _chunks(list(self._connections.values())):
-                renewals.append(group.create_task(_tried(self._renew(chunk, is_claiming=is_claiming))))
+            for chunk in _chunks(due):
+                renewals.append(group.create_task(_tried(self._renew(chunk))))
                 await asyncio.wait(renewals[-1:], timeout=NEXT_AFTER_SECONDS)
-        failures = list(filter(None, (renewal.result() for renewal in renewals)))
-        if is_claiming and not failures:
-            self._claimed_at = now
-        for failure in (*failures, channels.result()):
+        for failure in (*(renewal.result() for renewal in renewals), channels.result()):
             if failure is not None:
                 raise failure
 
-    async def _renew(self, connections: Sequence[Registered], *, is_claiming: bool) -> None:
-        """Renews connections; writes those again that are missing or were heard, and claims these, or all."""
-        outcomes = await self._directory.renew(connections)
-        self._give_up_all(connections, outcomes)
-        stale = {c.connection_id for c in connections} & self._stale
-        self._stale -= stale
-        again = [
-            c for c, outcome in zip(connections, outcomes, strict=True)
-            if (not outcome or c.connection_id in stale) and self._holds(c)
-        ]  # fmt: skip
-        try:
-            if is_claiming:
-                await self._ownership.watch([c.connection_id for c in connections])
-            await self._own(connections if is_claiming else again)
-            await self._rewrite([c for c in again if self._holds(c)])
-        except CityError:
-            self._stale.update(c.connection_id for c in again if self._holds(c))
-            raise
+    async def _renew(self, connections: Sequence[Registered]) -> None:
+        self._stale.difference_update(c.connection_id for c in connections)
+        watching = self._ownership.watch([c.connection_id for c in connections])
+        for failure in await asyncio.gather(_tried(watching), _tried(self._claim_and_write(connections))):
+            if failure is not None:
+                self._stale.update(c.connection_id for c in connections if self._holds(c))
+                raise failure
+
+    def _depart_stranded(self) -> None:
+        """Tries again to take out what has closed: also where a part of the store is away, it may lie elsewhere."""
+        if self._stranded:
+            stranded, self._stranded = self._stranded, []
+            self._tasks.spawn("remove connections", self._depart(stranded))
 
     # Reading
 

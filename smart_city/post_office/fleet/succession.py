@@ -1,6 +1,6 @@
 """Succession: what becomes of the things that a dead instance held.
 
-Its deliveries go to other agents. Its connections may be resumed elsewhere; their windows end by themselves.
+Its deliveries go to other agents. Its connections leave the directory; until their windows end they may be resumed.
 """
 
 from __future__ import annotations
@@ -23,11 +23,23 @@ class Deliveries(Protocol):
         ...
 
 
+class Connections(Protocol):
+    """Who takes connections out of the directory: the estates."""
+
+    async def clear(self, member: str) -> None:
+        """What an instance had is no longer there."""
+        ...
+
+
 class Succession:
     """Takes over from instances that are gone. Until an estate is settled, others repeat what this one began."""
 
-    def __init__(self, deliveries: Deliveries, tasks: Tasks, *, settled: Callable[[str], Awaitable[None]]) -> None:
+    def __init__(
+        self, deliveries: Deliveries, connections: Connections, tasks: Tasks, *,
+        settled: Callable[[str], Awaitable[None]],
+    ) -> None:  # fmt: skip
         self._deliveries = deliveries
+        self._connections = connections
         self._tasks = tasks
         self._settled = settled
 
@@ -38,6 +50,7 @@ class Succession:
 
     async def _settle(self, member: str) -> None:
         try:
+            await self._connections.clear(member)
             await self._settled(member)
         except CityError as error:
             _log.warning("what %s left behind is not all taken over yet: %s", member, error)

@@ -1,6 +1,6 @@
 """Telling an instance that connections of its have new owners, so that it lets their sockets go at once.
 
-The bus may lose it: an instance that was not told finds out with its next renewal.
+The bus may lose it: an instance that was deaf for a moment is told so, and asks whose its connections are.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from foundations.valkey.client import Valkey
 from foundations.valkey.subscriptions import Subscriptions
 
 _log = logging.getLogger(__name__)
+AGAIN_SECONDS = 0.5
+"""After so long an instance is told that could not be told: until then both sockets are open."""
 
 
 class _Taken(Struct):
@@ -38,16 +40,19 @@ class Takeovers:
         self._untold: dict[str, dict[str, int]] = {}
         self.heard: list[Callable[[str, int], None]] = []
         """Told of each connection that was taken over from here, with its new fence."""
+        self.heard_again: list[Callable[[], None]] = []
+        """Told when something may have been missed."""
 
     async def start(self) -> None:
         """Begins to hear."""
-        await self._subscriptions.listen(_bus(self._member), self._hear)
+        await self._subscriptions.listen(_bus(self._member), self._hear, self._hear_again)
 
     def tell(self, holder: str, connection_id: str, fence: int) -> None:
         """Tells the holder of a connection that it has a new owner; those of one turn are told together."""
         if not self._untold:
             asyncio.get_running_loop().call_soon(lambda: self._tasks.spawn("tell of takeovers", self._send()))
-        self._untold.setdefault(holder, {})[connection_id] = fence
+        fences = self._untold.setdefault(holder, {})
+        fences[connection_id] = max(fence, fences.get(connection_id, 0))
 
     async def _send(self) -> None:
         untold, self._untold = self._untold, {}
@@ -57,7 +62,17 @@ class Takeovers:
                     "SPUBLISH", self._valkey.key(_bus(holder)), msgspec.json.encode(_Taken(fences))
                 )
             except CityError as error:
-                _log.warning("%s is not told of %d takeovers: %s", holder, len(fences), error)
+                _log.warning("%s is not told of %d takeovers yet: %s", holder, len(fences), error)
+                self._tasks.spawn("tell of takeovers again", self._tell_later(holder, fences))
+
+    async def _tell_later(self, holder: str, fences: dict[str, int]) -> None:
+        await asyncio.sleep(AGAIN_SECONDS)
+        for connection_id, fence in fences.items():
+            self.tell(holder, connection_id, fence)
+
+    def _hear_again(self) -> None:
+        for tell in self.heard_again:
+            tell()
 
     def _hear(self, payload: bytes) -> None:
         for connection_id, fence in msgspec.json.decode(payload, type=_Taken).fences.items():

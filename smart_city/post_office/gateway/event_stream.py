@@ -35,7 +35,7 @@ class EventStream:
 
     def __init__(
         self, joining: Joining, rendering: Rendering, identity: Identity, channel: str, connection_id: str, *,
-        limit: int, heartbeat_seconds: float, on_heard: Callable[[EventStream], None],
+        limit: int, heartbeat_seconds: float,
     ) -> None:  # fmt: skip
         self.connection_id = connection_id
         self.identity = identity
@@ -57,7 +57,6 @@ class EventStream:
         self._lags_at = limit // 2
         self._heartbeat_seconds = heartbeat_seconds
         self._has_beaten = False
-        self._on_heard = on_heard
         self._why = (int(CloseCode.NORMAL_CLOSURE), "")
         self._place: tuple[Feed, Subscription] | None = None
         self._queued: list[bytes] = []
@@ -192,7 +191,6 @@ class EventStream:
         if self._has_beaten:
             self._has_beaten = False
             self.last_heartbeat = timestamp()
-            self._on_heard(self)
         if self.is_lagging and self._place is not None:
             self.is_lagging = False
             self._joining.rejoin(*self._place, self.position)

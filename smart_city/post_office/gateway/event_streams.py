@@ -46,7 +46,6 @@ class EventStreams:
         stream = EventStream(
             desk.joining, self._rendering, identity, channel, f"e{secrets.token_hex(10)}",
             limit=self._gateway.max_unsent_bytes, heartbeat_seconds=self._heartbeat_seconds,
-            on_heard=desk.registry.heard,
         )  # fmt: skip
         feed, passage = await desk.joining.prepare(channel, since)
         try:

@@ -50,7 +50,7 @@ async def _rewritten(connection: Connection) -> None:
     try:
         await registry.update(connection)
     except CityError:
-        registry.heard(connection)
+        registry.write_later(connection)
 
 
 def _stop(connection: Connection, frame: messages.Stop) -> None:

@@ -10,7 +10,6 @@ import itertools
 
 from foundations.supervision import Tasks
 from smart_city.post_office.envelopes import timestamp
-from smart_city.post_office.fleet.registry import Registry
 from smart_city.post_office.gateway.close_codes import SILENT
 from smart_city.post_office.gateway.connection import Connection
 
@@ -22,9 +21,8 @@ TURNS = 25
 class Heartbeats:
     """The heartbeat of every connection of this instance, ``seconds`` apart."""
 
-    def __init__(self, registry: Registry, tasks: Tasks, *, seconds: float) -> None:
+    def __init__(self, tasks: Tasks, *, seconds: float) -> None:
         self.seconds = seconds
-        self._registry = registry
         self._tasks = tasks
         self._turns: list[set[Connection]] = [set() for _ in range(TURNS)]
 
@@ -57,7 +55,6 @@ class Heartbeats:
             return
         if connection.unanswered_heartbeats == 0:
             connection.last_heartbeat = now
-            self._registry.heard(connection)
         if not connection.is_lagging:  # it would hear this one late; that it takes anything its outbox watches
             connection.unanswered_heartbeats += 1
         connection.beat()

@@ -113,7 +113,7 @@ class Subscribing:
             await self._registry.update(who)
         except BaseException:
             self._registry.subscribers.count_out(new)
-            self._registry.heard(who)  # it may stand there with them by now: it is written again
+            self._registry.write_later(who)  # it may stand there with them by now: it is written again
             raise
         finally:
             self._arriving = frozenset()

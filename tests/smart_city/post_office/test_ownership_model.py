@@ -18,17 +18,18 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from foundations.supervision import Tasks
 from foundations.valkey.client import Valkey
 from smart_city.post_office.envelopes import new_message_id
-from smart_city.post_office.fleet.directory import Registered
+from smart_city.post_office.fleet.directory import Directory, Registered
+from smart_city.post_office.fleet.estates import Estates
 from smart_city.post_office.fleet.moving import Moving
-from smart_city.post_office.fleet.names import WINDOWS, owner_key, user_key
+from smart_city.post_office.fleet.names import WINDOWS, owner_key
 from smart_city.post_office.fleet.ownership import Ownership
 from smart_city.post_office.fleet.registry import Registry
-from smart_city.post_office.fleet.subscribers import Subscribers
 from smart_city.post_office.fleet.windows import Windows
 from smart_city.post_office.log import ChannelLog, Entry, Gone
 from smart_city.vocabulary import Position
 from tests.support.logs import ROOMY
 from tests.support.platform import unique
+from tests.support.registries import a_registry
 from tests.support.somebody import Somebody
 from tests.support.valkey import ValkeyServer
 from tests.support.waiting import PATIENCE
@@ -72,7 +73,8 @@ class OwnershipMachine(RuleBasedStateMachine):
         self.owed: dict[str, list[str]] = {user: [] for user in self.users}
         self.known: list[Known] = []
         self.overtaken: list[Registered] = []
-        self.registries = [self.born() for _ in range(INSTANCES)]
+        self.members = ["" for _ in range(INSTANCES)]
+        self.registries = [self.born(where) for where in range(INSTANCES)]
         for where, user in enumerate((0, 0, 1)):
             self.connect(user, where)
         for one, where in zip(self.known[:2], (1, 2), strict=True):  # overtaken, and lost again where they went
@@ -85,15 +87,11 @@ class OwnershipMachine(RuleBasedStateMachine):
             Windows(ownership, Moving(self.log), self.tasks, claim_seconds=0.05, quiet_seconds=0) for _ in range(2)
         ]
 
-    def born(self) -> Registry:
-        ownership = Ownership(self.valkey, member=unique("member"), window_seconds=LONG, unclaimed_seconds=LONG)
-        name = unique("instance")
-        subscribers = Subscribers(
-            self.valkey, self.tasks, instance_id=name, lease_seconds=LONG, holds_name=lambda: True
-        )
-        registry = Registry(
-            self.valkey, ownership, subscribers, self.tasks, instance_id=name, lease_seconds=LONG,
-            claim_seconds=LONG, most_per_user=10_000,
+    def born(self, where: int) -> Registry:
+        self.members[where] = unique("member")
+        registry = a_registry(
+            self.valkey, self.tasks, member=self.members[where], lease_seconds=LONG, kept_seconds=LONG,
+            cycle_seconds=LONG, window_seconds=LONG, most_per_user=10_000,
         )  # fmt: skip
         registry.overtaken.append(self.overtaken.append)
         return registry
@@ -190,10 +188,9 @@ class OwnershipMachine(RuleBasedStateMachine):
         for one in self.known:
             if hears and one.owner == where and one.socket is not None:
                 one.heard = one.socket.heard_offset = len(one.log)
-                registry.heard(one.socket)
         registry.claim_again()
         self.overtaken.clear()
-        self.run(registry.renew_all())
+        self.run(registry.renew())
         told = {id(socket) for socket in self.overtaken}
         assert told == {id(socket) for one in self.known for at, socket in one.stale if at == where}
         for one in self.known:
@@ -202,12 +199,15 @@ class OwnershipMachine(RuleBasedStateMachine):
     @rule(where=instances)
     def die(self, where: int) -> None:
         """An instance is gone, and with its lease what stood of it in the directory."""
-        self.registries[where] = self.born()
+        dead, self.registries[where] = self.members[where], self.born(where)
+        directory = Directory(self.valkey, instance_id="heir", kept_seconds=LONG, most_per_user=1)
+        ownership = Ownership(self.valkey, member="heir", window_seconds=LONG, unclaimed_seconds=LONG)
+        self.run(Estates(directory, ownership, lambda _: False).clear(dead))
         for one in self.known:
             one.stale = [stale for stale in one.stale if stale[0] != where]
             if one.owner == where:
                 one.owner = one.socket = None
-                self.run(self.valkey.command("HDEL", user_key(one.user), one.id))
+                assert one.id not in self.shown(one.user)
 
     # What time brings
 
@@ -268,8 +268,10 @@ class OwnershipMachine(RuleBasedStateMachine):
             assert (user is None) == one.has_ended
             assert one.has_ended or (int(fence), user.decode()) == (one.fence, one.user)
         for user in self.users:
-            shown = {found["connection_id"] for found in self.run(self.registries[0].connections_of(user))}
-            assert {one.id for one in self.known if one.owner is not None and one.user == user} <= shown
+            assert {one.id for one in self.known if one.owner is not None and one.user == user} <= self.shown(user)
+
+    def shown(self, user: str) -> set[str]:
+        return {found["connection_id"] for found in self.run(self.registries[0].connections_of(user))}
 
 
 def test_connections_behave_as_their_model(valkey_server: ValkeyServer) -> None:

@@ -15,10 +15,9 @@ from foundations.errors import NotFound, Overtaken, TooManyConnections, Unavaila
 from foundations.supervision import Tasks
 from foundations.valkey import Valkey
 from smart_city.post_office.fleet.names import owner_key, user_key
-from smart_city.post_office.fleet.ownership import Ownership
 from smart_city.post_office.fleet.registry import Registry
-from smart_city.post_office.fleet.subscribers import Subscribers
 from tests.support.platform import unique
+from tests.support.registries import a_registry
 from tests.support.somebody import Somebody
 from tests.support.valkey import ValkeyServer
 from tests.support.waiting import PATIENCE, eventually, until
@@ -31,13 +30,12 @@ def make(valkey: Valkey, tasks: Tasks) -> Made:
     return partial(made, valkey, tasks)
 
 
-def made(valkey: Valkey, tasks: Tasks, *, lease_seconds: float = 5, most_per_user: int = 20) -> Registry:
+def made(
+    valkey: Valkey, tasks: Tasks, *, lease_seconds: float = 5, kept_seconds: float = 60, most_per_user: int = 20
+) -> Registry:
     """The registry of one more instance."""
-    ownership = Ownership(valkey, member=unique("member"), window_seconds=60, unclaimed_seconds=20)
-    name = unique("instance")
-    subscribers = Subscribers(valkey, tasks, instance_id=name, lease_seconds=lease_seconds, holds_name=lambda: True)
-    return Registry(
-        valkey, ownership, subscribers, tasks, instance_id=name, lease_seconds=lease_seconds, claim_seconds=20,
+    return a_registry(
+        valkey, tasks, lease_seconds=lease_seconds, kept_seconds=kept_seconds, cycle_seconds=2 * lease_seconds,
         most_per_user=most_per_user,
     )  # fmt: skip
 
@@ -88,17 +86,17 @@ async def test_a_closed_connection_is_gone_with_its_claim(make: Made, valkey: Va
     assert not await registry.is_connected(one.user_id)
 
 
-async def test_without_renewal_a_connection_goes_with_the_lease(make: Made, valkey: Valkey) -> None:
-    registry, one = make(lease_seconds=0.2), Somebody(unique("alice"))
+async def test_where_nobody_lives_who_takes_it_out_a_connection_ends_by_itself(make: Made, valkey: Valkey) -> None:
+    registry, one = make(kept_seconds=0.2), Somebody(unique("alice"))
     await registry.add(one)
 
     async def gone() -> bool:
         return not await stored(valkey, one.user_id)
 
-    await eventually(gone, "the lease ends")
+    await eventually(gone, "it has ended")
 
 
-async def test_what_the_store_lost_is_written_again_with_the_next_renewal(make: Made, valkey: Valkey) -> None:
+async def test_what_the_store_lost_is_written_again_at_its_turn(make: Made, valkey: Valkey) -> None:
     registry, one = make(lease_seconds=0.5), Somebody(unique("alice"))
     registry.start()
     await registry.add(one)
@@ -110,12 +108,11 @@ async def test_what_the_store_lost_is_written_again_with_the_next_renewal(make: 
     await eventually(back, "it stands again")
 
 
-async def test_a_heartbeat_is_written_with_the_next_renewal(make: Made, valkey: Valkey) -> None:
+async def test_a_heartbeat_is_written_at_the_turn_of_its_connection(make: Made, valkey: Valkey) -> None:
     registry, one = make(lease_seconds=0.5), Somebody(unique("alice"))
     registry.start()
     await registry.add(one)
     one.last_heartbeat = "2026-11-20T09:00:00.000Z"
-    registry.heard(one)
 
     async def later() -> bool:
         return (await stored(valkey, one.user_id))[one.connection_id]["last_heartbeat"] == one.last_heartbeat
@@ -129,13 +126,13 @@ def renewals_of(
     """When each renewal of a registry begins, when all take so long and come to this end."""
     began: list[float] = []
 
-    async def renew_all() -> None:
+    async def renew() -> None:
         began.append(asyncio.get_running_loop().time())
         await asyncio.sleep(seconds)
         if fails:
             raise Unavailable("the store is away")
 
-    monkeypatch.setattr(registry, "renew_all", renew_all)
+    monkeypatch.setattr(registry, "renew", renew)
     registry.start()
     return began
 
@@ -166,6 +163,7 @@ async def test_channels_are_renewed_beside_connections_that_the_store_does_not_a
     """One time-out after the other took longer than a lease."""
     registry, channels = make(), asyncio.Event()
     await registry.add(Somebody(unique("alice")))
+    registry.claim_again()
 
     async def renew() -> None:
         channels.set()
@@ -176,9 +174,9 @@ async def test_channels_are_renewed_beside_connections_that_the_store_does_not_a
         raise Unavailable("the store did not answer")
 
     monkeypatch.setattr(registry.subscribers, "renew", renew)
-    monkeypatch.setattr(registry._directory, "renew", hang)
+    monkeypatch.setattr(registry._ownership, "own", hang)
     with pytest.raises(Unavailable):
-        await registry.renew_all()
+        await registry.renew()
 
 
 async def test_what_a_renewal_could_not_write_is_written_by_the_next(
@@ -187,7 +185,7 @@ async def test_what_a_renewal_could_not_write_is_written_by_the_next(
     registry, one = make(), Somebody(unique("alice"))
     await registry.add(one)
     one.last_heartbeat = "2026-11-20T09:00:00.000Z"
-    registry.heard(one)
+    registry.write_later(one)
 
     async def refuse(*_: object) -> list[int]:
         raise Unavailable("the store did not answer")
@@ -195,16 +193,16 @@ async def test_what_a_renewal_could_not_write_is_written_by_the_next(
     with monkeypatch.context() as away:
         away.setattr(registry._directory, "write", refuse)
         with pytest.raises(Unavailable):
-            await registry.renew_all()
-    await registry.renew_all()
+            await registry.renew()
+    await registry.renew()
     assert (await registry.find(one.connection_id))["last_heartbeat"] == one.last_heartbeat
 
 
-async def test_nothing_is_kept_of_who_is_heard_when_it_has_left(make: Made) -> None:
+async def test_nothing_is_kept_of_who_is_to_be_written_when_it_has_left(make: Made) -> None:
     registry, one = make(), Somebody(unique("alice"))
     await registry.add(one)
     registry.remove(one)
-    registry.heard(one)
+    registry.write_later(one)
     assert not registry._stale
 
 
@@ -219,7 +217,7 @@ async def test_a_resumed_connection_stands_once_at_its_new_instance(make: Made, 
     await there.add(again)
     found = await there.find(one.connection_id)
     here.remove(one)
-    here.heard(one)
+    here.write_later(one)
     await here.update(one)
     await asyncio.sleep(0)
     assert (taken.fence, await there.find(one.connection_id)) == (2, found)
@@ -366,7 +364,7 @@ async def test_an_overtaken_socket_claims_nothing_though_its_new_instance_died(m
     await there.add(replace(one, fence=taken.fence))
     await valkey.command("HDEL", user_key(one.user_id), one.connection_id)  # with the lease of the new instance
     here.claim_again()
-    await here.renew_all()
+    await here.renew()
     record = await valkey.command("HGET", valkey.key(owner_key(one.connection_id)), "fence")
     assert (overtaken, record) == ([one], b"2")
     assert await here.connections_of(one.user_id) == []

@@ -8,7 +8,7 @@ from tests.support.waiting import until
 
 
 class Desk:
-    """Hears which member's deliveries are to be reclaimed."""
+    """Hears whose deliveries are to be reclaimed, and whose connections taken out."""
 
     def __init__(self) -> None:
         self.heard: list[str] = []
@@ -16,12 +16,15 @@ class Desk:
     def lapsed(self, instance_id: str) -> None:
         self.heard.append(instance_id)
 
+    async def clear(self, member: str) -> None:
+        self.heard.append(f"and {member}'s connections")
 
-async def test_the_deliveries_of_a_dead_instance_are_reclaimed_before_its_estate_is_settled(tasks: Tasks) -> None:
+
+async def test_what_a_dead_instance_held_is_taken_over_before_its_estate_is_settled(tasks: Tasks) -> None:
     desk, settled = Desk(), list[tuple[str, list[str]]]()
 
     async def settle(dead: str) -> None:
         settled.append((dead, list(desk.heard)))
 
-    Succession(desk, tasks, settled=settle).lapsed("one#1")
-    await until(lambda: settled == [("one#1", ["one#1"])], "the estate is settled")
+    Succession(desk, desk, tasks, settled=settle).lapsed("one#1")
+    await until(lambda: settled == [("one#1", ["one#1", "and one#1's connections"])], "the estate is settled")

@@ -11,13 +11,11 @@ import pytest
 
 from foundations.errors import CityError, Forbidden, Unavailable
 from foundations.valkey.client import Valkey
-from smart_city.post_office.fleet.ownership import Ownership
-from smart_city.post_office.fleet.registry import Registry
-from smart_city.post_office.fleet.subscribers import Subscribers
 from smart_city.post_office.gateway.subscribing import Subscribing
 from smart_city.post_office.log.bus import bus_channel
 from smart_city.vocabulary import Position
 from tests.support.hubs import Instance, Listener, instances
+from tests.support.registries import a_registry
 from tests.support.waiting import eventually, until
 
 NONE: Mapping[str, CityError] = {}
@@ -33,15 +31,9 @@ class Client:
         self.fence, self.heard_offset = 1, 0
         self.instance = instance
         self.listener = Listener()
-        ownership = Ownership(instance.valkey, member="one#1", window_seconds=60, unclaimed_seconds=30)
-        name = instance.valkey.incarnation
-        subscribers = Subscribers(
-            instance.valkey, instance.tasks, instance_id=name, lease_seconds=60, holds_name=lambda: True
+        self.registry = a_registry(
+            instance.valkey, instance.tasks, name=instance.valkey.incarnation, lease_seconds=60, most_per_user=5
         )
-        self.registry = Registry(
-            instance.valkey, ownership, subscribers, instance.tasks, instance_id=name, lease_seconds=60,
-            claim_seconds=20, most_per_user=5,
-        )  # fmt: skip
         self.subscriptions = Subscribing(instance.joining, self.registry, self.listener, most=most)
 
     @property

@@ -1,0 +1,66 @@
+"""Renewal: when what an instance has written of its connections is written again, a part of them at a time.
+
+The instance's lease says that they live, and not their own: others take them out when that has run out. So they are
+written seldom, for their last heartbeat and for what a store may have lost. It knows nothing of what is written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from typing import TypeVar
+
+from foundations.errors import CityError
+
+_log = logging.getLogger(__name__)
+RENEWALS_A_LEASE = 5 / 3
+"""As few as leave time for another try."""
+RETRIES_A_LEASE = 10
+"""A renewal that failed is tried again so soon that it comes before the lease ends, also after a timeout of a second.
+
+Then ever later: a store that is overloaded is not asked more often than one that is not."""
+WHOLE = 2
+"""Whoever took this instance for dead may still be taking out what it writes; a turn later it writes that once more."""
+Item = TypeVar("Item")
+
+
+class Renewal:
+    """The turns of one instance. Everything has one in ``cycle_seconds``, in equal parts (case: idle connections)."""
+
+    def __init__(self, *, lease_seconds: float, cycle_seconds: float) -> None:
+        self._lease = lease_seconds
+        self._regular = lease_seconds / RENEWALS_A_LEASE
+        self._turns = max(1, round(cycle_seconds / self._regular))
+        self._turn = 0
+        self._whole = 0
+
+    def renew_all(self) -> None:
+        """The next turns are everybody's."""
+        self._whole = WHOLE
+
+    def due(self, items: Mapping[str, Item], stale: Collection[str]) -> list[Item]:
+        """Those whose turn is the next, and the stale ones."""
+        if self._whole:
+            return list(items.values())
+        self._turn = (self._turn + 1) % self._turns
+        return [item for name, item in items.items() if hash(name) % self._turns == self._turn or name in stale]
+
+    async def keep(self, renew: Callable[[], Awaitable[None]], *, then: Callable[[], None]) -> None:
+        """Renews for good. Turns begin so far apart: what one of them takes does not defer the next."""
+        clock = asyncio.get_running_loop().time
+        pause, is_away = self._regular, False
+        while True:
+            await asyncio.sleep(pause)
+            began = clock()
+            try:
+                await renew()
+                self._whole = max(0, self._whole - 1)
+                is_away = False
+                pause = max(self._lease / RETRIES_A_LEASE, began + self._regular - clock())
+            except CityError as error:
+                if not is_away:
+                    _log.warning("connections cannot be renewed: %s", error)
+                pause = min(2 * pause, self._regular) if is_away else self._lease / RETRIES_A_LEASE
+                is_away = True
+            then()
