@@ -7,16 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
-from foundations.errors import CityError, Conflict, Overloaded
+from foundations.errors import CityError, Conflict, Overloaded, Unavailable
 from foundations.valkey.client import Argument
-from smart_city.post_office.inbox.calls import InboxScripts, milliseconds
+from smart_city.post_office.inbox.calls import InboxScripts, groups_of, milliseconds
 from smart_city.post_office.inbox.questions import InboxLimits, Question, Queued
 from smart_city.post_office.keep import Held
 
 _encode = msgspec.json.Encoder().encode
+_pack = msgspec.msgpack.Encoder().encode
 
 RETRY_AFTER = 2.0
 
@@ -54,7 +56,9 @@ class QuestionRound:
         self._writer = writer
         self._sequence = sequence
         self._number = next(sequence)
-        self._words: Sequence[bytes] | None = None
+        self.queued = 0
+        """How many came in that were not there before."""
+        self._refused: dict[int, bytes] | None = None
         self._again = 0
 
     async def send(self) -> Sequence[Told]:
@@ -63,28 +67,35 @@ class QuestionRound:
         Raises:
             Unavailable: no answer; it is to be sent again.
         """
-        if self._words is None:
-            self._words = await self._enqueue(self._round, self._number)
-        words = list(self._words)
-        if refused := [at for at, word in enumerate(words) if word[:1] == b"o" and self._round[at].is_held]:
+        if self._refused is None:
+            self._refused = await self._enqueue(self._round, self._number)
+        refused = dict(self._refused)
+        if kept_out := [at for at, word in refused.items() if word[:1] == b"o" and self._round[at].is_held]:
             self._again = self._again or next(self._sequence)
-            let_in = await self._enqueue([self._round[at] for at in refused], self._again)
-            for at, word in zip(refused, let_in, strict=True):
-                words[at] = word
-        return [
-            Queued(asked.question.message_id) if word == b"q" else self._told(asked.question, word)
-            for asked, word in zip(self._round, words, strict=True)
-        ]
+            still = await self._enqueue([self._round[at] for at in kept_out], self._again)
+            for place, at in enumerate(kept_out):
+                del refused[at]
+                if place in still:
+                    refused[at] = still[place]
+        self.queued = len(self._round) - len(refused)
+        told: list[Told] = [Queued(asked.question.message_id) for asked in self._round]
+        for at, word in refused.items():
+            told[at] = self._told(self._round[at].question, word)
+        return told
 
-    async def _enqueue(self, round_: Sequence[Asked], number: int) -> Sequence[bytes]:
+    async def _enqueue(self, round_: Sequence[Asked], number: int) -> dict[int, bytes]:
+        """Sends some of the questions; returns a word for the place of each that did not come in."""
         limits = self._limits
         args: list[Argument] = [self._writer, number, limits.count, limits.bytes, milliseconds(limits.key_seconds)]
         args += (int(any(asked.is_held for asked in round_)), str(limits.user_share))
+        questions: list[str] = []  # the store's MessagePack knows no bytes
         for asked in round_:
             q = asked.question
-            args += (q.message_id, q.lane, q.user, _encode(q.route), _marks(q), q.body)
-        words: Sequence[bytes] = await self._scripts.run("enqueue", self._channel, *args)
-        return words
+            questions += (q.message_id, q.lane, q.user, _encode(q.route).decode(), _marks(q), q.body.decode())
+        flat: Sequence[Any] | None = await self._scripts.run("enqueue", self._channel, *args, _pack(questions))
+        if flat is None:
+            raise Unavailable("a later round of questions came before this one, which may have come in")
+        return dict(groups_of(2, flat))
 
     def _told(self, question: Question, word: bytes) -> Told:
         channel = question.channel
@@ -103,6 +114,6 @@ class QuestionRound:
 
 
 def _marks(question: Question) -> str:
-    """What few questions have, in one argument: each one costs both sides time (6 for 9 save a tenth of the script)."""
+    """What few questions have, in one value: each one costs both sides time (6 for 9 save a tenth of the script)."""
     q = question
     return f"{q.hops} {q.serial} {q.digest} {q.key}" if q.key or q.hops or q.serial else ""

@@ -176,9 +176,8 @@ class Inbox:
 
             async def attempt() -> Sequence[Told]:
                 told = await round_.send()
-                queued = sum([isinstance(each, Queued) and not each.duplicate for each in told])
                 for listener in self.listeners:
-                    listener(channel, queued)
+                    listener(channel, round_.queued)
                 return told
 
             return attempt
