@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Generic, TypeVar
+
+from msgspec import Struct
 
 from foundations.errors import CityError, Unavailable
 from foundations.supervision import Tasks
@@ -24,9 +25,8 @@ Attempt = Callable[[], Awaitable[Sequence[Reply]]]
 """Sends one round; sent again, it is carried out no second time."""
 
 
-@dataclass(slots=True, eq=False)
-class _Kept(Generic[Item]):
-    """An item without its final word."""
+class _Kept(Struct, Generic[Item], eq=False, gc=False):
+    """An item without its final word. A struct: see `questions`."""
 
     item: Item
     size: int

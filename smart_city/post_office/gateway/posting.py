@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from time import perf_counter as now
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, structs
 
 from foundations.invocation import Credit
 from foundations.telemetry import is_sampled
-from smart_city.post_office.envelopes import Sender, agent_message, canonical, digest_of, new_message_id, publication
+from smart_city.post_office.envelopes import QuestionForm, Sender, canonical, digest_of, new_message_id, publication
 from smart_city.post_office.gateway import messages
 from smart_city.post_office.gateway.desk import Desk, Waiting
 from smart_city.post_office.gateway.messages import ClientFrame, encode, wire
@@ -46,14 +46,25 @@ class Client(Protocol):
     def sends_to(self, channel: str) -> None: ...
 
 
+class _Letter(NamedTuple):
+    """What the questions of a client in one conversation have in common, while its identity ``who`` stays the same."""
+
+    begins: tuple[str, str, str]
+    who: Identity
+    lane: str
+    route: Route
+    form: QuestionForm
+
+
 class Posting:
     """The frames `message` and `publish` of one connection."""
 
-    __slots__ = ("_client", "_desk")
+    __slots__ = ("_client", "_desk", "_letter")
 
     def __init__(self, desk: Desk, client: Client) -> None:
         self._desk = desk
         self._client = client
+        self._letter: _Letter | None = None
 
     def message(self, frame: messages.Message) -> Waiting:
         """A question for the agents of a channel."""
@@ -76,26 +87,41 @@ class Posting:
         send()
 
     def _ask(self, frame: messages.Message) -> None:
-        who, payload = self._client.identity, read(frame.payload)
-        conversation_id = conversation_of(payload)
+        payload = read(frame.payload)
+        letter = self._letter_for(frame, conversation_of(payload))
         message_id, context = new_message_id(), self._desk.traces.begin()
         told = self._told("ask", frame, message_id, context)
-        body = agent_message(
-            channel=frame.channel, sender=self._sender, payload=frame.payload, message_id=message_id,
-            intent=frame.intent, context=who.context, conversation_id=conversation_id, traceparent=context,
-        )  # fmt: skip
-        key = self._key(frame.key)
-        question = Question(
-            channel=frame.channel, message_id=message_id, lane=f"{who.subject}/{conversation_id}", user=who.subject,
-            body=body, key=key, digest=digest_of(frame.channel, frame.intent, canonical(payload)) if key else "",
-            route=Route(
-                connection_id=self._client.connection_id, user_id=who.subject, conversation_id=conversation_id,
-                traceparent=context if self._desk.traces.is_on and is_sampled(context) else "",
-            ),
-        )  # fmt: skip
-        self._client.sends_to(frame.channel)
+        route, key, digest = letter.route, "", ""
+        if self._desk.traces.is_on and is_sampled(context):
+            route = structs.replace(route, traceparent=context)
+        if frame.key is not UNSET:
+            key, digest = self._key(frame.key), digest_of(frame.channel, frame.intent, canonical(payload))
+        body = letter.form.question(frame.payload, message_id, context)
         self._client.began()
-        self._desk.inbox.send(question, told)
+        self._desk.inbox.send(
+            Question(
+                channel=frame.channel, message_id=message_id, lane=letter.lane, user=route.user_id, body=body,
+                key=key, digest=digest, route=route,
+            ),
+            told,
+        )  # fmt: skip
+
+    def _letter_for(self, frame: messages.Message, conversation_id: str) -> _Letter:
+        """What this question says like the one before it, in nearly all cases."""
+        letter, who, begins = self._letter, self._client.identity, (frame.channel, frame.intent, conversation_id)
+        if letter is None or letter.begins != begins or letter.who is not who:
+            self._client.sends_to(frame.channel)
+            self._letter = letter = _Letter(
+                begins=begins, who=who, lane=f"{who.subject}/{conversation_id}",
+                route=Route(
+                    connection_id=self._client.connection_id, user_id=who.subject, conversation_id=conversation_id
+                ),
+                form=QuestionForm(
+                    channel=frame.channel, sender=self._sender, intent=frame.intent, context=who.context,
+                    conversation_id=conversation_id,
+                ),
+            )  # fmt: skip
+        return letter
 
     def _append(self, frame: messages.Publish) -> None:
         payload = read(frame.payload)
@@ -110,7 +136,7 @@ class Posting:
             intent=intent,
             traceparent=context,
         )
-        key = self._key(frame.key)
+        key = "" if frame.key is UNSET else self._key(frame.key)
         digest = digest_of(frame.channel, intent, canonical(payload)) if key else ""
         self._client.sends_to(frame.channel)
         self._client.began()
@@ -126,9 +152,9 @@ class Posting:
             return until_told(span, told)
         return told
 
-    def _key(self, key: str | UnsetType) -> str:
+    def _key(self, key: str) -> str:
         """An idempotency key belongs to its caller."""
-        return "" if key is UNSET else f"{self._client.identity.subject}/{key}"
+        return f"{self._client.identity.subject}/{key}"
 
     @property
     def _sender(self) -> Sender:

@@ -6,10 +6,10 @@ A round may be sent as often as need be and is carried out once. Whether a quest
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from foundations.errors import CityError, Conflict, Overloaded, Unavailable
 from foundations.valkey.client import Argument
@@ -26,8 +26,7 @@ Told = Queued | CityError
 Then = Callable[[Told | Held], None]
 
 
-@dataclass(slots=True, eq=False)
-class Asked:
+class Asked(Struct, eq=False, gc=False):
     """A question, and who hears what becomes of it. One that was acknowledged as held is refused by no circuit."""
 
     question: Question
@@ -89,9 +88,12 @@ class QuestionRound:
         args: list[Argument] = [self._writer, number, limits.count, limits.bytes, milliseconds(limits.key_seconds)]
         args += (int(any(asked.is_held for asked in round_)), str(limits.user_share))
         questions: list[str] = []  # the store's MessagePack knows no bytes
+        route, told = None, ""  # of a client's questions one after the other it is the same
         for asked in round_:
             q = asked.question
-            questions += (q.message_id, q.lane, q.user, _encode(q.route).decode(), _marks(q), q.body.decode())
+            if q.route is not route:
+                route, told = q.route, _encode(q.route).decode()
+            questions += (q.message_id, q.lane, q.user, told, _marks(q), q.body.decode())
         flat: Sequence[Any] | None = await self._scripts.run("enqueue", self._channel, *args, _pack(questions))
         if flat is None:
             raise Unavailable("a later round of questions came before this one, which may have come in")

@@ -6,11 +6,21 @@ import json
 import time
 import uuid
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 import pytest
 
-from smart_city.post_office.envelopes import Letterhead, Sender, canonical, new_message_id, publication, timestamp
+from smart_city.post_office.envelopes import (
+    Letterhead,
+    QuestionForm,
+    Sender,
+    agent_message,
+    canonical,
+    new_message_id,
+    publication,
+    timestamp,
+)
 
 
 def of(text: str) -> bytes:
@@ -70,3 +80,18 @@ def test_a_letterhead_makes_the_same_bytes_as_a_publication_alone(name: str) -> 
         head, _, tail = each.partition(b'"timestamp"')
         assert other.startswith(head) and other.endswith(tail[when - len('"timestamp"') :])
     assert msgspec.json.decode(made)["sender"]["id"] == name
+
+
+@pytest.mark.parametrize("odd", ["", "content", 'a"payload":,"message_id":""b', ',"timestamp":"', "ä,\\"])
+def test_a_form_makes_the_same_bytes_as_a_question_alone(odd: str) -> None:
+    sender, trace, context = Sender(kind="user", id=odd), "00-" + "1" * 32 + "-" + "2" * 16 + "-01", {"timestamp": odd}
+    alike: dict[str, Any] = {
+        "channel": "guide", "sender": sender, "intent": "chat", "context": context, "conversation_id": odd
+    }  # fmt: skip
+    made = QuestionForm(**alike).question(b'{"n":1}', "m1", trace)
+    alone = agent_message(**alike, payload=b'{"n":1}', message_id="m1", traceparent=trace)
+    when = len('"2026-11-20T17:00:00.000Z"')
+    for each, other in ((made, alone), (alone, made)):
+        head, stamp, tail = each.rpartition(b'"timestamp":')
+        assert other.startswith(head + stamp) and other.endswith(tail[when:])
+    assert msgspec.json.decode(made)["context"] == context

@@ -13,9 +13,11 @@ from foundations.errors import Conflict, Overloaded, StaleDelivery, Unavailable,
 from foundations.supervision import Tasks
 from foundations.valkey.client import Valkey
 from smart_city.post_office.inbox import Delivery, Inbox, Queued
+from smart_city.post_office.inbox.calls import InboxScripts
+from smart_city.post_office.inbox.question_rounds import Asked, QuestionRound
 from smart_city.post_office.inbox.questions import DeliveryId, Holder, Reclaimed, UnheardTake
 from smart_city.post_office.keep import Held, Keep
-from tests.support.inboxes import a_question, an_inbox, holders, id_of, text_of, texts
+from tests.support.inboxes import CHANNELS, LIMITS, a_question, an_inbox, holders, id_of, text_of, texts
 from tests.support.valkey import ValkeyServer
 from tests.support.waiting import eventually, until
 
@@ -48,6 +50,17 @@ class TestLanes:
         assert delivery.delivery_id == f"guide/{question.message_id}/1"
         assert delivery.attempt == 1
         assert (delivery.body, delivery.route) == (question.body, question.route)
+
+    async def test_questions_of_one_round_come_each_with_its_own_body_and_route(
+        self, valkey: Valkey, tasks: Tasks
+    ) -> None:
+        inbox = an_inbox(valkey, tasks)
+        asked = [a_question("ä\u2028\0" * n, user=f"user{n % 3}", conversation=f"{n}") for n in range(7)]
+        await asyncio.gather(*(inbox.send_now(question) for question in asked))
+        taken = await inbox.take("guide", [Holder("one|a", 30, len(asked))])
+        assert [(d.message_id, d.body, d.route) for _, d in taken.deliveries] == [
+            (q.message_id, q.body, q.route) for q in asked
+        ]
 
     async def test_one_lane_has_one_delivery_in_flight_and_keeps_its_order(self, valkey: Valkey, tasks: Tasks) -> None:
         inbox = an_inbox(valkey, tasks)
@@ -255,6 +268,18 @@ class TestRounds:
             assert told == [Queued(question.message_id)]
             assert (await inbox.status("guide")).depth == 2
             await valkey.close()
+
+    async def test_a_round_that_a_later_one_overtook_tells_that_it_is_not_known_what_became_of_it(
+        self, valkey: Valkey
+    ) -> None:
+        scripts = InboxScripts(valkey, LIMITS, CHANNELS)
+        later, earlier = (
+            QuestionRound(scripts, LIMITS, "guide", [Asked(a_question(), print)], "writer", iter([number]))
+            for number in (2, 1)
+        )
+        assert [type(told) for told in await later.send()] == [Queued]
+        with pytest.raises(Unavailable):
+            await earlier.send()
 
     async def test_with_valkey_away_questions_are_held_for_so_long_and_no_longer(self, tasks: Tasks) -> None:
         with ValkeyServer() as server:

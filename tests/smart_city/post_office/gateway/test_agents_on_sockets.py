@@ -47,6 +47,23 @@ async def test_a_question_reaches_one_agent_with_all_that_it_needs(city: Instanc
         assert message["traceparent"].startswith("00-")
 
 
+async def test_questions_in_turn_about_other_things_say_each_what_they_are_about(city: Instance) -> None:
+    asked = [("c1", "chat"), ("c2", "chat"), ("c2", "query"), ("", "query"), ("c1", "chat")]
+    async with (
+        city.connected(await city.session(unique("alice"))) as alice,
+        city.connected(await city.service("guide", *SCOPES)) as agent,
+    ):
+        await consume(agent)
+        for conversation, intent in asked:
+            about = {"conversation_id": conversation} if conversation else {}
+            await alice.ask(channel="guide", payload={"message": "hello", **about}, intent=intent)
+            delivery = await agent.of("delivery")
+            message = delivery["message"]
+            assert (message.get("conversation_id", ""), message["intent"]) == (conversation, intent)
+            await agent.send(type="reply", delivery_id=delivery["delivery_id"], payload={"response": "hi"})
+            assert (await answer_of(alice)).get("conversation_id", "") == conversation
+
+
 async def test_only_the_asking_connection_sees_the_answer(city: Instance) -> None:
     token = await city.session(unique("alice"))
     async with (
