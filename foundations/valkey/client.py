@@ -6,14 +6,17 @@ It never retries: whether a command may be sent twice is known only to whoever s
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar, cast
 
 import hiredis
 import redis.asyncio
 
+from foundations.errors import Overloaded
 from foundations.telemetry import Histogram
 from foundations.valkey import slots
 from foundations.valkey.address import Address, shown_url
@@ -27,6 +30,8 @@ from foundations.valkey.wire import Argument, Reply
 __all__ = ["Argument", "Valkey", "WrongStore"]
 
 Item = TypeVar("Item")
+Then = Callable[[Any], None]
+"""Told a reply, or an exception."""
 
 WAIT_SHARE = 0.4
 """Of a command's time, for one WAIT: a command may have to let the batch before it pass."""
@@ -50,6 +55,7 @@ class Valkey:
         self.acknowledged = self
         """For writes that somebody is told of: the same store, which answers once ``ack_replicas`` have them."""
         self._ask = store.ask
+        self._begin = store.begin
         # How redis-py reads the replies to each command; nothing is asked through it.
         self._read = cast(Mapping[str, Callable[[Any], Any]], redis.asyncio.Redis().response_callbacks)
 
@@ -74,6 +80,7 @@ class Valkey:
         if copies:
             valkey.acknowledged = cls(valkey.store, url=url, prefix=prefix, timeout=timeout)
             valkey.acknowledged._ask = valkey.store.ask_copied
+            valkey.acknowledged._begin = partial(valkey.store.begin, copied=True)
         try:
             await valkey.store.open()
             for info in await valkey._each("INFO"):
@@ -116,6 +123,23 @@ class Valkey:
         if isinstance(reply, hiredis.ReplyError):
             raise translated(str(reply))
         return reply
+
+    def begin(
+        self, script: Script, keys: Sequence[str], args: Sequence[Argument], then: Then, *, seconds: float
+    ) -> bool:
+        """Sends a script at once where a connection stands; ``then`` is told its reply, or an error within ``seconds``.
+
+        It needs no task of its own, and teaches the server nothing: whoever is told an error, or false because there
+        is no connection, goes on with `run` if the script may be sent twice.
+        """
+        try:
+            reply = self._begin(("EVALSHA", script.sha, len(keys), *keys, *args), seconds)
+        except Overloaded:
+            return False
+        if reply is None:
+            return False
+        reply.add_done_callback(partial(_hand_on, then))
+        return True
 
     async def command(self, *args: Argument) -> Any:
         """Sends one plain command that does not block; errors as with `run`.
@@ -167,6 +191,16 @@ class Valkey:
     async def close(self) -> None:
         """Closes every connection."""
         await self.store.close()
+
+
+def _hand_on(then: Then, waited: asyncio.Future[Reply]) -> None:
+    """Tells of a reply, of an error in the city's words."""
+    error = waited.exception()
+    if error is not None:
+        then(error)
+        return
+    reply = waited.result()
+    then(translated(str(reply)) if isinstance(reply, hiredis.ReplyError) else reply)
 
 
 def _store(address: Address, seconds: float, copies: Copies | None) -> Store:

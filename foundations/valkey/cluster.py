@@ -17,7 +17,7 @@ from foundations.errors import CityError, Unavailable
 from foundations.supervision import Tasks
 from foundations.valkey import topology
 from foundations.valkey.address import Address, Endpoint
-from foundations.valkey.pipe import Figures
+from foundations.valkey.line import Figures
 from foundations.valkey.replicas import Copies
 from foundations.valkey.routing import key_of
 from foundations.valkey.slot_table import Node, SlotTable
@@ -92,6 +92,21 @@ class Cluster:
             self.look_again()
             raise
         return reply
+
+    def begin(
+        self, command: Sequence[Argument], seconds: float, *, copied: bool = False
+    ) -> asyncio.Future[Reply] | None:
+        """The first reply, where the command's slot stays and a connection stands; a redirection is not followed.
+
+        Raises:
+            Overloaded: too many commands wait already.
+        """
+        key = key_of(command)
+        slot = None if key is None else slot_of(key)
+        owner = None if slot is None or not self._table.is_settled(slot) else self._table.owners[slot]
+        if owner is None:
+            return None
+        return (owner.copied if copied else owner.pipe).begin(command, seconds)
 
     async def ask_each(self, command: Sequence[Argument]) -> list[Reply]:
         """Sends a command to every primary.

@@ -8,25 +8,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from redis.asyncio import ConnectionPool
 
 from foundations.errors import Unavailable
-from foundations.telemetry import Histogram
-from foundations.valkey.line import Line
+from foundations.valkey.line import Figures, Line
 from foundations.valkey.replicas import CopiedLine, Copies
 from foundations.valkey.wire import Argument, Reply, WireLost, packed
 
 _ASKING = packed(("ASKING",))
-
-
-@dataclass(slots=True)
-class Figures:
-    """How long commands took from here to there and back, and how many got no reply in time, or no connection."""
-
-    round_trips: Histogram = field(default_factory=Histogram)
-    failures: int = 0
 
 
 class Pipe:
@@ -61,22 +51,26 @@ class Pipe:
             Unavailable: no connection or no reply in time; the command may have been carried out.
             Overloaded: too many commands wait already.
         """
-        clock = asyncio.get_running_loop().time
-        began = clock()
         if deadline is None:
-            deadline = began + self._seconds
-        try:
-            line = self._line
-            if line is None or not line.is_open or self._entering:
-                line = await self._open(deadline)
-            if imported:
-                line.ask(_ASKING, deadline).add_done_callback(_ignored)
-            reply = await line.ask(packed(tuple(command)), deadline)
-        except Unavailable:
-            self.figures.failures += 1
-            raise
-        self.figures.round_trips.observe(clock() - began)
-        return reply
+            deadline = asyncio.get_running_loop().time() + self._seconds
+        line = self._line
+        if line is None or not line.is_open or self._entering:
+            line = await self._open(deadline)
+        if imported:
+            line.ask(_ASKING, deadline).add_done_callback(_ignored)
+        return await line.ask(packed(tuple(command)), deadline)
+
+    def begin(self, command: Sequence[Argument], seconds: float) -> asyncio.Future[Reply] | None:
+        """Sends one command at once, where a connection stands: its reply within ``seconds``, as of `ask`.
+
+        Raises:
+            Overloaded: too many commands wait already.
+        """
+        line = self._line
+        if line is None or not line.is_open or self._entering:
+            return None
+        deadline = asyncio.get_running_loop().time() + min(seconds, self._seconds)
+        return line.ask(packed(tuple(command)), deadline)
 
     @property
     def is_open(self) -> bool:
@@ -101,13 +95,15 @@ class Pipe:
                 if self._is_closed:
                     raise WireLost("this client is closed")
                 if self._line is None or not self._line.is_open:
-                    line = CopiedLine(self._copies) if self._copies else Line()
+                    line = CopiedLine(self.figures, self._copies) if self._copies else Line(self.figures)
                     await line.open(self._pool, self._seconds, self._lines)
                     self._line = line
                 return self._line
         except TimeoutError:
+            self.figures.failures += 1
             raise Unavailable(f"Valkey let nobody in within {self._seconds} s") from None
         except WireLost as error:
+            self.figures.failures += 1
             raise Unavailable(f"Valkey cannot be reached: {error}") from error
         finally:
             self._entering -= 1

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import hiredis
 
-from foundations.valkey.line import Line
+from foundations.valkey.line import Figures, Line
 from foundations.valkey.refusals import NOT_COPIED
 from foundations.valkey.wire import Reply, packed
 
@@ -34,8 +34,8 @@ class CopiedLine(Line):
     Whoever asks again must write again, be it the same, for WAIT counts by the last write of its own connection.
     """
 
-    def __init__(self, copies: Copies) -> None:
-        super().__init__()
+    def __init__(self, figures: Figures, copies: Copies) -> None:
+        super().__init__(figures)
         self._replicas = copies.replicas
         self._wait = packed(("WAIT", copies.replicas, round(copies.seconds * 1000)))
         self._under_way = 0

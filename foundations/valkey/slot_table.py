@@ -13,7 +13,8 @@ from redis.asyncio import ConnectionPool
 
 from foundations.errors import Unavailable
 from foundations.valkey.address import Address, Endpoint
-from foundations.valkey.pipe import Figures, Pipe
+from foundations.valkey.line import Figures
+from foundations.valkey.pipe import Pipe
 from foundations.valkey.replicas import Copies
 from foundations.valkey.slots import SLOTS
 from foundations.valkey.topology import Topology

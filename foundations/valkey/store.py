@@ -5,12 +5,14 @@ It moves commands and replies as they are; what they mean, and what a refusal is
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from redis.asyncio import ConnectionPool
 
-from foundations.valkey.pipe import Figures, Pipe
+from foundations.valkey.line import Figures
+from foundations.valkey.pipe import Pipe
 from foundations.valkey.replicas import Copies
 from foundations.valkey.wire import Argument, Reply
 
@@ -40,6 +42,15 @@ class Store(Protocol):
 
     def ask_copied(self, command: Sequence[Argument]) -> Awaitable[Reply]:
         """The same, once the replicas that are wanted have what was written; in no order with what `ask` sends."""
+        ...
+
+    def begin(
+        self, command: Sequence[Argument], seconds: float, *, copied: bool = False
+    ) -> asyncio.Future[Reply] | None:
+        """The first reply, of `ask` or `ask_copied`, if the command can leave at once; a redirection is not followed.
+
+        It is ``None`` where a connection must be opened first, or a slot is moving; raises `Overloaded`.
+        """
         ...
 
     async def ask_each(self, command: Sequence[Argument]) -> list[Reply]:
@@ -87,6 +98,11 @@ class Server:
 
     def ask_copied(self, command: Sequence[Argument]) -> Awaitable[Reply]:
         return self._copied.ask(command)
+
+    def begin(
+        self, command: Sequence[Argument], seconds: float, *, copied: bool = False
+    ) -> asyncio.Future[Reply] | None:
+        return (self._copied if copied else self._pipe).begin(command, seconds)
 
     async def ask_each(self, command: Sequence[Argument]) -> list[Reply]:
         return [await self._pipe.ask(command)]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 import redis.asyncio
@@ -14,6 +15,7 @@ from redis.exceptions import ResponseError
 
 from foundations.errors import Overloaded, Unavailable
 from foundations.valkey import Script, Valkey, WrongStore, line, pipe, shown_url
+from foundations.valkey.client import Argument
 from tests.support.ports import free_port
 from tests.support.speaking import speaking
 from tests.support.valkey import ValkeyServer, plainly
@@ -62,6 +64,42 @@ async def test_a_script_that_the_server_has_forgotten_is_taught_again(valkey: Va
     first = await valkey.run(forgotten, [], [])
     await valkey.command("SCRIPT", "FLUSH")
     assert await valkey.run(forgotten, [], []) == first
+
+
+async def begun(valkey: Valkey, script: Script, keys: Sequence[str], *args: Argument, seconds: float = 1) -> Any:
+    """What a script that can leave at once tells."""
+    told: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    assert valkey.begin(script, keys, args, told.set_result, seconds=seconds)
+    return await told
+
+
+async def test_a_script_that_leaves_at_once_tells_its_reply(valkey: Valkey) -> None:
+    await valkey.run(SET_AND_GET, [valkey.key("k")], [7])
+    asked = valkey.round_trips.count
+    assert await begun(valkey, SET_AND_GET, [valkey.key("k")], 8) == b"8"
+    assert valkey.round_trips.count == asked + 1
+
+
+async def test_a_script_that_leaves_at_once_is_not_taught(valkey: Valkey) -> None:
+    unknown = Script.of("own", f"return '{secrets.token_hex(4)}'")
+    assert isinstance(await begun(valkey, unknown, []), ResponseError)
+
+
+async def test_no_script_leaves_before_there_is_a_connection(valkey_server: ValkeyServer) -> None:
+    async with connected(valkey_server.url) as valkey:
+        await valkey.close()
+        assert not valkey.begin(SET_AND_GET, [valkey.key("k")], [7], pytest.fail, seconds=1)
+
+
+async def test_who_sent_a_script_at_once_is_told_in_time_that_no_answer_came() -> None:
+    with ValkeyServer() as server:
+        async with connected(server.url) as valkey:
+            await valkey.run(SET_AND_GET, [valkey.key("k")], [7])
+            failures = valkey.failures
+            server.hang()
+            assert isinstance(await begun(valkey, SET_AND_GET, [valkey.key("k")], 8, seconds=0.1), Unavailable)
+            assert valkey.failures == failures + 1
+            server.resume()
 
 
 async def test_scripts_are_read_from_their_package() -> None:

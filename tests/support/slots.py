@@ -20,8 +20,8 @@ NO_KEYS = frozenset(
     {"INFO", "PING", "TIME", "CONFIG", "CLIENT", "CLUSTER", "SCRIPT", "KEYS", "SCAN", "FLUSHALL", "DBSIZE"}
 )
 
-_run, _command = Valkey.run, Valkey.command
-ON_ONE_SERVER = {name: vars(Valkey)[name] for name in ("run", "command", "slot_of", "by_slot")}
+_run, _begin, _command = Valkey.run, Valkey.begin, Valkey.command
+ON_ONE_SERVER = {name: vars(Valkey)[name] for name in ("run", "begin", "command", "slot_of", "by_slot")}
 
 
 class Mixed:
@@ -68,12 +68,17 @@ def mixed_calls() -> Iterator[Mixed]:
         mixed.check(f"the script {script.name}", keys)
         return await _run(valkey, script, keys, args)
 
+    def begin(valkey: Valkey, script: Script, keys: Sequence[str], *rest: Any, **more: Any) -> bool:
+        mixed.check(f"the script {script.name}", keys)
+        return _begin(valkey, script, keys, *rest, **more)
+
     async def command(valkey: Valkey, *words: Argument) -> Any:
         mixed.check(f"the command {words[0]!s}", keys_of(words))
         return await _command(valkey, *words)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Valkey, "run", run)
+        patch.setattr(Valkey, "begin", begin)
         patch.setattr(Valkey, "command", command)
         patch.setattr(Valkey, "slot_of", staticmethod(slots.slot_of))
         patch.setattr(

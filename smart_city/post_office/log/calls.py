@@ -5,7 +5,6 @@ It neither waits nor retries; when a call is sent, and how often, is `log_writer
 
 from __future__ import annotations
 
-import base64
 import random
 from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple
@@ -144,5 +143,5 @@ def log_script(name: Literal["append", "read", "open", "newest"]) -> Script:
 
 
 def new_epoch() -> str:
-    """A name for an epoch, should one begin: eight letters and digits, 40 random bits. Good for one sending."""
-    return base64.b32encode(random.getrandbits(40).to_bytes(5)).decode().lower()
+    """A name for an epoch, should one begin: ten hexadecimal digits, 40 random bits. Good for one sending."""
+    return f"{random.getrandbits(40):010x}"

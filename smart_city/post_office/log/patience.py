@@ -30,17 +30,20 @@ class Patience:
     entries: int = 20_000
     bytes: int = 32 * 1024 * 1024
 
-    async def until_answered(self, ask: Callable[[], Awaitable[Reply]], *, is_repeated: bool = False) -> Reply:
+    async def until_answered(
+        self, ask: Callable[[], Awaitable[Reply]], *, is_repeated: bool = False, since: float | None = None
+    ) -> Reply:
         """Asks until there is an answer; ``is_repeated`` if it was asked in vain before.
 
         A store that is full refuses also what it has carried out before, so that from the second time on this is none.
+        The patience counts from ``since`` on the loop's clock, or from now.
 
         Raises:
             Unavailable: there was none; whether what was asked was done is not known.
             Overloaded: the store is full, and nothing was done.
         """
         clock = asyncio.get_running_loop().time
-        deadline, pause = clock() + self.seconds, FIRST_PAUSE
+        deadline, pause = (clock() if since is None else since) + self.seconds, FIRST_PAUSE
         while True:
             try:
                 async with asyncio.timeout_at(deadline):

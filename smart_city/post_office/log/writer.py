@@ -11,23 +11,16 @@ import itertools
 import logging
 import secrets
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
 from foundations.errors import CityError, Internal, Unavailable
 from foundations.supervision import Tasks
-from foundations.valkey import NotCopied, Valkey
+from foundations.valkey import Valkey
 from smart_city.post_office.keep import Keep
-from smart_city.post_office.log.calls import (
-    Answer,
-    AppendCall,
-    Post,
-    Then,
-    append_call,
-    log_script,
-    read_answer,
-)
+from smart_city.post_office.log.calls import AppendCall, Post, Then, append_call
 from smart_city.post_office.log.patience import Patience
+from smart_city.post_office.log.sending import Sending
 from smart_city.post_office.log.unanswered import Result, Unanswered
 from smart_city.post_office.log.values import Appended, Entry, LogLimits, Stretch
 from smart_city.post_office.log.waiting import OnHeld, Waiting, tell
@@ -41,8 +34,6 @@ SLOTS_A_TURN = 256
 """A call takes some 50 µs of this side: those of thousands of slots would hold up everybody here."""
 CALLS_AT_ONCE = 8
 """Of one slot, so that this side prepares and settles calls while Valkey works on others."""
-BRISKLY = 0.1
-"""While one call of a slot is held, others wait for their answer for this part of the time: its node is away."""
 
 
 class LogWriter:
@@ -68,11 +59,9 @@ class LogWriter:
         self._tasks = tasks
         self._limits = limits
         self._on_appended = on_appended
-        self._patience = replace(patience, seconds=keep.after)
-        waits_for_replicas = valkey.acknowledged is not valkey  # which tell late that all is in the log
-        self._brisk_patience = replace(patience, seconds=keep.after * (1 if waits_for_replicas else BRISKLY))
-        self._keep = keep
-        self._script = log_script("append")
+        self._sending = Sending(
+            valkey, tasks, replace(patience, seconds=keep.after), on_answer=self._answered, on_silence=self._hold
+        )
         self._incarnation = secrets.token_hex(6)
         self._sequences = itertools.count(1)
         self._ready: defaultdict[int, dict[str, list[Post]]] = defaultdict(dict)
@@ -82,7 +71,7 @@ class LogWriter:
         self._calls: Counter[int] = Counter()
         """How many of each slot are in flight."""
         self._waiting = Waiting(patience, keep, on_held)
-        self._unanswered = Unanswered(tasks, self._ask, self._answered_late, seconds=keep.seconds)
+        self._unanswered = Unanswered(tasks, self._sending.ask, self._answered, seconds=keep.seconds)
         self._woken: dict[int, None] = {}
         """Slots that are to be sent to in this turn, in the order in which they got something."""
 
@@ -158,34 +147,9 @@ class LogWriter:
         )
         self._in_flight.add(sequence)
         self._calls[slot] += 1
-        try:
-            task = self._tasks.spawn("append", self._deliver(call))
-        except RuntimeError:  # the tasks' owner has closed them: nothing is sent any more
-            asyncio.get_running_loop().call_soon(self._ended, call, True)
-        else:
-            task.add_done_callback(lambda task: self._ended(call, task.cancelled()))
+        self._sending.send(call, briskly=slot in self._unanswered.of_slot)
 
     # Answers
-
-    async def _ask(self, call: AppendCall) -> Sequence[Answer]:
-        try:
-            texts = await self._valkey.acknowledged.run(self._script, call.keys, call.arguments())
-        except NotCopied:
-            call.note_logged()
-            raise
-        return [read_answer(text) for text in texts]
-
-    async def _deliver(self, call: AppendCall) -> None:
-        patience = self._brisk_patience if self._unanswered.of_slot[call.slot] else self._patience
-        try:
-            result: Result = await patience.until_answered(lambda: self._ask(call))
-        except Unavailable:
-            self._hold(call)
-            return
-        except CityError as error:
-            result = error
-        self._conclude(call, result)
-        self._land(call)
 
     def _hold(self, call: AppendCall) -> None:
         """Valkey was away for all our patience: who waits for this call, and behind it, is told that it is held."""
@@ -198,12 +162,17 @@ class LogWriter:
         if call.slot in self._ready:
             self._wake(call.slot)
 
-    def _answered_late(self, call: AppendCall, result: Result) -> None:
+    def _answered(self, call: AppendCall, result: Result) -> None:
+        """Ends a call that has an answer, maybe a late one, or will have none."""
         self._held.difference_update(call.posts)
-        if isinstance(result, Unavailable):
-            self._give_up(call, result)
-        else:
-            self._conclude(call, result)
+        try:
+            if isinstance(result, Unavailable):
+                self._give_up(call, result)
+            else:
+                self._conclude(call, result)
+        except Exception:  # a call is supervised here: its senders must not wait for ever
+            _log.exception("an append failed")
+            self._conclude(call, Internal("the publication could not be logged"))
         self._land(call)
 
     def _conclude(self, call: AppendCall, result: Result) -> None:
@@ -260,16 +229,6 @@ class LogWriter:
             self._calls[call.slot] -= 1
             if not self._calls[call.slot]:
                 del self._calls[call.slot]
-
-    def _ended(self, call: AppendCall, is_cancelled: bool) -> None:
-        """Tells those whom a cancelled call, or a defect (logged by now), has left without an answer."""
-        if call.sequence not in self._in_flight:
-            return
-        if is_cancelled:
-            self._give_up(call, Unavailable("this instance is shutting down", retry_after=1))
-        else:
-            self._conclude(call, Internal("the publication could not be logged"))
-        self._land(call)
 
 
 def _fitting(posts: list[Post], room: int, space: int) -> tuple[int, int]:

@@ -6,6 +6,7 @@ import asyncio
 import secrets
 
 import pytest
+from redis.exceptions import ResponseError
 
 from foundations.errors import Unavailable
 from foundations.valkey import Script, Valkey, WrongStore
@@ -72,6 +73,23 @@ async def test_a_slot_that_moved_is_followed(valkey_cluster: ValkeyCluster, clus
     assert await clustered.run(SET_AND_GET, [key], ["w"]) == b"w"
     await valkey_cluster.migrate(slot, slot, owner)
     assert await clustered.command("GET", key) == b"w"
+
+
+async def test_a_script_that_leaves_at_once_is_not_sent_on_and_the_next_goes_where_its_slot_is(
+    valkey_cluster: ValkeyCluster, clustered: Valkey
+) -> None:
+    key = clustered.key("k")
+    slot = clustered.slot_of(key)
+    assert await clustered.run(SET_AND_GET, [key], ["v"]) == b"v"
+    owner, other = await elsewhere(valkey_cluster, slot)
+    await valkey_cluster.migrate(slot, slot, other)
+    told: asyncio.Queue[object] = asyncio.Queue()
+    assert clustered.begin(SET_AND_GET, [key], ["w"], told.put_nowait, seconds=1)
+    assert isinstance(await told.get(), ResponseError)
+    assert await clustered.run(SET_AND_GET, [key], ["x"]) == b"x"
+    assert clustered.begin(SET_AND_GET, [key], ["y"], told.put_nowait, seconds=1)
+    assert await told.get() == b"y"
+    await valkey_cluster.migrate(slot, slot, owner)
 
 
 async def test_a_key_that_has_left_a_slot_on_the_move_is_asked_for_where_it_is(

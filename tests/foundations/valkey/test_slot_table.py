@@ -8,7 +8,7 @@ import pytest
 
 from foundations.errors import Unavailable
 from foundations.valkey.address import Address, Endpoint
-from foundations.valkey.pipe import Figures
+from foundations.valkey.line import Figures
 from foundations.valkey.slot_table import Node, SlotTable
 from tests.support.speaking import speaking
 from tests.support.waiting import until

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from foundations.errors import Overloaded, Unavailable
+from foundations.errors import CityError, Overloaded, Unavailable
 from foundations.supervision import Tasks
 from foundations.valkey import Script, Valkey
-from foundations.valkey.client import Argument
+from foundations.valkey.client import Argument, Then
 from smart_city.post_office.keep import Held, Keep
 from smart_city.post_office.log import Appended
 from smart_city.post_office.log.values import Provisional, Withdrawn
@@ -25,9 +25,10 @@ CHANNELS = ("guide", "pillar:content", "user:a")
 class Moody(Valkey):
     """The real store behind a way that loses calls, or the answers to them; at times it is full."""
 
-    def __init__(self, like: Valkey, chance: random.Random) -> None:
+    def __init__(self, like: Valkey, chance: random.Random, begun: Tasks) -> None:
         super().__init__(like.store, url=like.url, prefix=like.prefix, timeout=like.timeout)
         self._chance = chance
+        self._begun = begun
         self.is_calm = False
 
     async def run(self, script: Script, keys: Sequence[str], args: Sequence[Argument]) -> Any:
@@ -42,13 +43,27 @@ class Moody(Valkey):
             raise Unavailable("the answer was lost")
         return answer
 
+    def begin(
+        self, script: Script, keys: Sequence[str], args: Sequence[Argument], then: Then, *, seconds: float
+    ) -> bool:
+        async def run() -> None:
+            try:
+                then(await self.run(script, keys, args))
+            except CityError as error:
+                then(error)
+
+        has_begun = self._chance.random() < 0.8
+        if has_begun:
+            self._begun.spawn("begun", run())
+        return has_begun
+
 
 @pytest.mark.parametrize("seed", range(25))
 async def test_whatever_the_store_does_each_publication_is_logged_once_in_order_and_told_so(
     valkey: Valkey, tasks: Tasks, seed: int
 ) -> None:
     chance = random.Random(seed)  # noqa: S311  # keeps no secret
-    moody = Moody(valkey, chance)
+    moody = Moody(valkey, chance, tasks)
     log = ALog(moody, tasks, keep=Keep(after=0.01))
     sent: defaultdict[str, list[str]] = defaultdict(list)
     told: defaultdict[str, list[object]] = defaultdict(list)

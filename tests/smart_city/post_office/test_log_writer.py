@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from foundations.errors import CityError, Internal, Overloaded, Unavailable
 from foundations.supervision import Tasks
 from foundations.valkey import Script, Valkey
-from foundations.valkey.client import Argument
+from foundations.valkey.client import Argument, Then
 from foundations.valkey.slots import slot_of
 from smart_city.post_office.keep import Held, Keep
 from smart_city.post_office.log import Appended, ChannelLog, Entry, Patience, Stretch
@@ -41,6 +41,18 @@ class WatchedValkey(Valkey):
         return list(self._calls.values())
 
     async def run(self, script: Script, keys: Sequence[str], args: Sequence[Argument]) -> Any:
+        self._note(script, keys, args)
+        return await super().run(script, keys, args)
+
+    def begin(
+        self, script: Script, keys: Sequence[str], args: Sequence[Argument], then: Then, *, seconds: float
+    ) -> bool:
+        has_begun = super().begin(script, keys, args, then, seconds=seconds)
+        if has_begun:
+            self._note(script, keys, args)
+        return has_begun
+
+    def _note(self, script: Script, keys: Sequence[str], args: Sequence[Argument]) -> None:
         if script.name.endswith("append"):
             sequence = args[2]
             self.attempts += 1
@@ -48,7 +60,6 @@ class WatchedValkey(Valkey):
                 sum(key.endswith(":meta") for key in keys),
                 sum(isinstance(each, bytes) for each in args),
             )
-        return await super().run(script, keys, args)
 
     async def carried_out(self) -> int:
         """How many scripts the server has run."""
@@ -195,6 +206,12 @@ class TwoNodes(Valkey):
         if is_second(keys[0]):
             return await self._second.run(script, keys, args)
         return await super().run(script, keys, args)
+
+    def begin(
+        self, script: Script, keys: Sequence[str], args: Sequence[Argument], then: Then, *, seconds: float
+    ) -> bool:
+        begin = self._second.begin if is_second(keys[0]) else super().begin
+        return begin(script, keys, args, then, seconds=seconds)
 
 
 def is_second(key: str) -> bool:
