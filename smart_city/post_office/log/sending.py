@@ -85,7 +85,7 @@ class Sending:
         try:
             answers = [read_answer(text) for text in reply]
         except Exception:  # a call is supervised here: its senders must not wait for ever
-            _log.exception("the answer to an append cannot be read")
+            _log.exception("an append failed")
             self._on_answer(call, _defect())
         else:
             self._on_answer(call, answers)
