@@ -32,6 +32,7 @@ from smart_city.post_office.fleet import Fleet
 from smart_city.post_office.fleet.registry import Registry
 from smart_city.post_office.gateway.admission import Admission
 from smart_city.post_office.gateway.arriving import Arriving
+from smart_city.post_office.gateway.backlog import Patience
 from smart_city.post_office.gateway.credentials import Credentials
 from smart_city.post_office.gateway.desk import Desk
 from smart_city.post_office.gateway.draining import Drain
@@ -193,8 +194,7 @@ def _gateway(
     admission = Admission(origins, settings.max_connections, TrustedProxies(settings.trusted_proxies))
     return Gateway(
         desk, arriving, admission, credentials, heartbeats, draining=draining, instance_id=settings.instance_id,
-        max_unsent_bytes=settings.max_unsent_bytes, stall_seconds=settings.stall_seconds,
-        close_seconds=settings.close_seconds,
+        patience=Patience(settings.max_unsent_bytes, settings.stall_seconds), close_seconds=settings.close_seconds,
     )  # fmt: skip
 
 

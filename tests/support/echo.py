@@ -16,6 +16,7 @@ from uvicorn.server import ServerState
 from websockets.http11 import Request
 
 from city_hall.http_protocol import PromptHttpProtocol
+from smart_city.post_office.gateway.backlog import Patience
 from smart_city.post_office.gateway.handshake import Handshakes
 from smart_city.post_office.gateway.messages import wire, wire_binary
 from smart_city.post_office.gateway.msgpack import Packing
@@ -33,9 +34,8 @@ class EchoDoor:
     def __init__(self, max_message_bytes: int, max_unsent_bytes: int) -> None:
         self.round = Round(asyncio.get_running_loop())
         self.max_message_bytes = max_message_bytes
-        self.max_unsent_bytes = max_unsent_bytes
+        self.patience = Patience(max_unsent_bytes, 1.0)
         self.close_seconds = 1.0
-        self.stall_seconds = 1.0
         self.pack: Callable[[bytes], bytes] = Packing()
         self.handshakes = Handshakes()
         self.readers = Readers(max_message_bytes)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from websockets.http11 import Request
 
+from smart_city.post_office.gateway.backlog import Patience
 from smart_city.post_office.gateway.handshake import Handshakes
 from smart_city.post_office.gateway.readers import Readers
 from smart_city.post_office.gateway.round import Round
@@ -20,8 +21,7 @@ class Door(Protocol):
 
     round: Round
     max_message_bytes: int
-    max_unsent_bytes: int
-    stall_seconds: float
+    patience: Patience
     close_seconds: float
     handshakes: Handshakes
     readers: Readers

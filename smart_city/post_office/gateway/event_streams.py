@@ -45,7 +45,7 @@ class EventStreams:
         desk = self._desk
         stream = EventStream(
             desk.joining, self._rendering, identity, channel, f"e{secrets.token_hex(10)}",
-            limit=self._gateway.max_unsent_bytes, heartbeat_seconds=self._heartbeat_seconds,
+            limit=self._gateway.patience.unsent_bytes, heartbeat_seconds=self._heartbeat_seconds,
         )  # fmt: skip
         feed, passage = await desk.joining.prepare(channel, since)
         try:

@@ -118,8 +118,9 @@ NOT_RUNG: frozenset[Callable[[], None]] = frozenset()
 class Feed:
     """One log as this instance hears it, for as long as somebody holds it.
 
-    While ``reading``, what is heard waits in ``buffer``; ``is_in_doubt`` says that something may have been missed since
-    the reading began. ``bells`` are rung when something was published, for whoever reads the log without being fed.
+    Beside each of the ``live`` stands whom it delivers to, so that a fan-out need not touch the subscriptions. While
+    ``reading``, what is heard waits in ``buffer``; ``is_in_doubt`` says that something may have been missed since the
+    reading began. ``bells`` are rung when something was published, for whoever reads the log without being fed.
     ``opening`` is there until the feed is open or has got its ``refusal``, ``repair`` while it is repaired. Every
     connection has two feeds of its own, which are mostly silent: what is empty is shared (case: idle connections).
     """
@@ -129,7 +130,7 @@ class Feed:
     holders: int = 0
     opened_at: Position = START
     position: Position = START
-    live: set[Subscription] = field(default_factory=set)
+    live: dict[Subscription, Subscriber] = field(default_factory=dict)
     bells: frozenset[Callable[[], None]] = NOT_RUNG
     recent: Recent | None = None
     has_streams: bool = False

@@ -20,6 +20,7 @@ from foundations.telemetry import OTHER, log_event
 from smart_city.post_office.fleet.directory import Registered
 from smart_city.post_office.gateway.admission import Admission
 from smart_city.post_office.gateway.arriving import Arriving
+from smart_city.post_office.gateway.backlog import Patience
 from smart_city.post_office.gateway.census import concerns, described
 from smart_city.post_office.gateway.close_codes import CLOSE_CODES, DRAINING, OVERTAKEN, TOO_SLOW, WITHOUT_A_FRAME
 from smart_city.post_office.gateway.connection import Connection
@@ -46,11 +47,10 @@ class Gateway:
 
     def __init__(
         self, desk: Desk, arriving: Arriving, admission: Admission, credentials: Credentials, heartbeats: Heartbeats,
-        *, draining: Drain, instance_id: str, max_unsent_bytes: int, stall_seconds: float, close_seconds: float,
+        *, draining: Drain, instance_id: str, patience: Patience, close_seconds: float,
     ) -> None:  # fmt: skip
         self.max_message_bytes = desk.max_message_bytes
-        self.max_unsent_bytes = max_unsent_bytes
-        self.stall_seconds = stall_seconds
+        self.patience = patience
         self.close_seconds = close_seconds
         self.pack: Callable[[bytes], bytes] = Packing()
         self.handshakes = Handshakes()
@@ -211,7 +211,7 @@ class Gateway:
 
     def too_slow(self, socket: Socket) -> None:
         """A reader that is behind and takes nothing at all is closed; what it misses is in the logs."""
-        socket.close(TOO_SLOW, f"you took nothing for {self.stall_seconds:g} seconds; come back and recover")
+        socket.close(TOO_SLOW, f"you took nothing for {self.patience.stall_seconds:g} seconds; come back and recover")
 
     def disconnect(self, code: int, *, connection_id: str = "", user_id: str = "") -> int:
         """Closes one connection, or all of a user here; returns how many there were."""

@@ -185,8 +185,8 @@ class Hub:
         if feed.recent is not None:
             feed.recent.add(first, epoch, frames)
         spans = delivered(self._traces, feed.channel, entries, len(feed.live)) if self._traces.is_on else ()
-        for subscription in feed.live:
-            subscription.subscriber.deliver(data)
+        for subscriber in feed.live.values():
+            subscriber.deliver(data)
         self._counters.messages_sent += len(frames) * len(feed.live)
         for ring in feed.bells:
             ring()
@@ -199,17 +199,17 @@ class Hub:
         if feed is None or not feed.live:
             return
         if data := frames_of(news):
-            for subscription in feed.live:
-                subscription.subscriber.deliver(data)
+            for subscriber in feed.live.values():
+                subscriber.deliver(data)
             self._counters.messages_sent += len(feed.live) * (len(news.entries) if isinstance(news, Provisional) else 1)
 
     def _pass_on(self, feed: Feed, delta: Delta) -> None:
         """Sends one part of an open answer; it is nowhere in the log, and nobody waits for it."""
         feed.has_streams = True
         frame = wire(delta.frame)
-        for subscription in feed.live:
+        for subscription, subscriber in feed.live.items():
             if subscription.snapshots is None or subscription.snapshots.admits(delta):
-                subscription.subscriber.deliver(frame)
+                subscriber.deliver(frame)
                 self._counters.messages_sent += 1
 
     # Repair
@@ -243,8 +243,8 @@ class Hub:
     def _follow(self, feed: Feed, page: Page) -> None:
         if page.recovered is False:
             reset = reset_frame(feed.channel, page.newest, page.reason)
-            for subscription in feed.live:
-                subscription.subscriber.deliver(reset)
+            for subscriber in feed.live.values():
+                subscriber.deliver(reset)
             for ring in feed.bells:
                 ring()
         for first, epoch, entries in by_epoch(page):

@@ -148,7 +148,7 @@ class Joining:
         """Feeds a subscriber that has let frames pass: from the log again, after the last position that it took."""
         if subscription.work is not None:
             subscription.work.cancel()
-        feed.live.discard(subscription)
+        feed.live.pop(subscription, None)
         subscription.position, subscription.snapshots = position, None
         self.begin(feed, Joined(subscription=subscription))
 
@@ -160,7 +160,7 @@ class Joining:
         """Ends a subscription: nothing more is sent for it."""
         if subscription.work is not None:
             subscription.work.cancel()
-        feed.live.discard(subscription)
+        feed.live.pop(subscription, None)
         self._hub.close(feed)
 
     # Catching up
@@ -212,7 +212,7 @@ class Joining:
     # Answers in parts
 
     def _go_live(self, feed: Feed, subscription: Subscription) -> None:
-        feed.live.add(subscription)
+        feed.live[subscription] = subscription.subscriber
         if feed.may_have_streams:
             snapshots = subscription.snapshots = Snapshots()
             work = self._snapshot(subscription, snapshots)

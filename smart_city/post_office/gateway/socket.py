@@ -204,10 +204,7 @@ class Socket(asyncio.Protocol):
         return self._reader
 
     def _new_outbox(self, kind: Callable[..., Outbox]) -> Outbox:
-        return kind(
-            self.transport, self._door.round, self, limit=self._door.max_unsent_bytes,
-            stall_seconds=self._door.stall_seconds,
-        )  # fmt: skip
+        return kind(self.transport, self._door.round, self, self._door.patience)
 
     def _frame(self, frame: Frame) -> None:
         """Takes a frame that the protocol has read."""

@@ -7,6 +7,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
+from smart_city.post_office.gateway.backlog import Patience
 from smart_city.post_office.gateway.outbox import Outbox
 from smart_city.post_office.gateway.round import Round
 from tests.support.waiting import PATIENCE, until
@@ -22,7 +23,7 @@ class Recorder(asyncio.Protocol):
         self.transport = transport
         self.told: list[str] = []
         loop = asyncio.get_running_loop()
-        self.outbox = Outbox(transport, Round(loop), self, limit=LIMIT, stall_seconds=0.2)
+        self.outbox = Outbox(transport, Round(loop), self, Patience(LIMIT, 0.2))
 
     def lagging(self, is_lagging: bool) -> None:
         self.told.append("lags" if is_lagging else "has caught up")
@@ -228,7 +229,7 @@ async def crowd(size: int, round_: Round) -> AsyncIterator[list[tuple[Outbox, so
         members = []
         for _ in range(size):
             server, client = await stack.enter_async_context(connected())
-            outbox = Outbox(server.transport, round_, server, limit=LIMIT, stall_seconds=10)
+            outbox = Outbox(server.transport, round_, server, Patience(LIMIT, 10))
             members.append((outbox, client))
         yield members
 
@@ -276,9 +277,7 @@ async def test_one_connection_that_cannot_be_written_to_does_not_silence_the_oth
     """The others of the turn counted as written to, and were never written to again."""
     async with connected() as (broken, _), connected() as (server, client):
         round_ = Round(asyncio.get_running_loop())
-        outboxes = [
-            Outbox(recorder.transport, round_, recorder, limit=LIMIT, stall_seconds=10) for recorder in (broken, server)
-        ]
+        outboxes = [Outbox(recorder.transport, round_, recorder, Patience(LIMIT, 10)) for recorder in (broken, server)]
         broken.transport.write_eof()
         for outbox in outboxes:
             outbox.send(b"first")
