@@ -23,8 +23,9 @@ _NONE: list[bytes] = []
 class Outbox:
     """The frames that one connection has not been given yet.
 
-    ``is_due`` and ``is_one_of_many`` say in which lists of the round it stands. What a delivery looks at is little, and
-    shared where it can be: of a thousand connections none is in the processor's cache when its turn comes.
+    ``is_due`` and ``is_one_of_many`` say in which lists of the round it stands. A delivery looks at little, and at what
+    all share where it can: when its turn comes nothing of a connection is in the processor's cache any more, and each
+    place looked at there costs as much as all the rest (1 µs of 7; benchmark: fan-out, paced).
     """
 
     __slots__ = (

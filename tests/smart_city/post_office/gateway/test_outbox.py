@@ -122,6 +122,22 @@ async def test_a_reader_that_takes_a_little_now_and_then_does_not_stall() -> Non
         assert "stalled" not in server.told
 
 
+async def test_what_the_system_does_not_take_is_noticed_at_once_and_gone_once_it_is_taken() -> None:
+    """A delivery does not ask: the outbox has to know."""
+    async with connected() as (server, client):
+        server.outbox.deliver(b"x" * LIMIT)
+        assert (server.outbox.has_room, server.outbox.unsent) == (False, 0), "a first frame does not count"
+        await asyncio.sleep(0)
+        server.outbox.deliver(b"y" * 100)
+        assert server.outbox.unsent == 100
+        await asyncio.sleep(0)
+        assert server.outbox.unsent == 100
+        assert await received(client, LIMIT + 100) == b"x" * LIMIT + b"y" * 100
+        await until(lambda: server.outbox.has_room, "all is taken")
+        server.outbox.deliver(b"z")
+        assert (client.recv(1), server.outbox.unsent) == (b"z", 0)
+
+
 async def test_below_half_of_the_limit_nobody_lags() -> None:
     async with connected() as (server, client):
         before = 0
