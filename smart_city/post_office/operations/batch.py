@@ -46,10 +46,11 @@ class Batch:
 
 def _taken(channel: str, outcome: Appended | Held) -> ItemOutcome:
     if isinstance(outcome, Held):
-        return ItemOutcome(status="held", channel=channel, message_id=outcome.message_id)
-    taken = ItemOutcome(
-        status="published", channel=channel, message_id=outcome.message_id, offset=outcome.offset, epoch=outcome.epoch
-    )
+        return {"status": "held", "channel": channel, "message_id": outcome.message_id}
+    taken: ItemOutcome = {
+        "status": "published", "channel": channel, "message_id": outcome.message_id, "offset": outcome.offset,
+        "epoch": outcome.epoch,
+    }  # fmt: skip
     if outcome.duplicate:
         taken["duplicate"] = True
     return taken
@@ -57,4 +58,4 @@ def _taken(channel: str, outcome: Appended | Held) -> ItemOutcome:
 
 def _refused(channel: str, error: CityError) -> ItemOutcome:
     refused = Refused(code=error.code, message=error.message, retryable=error.retryable)
-    return ItemOutcome(status="refused", channel=channel, error=refused)
+    return {"status": "refused", "channel": channel, "error": refused}
