@@ -6,7 +6,7 @@ nobody records are the seams that exporters read. OpenTelemetry is imported when
 
 from foundations.telemetry.counters import BUCKETS, OTHER, Counters, Histogram, Tally
 from foundations.telemetry.exposition import Exposition, histogram
-from foundations.telemetry.logs import configure_logging, log_event, redacted
+from foundations.telemetry.logs import configure_logging, log_event, log_request, redacted
 from foundations.telemetry.loop_lag import LoopLag
 from foundations.telemetry.spans import Span, Traces
 from foundations.telemetry.traces import (
@@ -22,5 +22,5 @@ from foundations.telemetry.tracing import traces_of
 __all__ = [
     "BUCKETS", "OTHER", "Counters", "Exposition", "Histogram", "LoopLag", "Span", "Tally", "Traces",
     "child_traceparent", "configure_logging", "current_traceparent", "histogram", "is_sampled", "is_traceparent",
-    "log_event", "new_traceparent", "redacted", "trace_id_of", "traces_of",
+    "log_event", "log_request", "new_traceparent", "redacted", "trace_id_of", "traces_of",
 ]  # fmt: skip

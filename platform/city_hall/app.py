@@ -28,9 +28,10 @@ from city_hall.surfaces.forwarding import Forwarding
 from city_hall.surfaces.health import bind_health, bind_upgrade_notice
 from city_hall.surfaces.http import bind_operations
 from city_hall.surfaces.later import Later, Surface, bind_mcp
-from city_hall.surfaces.metrics import CountingResponses, bind_metrics
+from city_hall.surfaces.metrics import bind_metrics
 from city_hall.surfaces.openapi import bind_openapi
 from city_hall.surfaces.problems import bind_problems
+from city_hall.surfaces.responses import Responses
 from foundations.proxies import TrustedProxies
 from foundations.settings import Settings
 from smart_city.post_office.gateway.gateway import Gateway
@@ -75,7 +76,7 @@ def create_app(settings: Settings) -> FastAPI:
             allow_methods=("GET", "POST", "DELETE"), allow_headers=CROSS_ORIGIN_HEADERS,
             expose_headers=SHOWN_HEADERS,
         )  # fmt: skip
-    app.add_middleware(CountingResponses, counts=responses)
+    app.add_middleware(Responses, counts=responses)
     if settings.trusted_proxies:
         app.add_middleware(Forwarding, proxies=TrustedProxies(settings.trusted_proxies))
     return app

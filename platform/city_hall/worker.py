@@ -44,7 +44,6 @@ def work(
     try:
         settings = Settings.read()
         configure_logging(settings.log_format, settings.log_level, settings.instance_id)
-        logging.getLogger("uvicorn.access").addFilter(_is_no_probe)
         with asyncio.Runner(loop_factory=_new_event_loop) as runner:
             serving = _serve(create_app, settings, socket.socket(fileno=listener), websocket_protocol, lifeline)
             runner.run(serving)
@@ -102,15 +101,10 @@ def _config(app: Starlette, settings: Settings, websocket_protocol: type[asyncio
     )
     return uvicorn.Config(
         app, http=http, ws=websocket_protocol,
-        lifespan="off", log_config=None, server_header=False, backlog=BACKLOG, timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        proxy_headers=False,
+        lifespan="off", log_config=None, access_log=False, server_header=False, proxy_headers=False,
+        backlog=BACKLOG, timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=math.ceil(settings.stop_seconds),
     )  # fmt: skip
-
-
-def _is_no_probe(record: logging.LogRecord) -> bool:
-    """Balancers ask every second; their questions are no news."""
-    return not (isinstance(record.args, tuple) and any(str(word).startswith("/health") for word in record.args))
 
 
 def _new_event_loop() -> asyncio.AbstractEventLoop:

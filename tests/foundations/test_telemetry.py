@@ -23,6 +23,7 @@ from foundations.telemetry import (
     current_traceparent,
     is_traceparent,
     log_event,
+    log_request,
     new_traceparent,
     redacted,
     trace_id_of,
@@ -219,13 +220,24 @@ def test_what_is_below_the_level_is_not_told() -> None:
     assert stream.getvalue() == ""
 
 
-def test_the_access_log_has_no_query_strings() -> None:
-    stream = lines_of()
-    access = logging.getLogger("uvicorn.access")
-    access.info('%s - "%s %s HTTP/%s" %d', "10.0.0.1:5", "GET", "/ws?session_token=x&a=b", "1.1", 200)
-    record = only_record(stream)
-    assert (record["event"], record["path"], record["status"]) == ("HTTP request", "/ws", 200)
-    assert "session_token" not in stream.getvalue()
+@pytest.mark.parametrize("log_format", ["json", "text"])
+def test_a_request_is_told_as_any_other_event(log_format: LogFormat) -> None:
+    told: dict[str, Any] = {"method": "GET", "path": f"/x/ses_7f{TOKEN}", "status": 200, "client": "10.0.0.1:5"}
+    streams = lines_of(log_format), lines_of(log_format)
+    log_request(**told)
+    configure_logging(log_format, "info", "instance-1", stream=streams[0])
+    log_event(logging.getLogger("uvicorn.access"), "HTTP request", **told)
+    lines = [re.sub(r"\d{4}-\S+Z", "NOW", stream.getvalue()) for stream in streams]
+    assert lines[0] == lines[1] != ""
+    assert TOKEN not in lines[0]
+
+
+def test_requests_are_told_from_info_on_and_fail_nobody() -> None:
+    stream = lines_of(level="warning")
+    log_request(path="/x")
+    assert stream.getvalue() == ""
+    lines_of().close()
+    log_request(path="/x")
 
 
 def test_libraries_are_quiet_unless_somebody_debugs() -> None:
