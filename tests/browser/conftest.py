@@ -9,7 +9,7 @@ import pytest_asyncio
 from playwright.async_api import Browser
 
 from tests.support.browser import browsing
-from tests.support.platform import Instance, Platform
+from tests.support.platform import PATIENT, Instance, Platform
 from tests.support.scripted_gateway import ScriptedGateway, scripted_gateway
 from tests.support.valkey import ValkeyServer
 
@@ -30,4 +30,4 @@ async def gateway() -> AsyncIterator[ScriptedGateway]:
 async def town(valkey_server: ValkeyServer) -> AsyncIterator[Instance]:
     """The real platform, for tests that leave nothing behind which another could notice."""
     async with AsyncExitStack() as stack:
-        yield await Platform(valkey_server, stack).start()
+        yield await Platform(valkey_server, stack, **PATIENT).start()

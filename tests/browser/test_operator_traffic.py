@@ -12,7 +12,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, Response, expect
 
 from tests.support.operating import headed, operating, row
-from tests.support.platform import Instance, Platform
+from tests.support.platform import PATIENT, Instance, Platform
 from tests.support.valkey import ValkeyServer
 
 pytestmark = [pytest.mark.needs("chromium"), pytest.mark.asyncio(loop_scope="module")]
@@ -23,7 +23,7 @@ PUBLISH = "post_office.publish_to_agent_channel"
 async def town(valkey_server: ValkeyServer) -> AsyncIterator[Instance]:
     """An instance that writes its figures down often."""
     async with AsyncExitStack() as stack:
-        yield await Platform(valkey_server, stack).start(traffic_seconds=0.2)
+        yield await Platform(valkey_server, stack, **PATIENT).start(traffic_seconds=0.2)
 
 
 async def test_requests_messages_and_refusals_are_counted_and_charted(browser: Browser, town: Instance) -> None:

@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from tests.contract.outages import Outage
-from tests.support.platform import Instance, Platform
+from tests.support.platform import PATIENT, Instance, Platform
 from tests.support.valkey import ValkeyServer
 
 CHANNELS = 128
@@ -22,7 +22,7 @@ async def town(valkey_server: ValkeyServer) -> AsyncIterator[Instance]:
     """An instance that lives as long as a file's tests, with agent channels enough to give each its own."""
     names = ["content", "insights", "operations", "business_outcomes", *(f"field{n}" for n in range(CHANNELS))]
     async with AsyncExitStack() as stack:
-        yield await Platform(valkey_server, stack).start(pillars=",".join(names))
+        yield await Platform(valkey_server, stack, **PATIENT).start(pillars=",".join(names))
 
 
 @pytest.fixture

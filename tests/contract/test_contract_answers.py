@@ -94,7 +94,7 @@ class TestAnswers:
             delivery = await agent.of("delivery")
             frame = {"type": "failed", "delivery_id": delivery["delivery_id"], "reason": "no idea", "retry": False}
             assert (await agent.ask(**frame))["type"] == "ack"
-            error = await alice.of("chat_response", 2)
+            error = await alice.of("chat_response")
             is_error(error, question, retrying=False)
             await agent.nothing_but_pong()
 
@@ -103,7 +103,7 @@ class TestAnswers:
             await asked(alice, channel)
             first = await agent.of("delivery")
             await agent.ask(type="failed", delivery_id=first["delivery_id"], reason="busy", retry=True)
-            second = await agent.of("delivery", 4)
+            second = await agent.of("delivery")
             assert (first["attempt"], second["attempt"]) == (1, 2)
             assert second["message"] == first["message"]
             assert second["delivery_id"] != first["delivery_id"]
@@ -159,7 +159,7 @@ class TestAnswers:
                 delivery = await agent.of("delivery")
                 answer = await agent.ask(type="forward", delivery_id=delivery["delivery_id"], channel=channel)
                 assert answer["type"] == "ack" or hop == 9, (hop, answer)
-            is_error(await alice.of("chat_response", 3), question, retrying=False)
+            is_error(await alice.of("chat_response"), question, retrying=False)
             await agent.nothing_but_pong()
         status = await town.done("post_office.get_queue_status", {"channel": channel})
         assert status["channels"][channel]["depth"] == 0
@@ -221,7 +221,7 @@ class TestAnswersInParts:
             await reply(agent, delivery, stream="start", payload={})
             for n in range(3):
                 await reply(agent, delivery, stream="delta", payload={"message": str(n)})
-                delta = await alice.until(lambda frame: frame.get("stream") == "delta", 1)
+                delta = await alice.until(lambda frame: frame.get("stream") == "delta")
                 assert (delta["part"], delta["payload"]) == (n + 1, {"message": str(n)})
             await reply(agent, delivery, stream="end", payload={})
 
@@ -236,7 +236,7 @@ class TestAnswersInParts:
             await reply(agent, delivery, stream="start", payload={})
             for word in ("one ", "two "):
                 await reply(agent, delivery, stream="delta", payload={"message": word})
-                last = await alice.until(lambda frame: frame.get("stream") == "delta", 1)
+                last = await alice.until(lambda frame: frame.get("stream") == "delta")
             await alice.ask(type="subscribe", channels={f"connection:{alice.id}": before})
             start = await alice.of("chat_response")
             assert (start["stream"], start["part"]) == ("start", 0)
@@ -246,7 +246,7 @@ class TestAnswersInParts:
             assert snapshot["part"] == last["part"]
             assert snapshot["message_id"] == start["message_id"]
             await reply(agent, delivery, stream="delta", payload={"message": "three"})
-            following = await alice.until(lambda frame: frame.get("stream") == "delta", 1)
+            following = await alice.until(lambda frame: frame.get("stream") == "delta")
             assert "snapshot" not in following
             assert (following["part"], following["payload"]) == (snapshot["part"] + 1, {"message": "three"})
             await reply(agent, delivery, stream="end", payload={})
@@ -273,7 +273,7 @@ class TestAnswersInParts:
                 if how != "socket":
                     await agent.ask(type="consume", channel=channel, max=0)
                     assert (await agent.ask(**frames[how]))["type"] == "ack"
-            closing = await alice.until(lambda frame: frame.get("stream") in {"end", "error"}, 4)
+            closing = await alice.until(lambda frame: frame.get("stream") in {"end", "error"})
             assert closing["message_id"] == start["message_id"]
             assert closing["in_reply_to"] == question
             if how in {"socket", "failed"}:
@@ -282,7 +282,7 @@ class TestAnswersInParts:
                 is_error(closing, question, retrying=False)
             if how in {"socket", "failed"}:
                 async with agent_on(town, channel) as another:
-                    again = await another.of("delivery", 4)
+                    again = await another.of("delivery")
                     assert again["attempt"] == 2
                     await reply(another, again, stream="start", payload={})
                     new = await alice.until(lambda frame: frame.get("stream") == "start")

@@ -12,6 +12,7 @@ from tests.contract.agents import agent_on, asked, asker_of, is_error
 from tests.contract.shapes import has_only, is_publication, problem, text_of
 from tests.contract.watching import eventually
 from tests.support.platform import Instance, Platform, unique
+from tests.support.waiting import ROOM
 
 in_town = pytest.mark.asyncio(loop_scope="module")
 Frame = dict[str, Any]
@@ -63,7 +64,7 @@ class TestInbox:
     async def test_waiting_ends_as_soon_as_something_comes(self, town: Instance, channel: str) -> None:
         consumer = await consumer_of(town, channel)
         async with asker_of(town) as alice:
-            waiting = asyncio.create_task(receive(town, consumer, wait_ms=8000))
+            waiting = asyncio.create_task(receive(town, consumer, wait_ms=150000))
             await eventually(
                 lambda: town.done("post_office.get_queue_status", {"channel": channel}),
                 lambda status: status["channels"][channel]["consumers"] == 1, "somebody waits",
@@ -71,16 +72,16 @@ class TestInbox:
             began = time.monotonic()
             await asked(alice, channel)
             assert len((await waiting)["deliveries"]) == 1
-            assert time.monotonic() - began < 2
+            assert time.monotonic() - began < ROOM
 
     async def test_waiting_ends_after_its_time(self, town: Instance, channel: str) -> None:
         consumer = await consumer_of(town, channel)
         began = time.monotonic()
         assert (await receive(town, consumer, wait_ms=300))["deliveries"] == []
-        assert 0.25 < time.monotonic() - began < 3
+        assert 0.25 < time.monotonic() - began < 0.3 + ROOM
         began = time.monotonic()
         assert (await receive(town, consumer, wait_ms=0))["deliveries"] == []
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < ROOM
 
     async def test_no_more_than_max_are_given(self, town: Instance, channel: str) -> None:
         consumer = await consumer_of(town, channel)
@@ -111,7 +112,7 @@ class TestInbox:
             question = await asked(alice, channel)
             (first,) = (await receive(town, consumer))["deliveries"]
             await settled(town, "fail_delivery", first, reason="busy", retry=True)
-            (second,) = (await receive(town, consumer, wait_ms=4000))["deliveries"]
+            (second,) = (await receive(town, consumer, wait_ms=15000))["deliveries"]
             assert (second["attempt"], second["message"]) == (2, first["message"])
             await settled(town, "fail_delivery", second, reason="no", retry=False)
             is_error(await alice.of("chat_response"), question, retrying=False)
@@ -122,7 +123,7 @@ class TestInbox:
             question = await asked(alice, channel, "c-1")
             (delivery,) = (await receive(town, here))["deliveries"]
             await settled(town, "forward_delivery", delivery, channel="pillar:insights")
-            (handed,) = (await receive(town, there, wait_ms=2000))["deliveries"]
+            (handed,) = (await receive(town, there, wait_ms=15000))["deliveries"]
             assert (handed["message"]["message_id"], handed["attempt"]) == (question, 1)
             await settled(town, "reply", handed, payload={"message": "from there"})
             assert (await alice.of("chat_response"))["conversation_id"] == "c-1"
@@ -134,8 +135,8 @@ class TestInbox:
             began = time.monotonic()
             (first,) = (await receive(town, consumer, lease_seconds=1))["deliveries"]
             await settled(town, "extend_delivery", first, lease_seconds=2)
-            (second,) = (await receive(town, consumer, wait_ms=8000, lease_seconds=30))["deliveries"]
-            assert 1.8 < time.monotonic() - began < 5
+            (second,) = (await receive(town, consumer, wait_ms=15000, lease_seconds=30))["deliveries"]
+            assert 1.8 < time.monotonic() - began < 2 + ROOM
             assert second["attempt"] == 2
             stale = await town.call(
                 "post_office.extend_delivery", {"delivery_id": first["delivery_id"], "lease_seconds": 5}
@@ -151,7 +152,7 @@ class TestInbox:
             by_socket = await agent.of("delivery")
             got = {by_socket["message"]["message_id"]}
             while len(got) < 3:
-                for delivery in (await receive(town, consumer, wait_ms=2000))["deliveries"]:
+                for delivery in (await receive(town, consumer, wait_ms=15000))["deliveries"]:
                     got.add(delivery["message"]["message_id"])
             assert got == wanted
 
@@ -167,7 +168,7 @@ class TestInbox:
         await asyncio.gather(waiting, return_exceptions=True)
         async with asker_of(town) as alice, agent_on(town, channel) as agent:
             question = await asked(alice, channel)
-            delivery = await agent.of("delivery", 3)
+            delivery = await agent.of("delivery")
             assert (delivery["message"]["message_id"], delivery["attempt"]) == (question, 1)
 
     @pytest.mark.parametrize(
@@ -244,13 +245,13 @@ class TestLog:
 
     async def test_waiting_ends_as_soon_as_something_is_said(self, town: Instance, channel: str) -> None:
         consumer = await consumer_of(town, channel, "log")
-        waiting = asyncio.create_task(receive(town, consumer, wait_ms=8000))
+        waiting = asyncio.create_task(receive(town, consumer, wait_ms=150000))
         await asyncio.wait([waiting], timeout=0.2)
         assert not waiting.done()
         began = time.monotonic()
         await publish(town, channel, 7)
         assert [entry["payload"]["n"] for entry in (await waiting)["publications"]] == [7]
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < ROOM
 
     async def test_what_does_not_belong_to_the_mode_is_refused(self, town: Instance, channel: str) -> None:
         log, inbox = await consumer_of(town, channel, "log"), await consumer_of(town, channel)
@@ -269,7 +270,7 @@ async def test_a_consumer_lives_on_any_instance(platform: Platform) -> None:
     consumer = await consumer_of(here, "guide")
     async with asker_of(here) as alice:
         question = await asked(alice, "guide")
-        (delivery,) = (await receive(there, consumer, wait_ms=2000))["deliveries"]
+        (delivery,) = (await receive(there, consumer, wait_ms=15000))["deliveries"]
         assert delivery["message"]["message_id"] == question
         await settled(here, "extend_delivery", delivery, lease_seconds=30)
         await settled(here, "reply", delivery, payload={"message": "yes"})
@@ -288,7 +289,7 @@ async def test_a_delivery_outlives_the_instance_that_gave_it_to_a_tool(platform:
     async with asker_of(here) as alice:
         await asked(alice, "guide")
         async with platform.instance() as there:
-            (delivery,) = (await receive(there, consumer, wait_ms=2000))["deliveries"]
+            (delivery,) = (await receive(there, consumer, wait_ms=15000))["deliveries"]
         assert delivery["attempt"] == 1
         await settled(here, "reply", delivery, payload={"message": "yes"})
         assert (await alice.of("chat_response"))["payload"] == {"message": "yes"}

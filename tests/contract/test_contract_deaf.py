@@ -12,7 +12,7 @@ import redis
 from tests.contract.agents import asker_of
 from tests.support.platform import Instance, Platform
 from tests.support.valkey import ValkeyServer
-from tests.support.waiting import eventually
+from tests.support.waiting import ROOM, eventually
 
 PUBLISH = "post_office.publish_to_agent_channel"
 
@@ -63,17 +63,17 @@ async def test_deaf_it_is_not_ready_within_three_seconds_and_ready_when_it_hears
         async def is_known() -> bool:
             return (await there.http.get("/health/ready")).status_code == 503
 
-        await eventually(is_known, "it says that it is deaf", 8)
-        assert time.monotonic() - began < 4, "three seconds, and what a busy machine adds"
+        await eventually(is_known, "it says that it is deaf")
+        assert time.monotonic() - began < 3 + ROOM
         await say(here, *range(1, 6))
         admin.acl_setuser("default", enabled=True, nopass=True, keys=["*"], channels=["*"], commands=["+@all"])
 
         async def is_ready() -> bool:
             return (await there.http.get("/health/ready")).status_code == 200
 
-        await eventually(is_ready, "it hears again", 10)
+        await eventually(is_ready, "it hears again")
         await say(here, 6)
-        heard = [await alice.until(lambda frame: frame["type"] == "message", 15) for _ in range(6)]
+        heard = [await alice.until(lambda frame: frame["type"] == "message") for _ in range(6)]
         assert [frame["payload"]["n"] for frame in heard] == list(range(1, 7))
         await alice.nothing_but_pong()
 
@@ -90,7 +90,7 @@ async def test_a_subscriber_connection_that_is_killed_again_and_again_costs_nobo
             if n % 3 == 0:
                 admin.client_kill_filter(_type="pubsub")
         for client in (near, far):
-            heard = [await client.until(lambda frame: frame["type"] == "message", 20) for _ in range(30)]
+            heard = [await client.until(lambda frame: frame["type"] == "message") for _ in range(30)]
             assert [frame["payload"]["n"] for frame in heard] == list(range(30))
             await client.nothing_but_pong()
 
@@ -106,6 +106,6 @@ async def test_a_bus_that_throws_everybody_out_loses_nothing(
         for n in range(20):
             await here.done(PUBLISH, {"channel": "guide", "message": {"n": n, "fill": "x" * 20_000}})
         admin.config_set("client-output-buffer-limit", "pubsub 33554432 8388608 60")
-        heard = [await alice.until(lambda frame: frame["type"] == "message", 20) for _ in range(20)]
+        heard = [await alice.until(lambda frame: frame["type"] == "message") for _ in range(20)]
         assert [frame["payload"]["n"] for frame in heard] == list(range(20))
         await alice.nothing_but_pong()

@@ -84,7 +84,7 @@ async def test_a_balancer_is_told_sockets_leave_in_waves_with_1012_and_the_exit_
             except httpx2.TransportError:
                 return True
 
-        told = asyncio.create_task(eventually(is_leaving, "it says so", 5))
+        told = asyncio.create_task(eventually(is_leaving, "it says so"))
         fates = await asyncio.gather(*(fate(client) for client in clients))
         assert await told
         assert {code for code, _ in fates} == {1012}

@@ -12,6 +12,7 @@ import pytest
 from tests.contract.raw import Raw, dialled, upgrade
 from tests.contract.watching import eventually
 from tests.support.platform import OPERATOR_TOKEN, Instance, Platform, unique
+from tests.support.waiting import ROOM
 
 in_town = pytest.mark.asyncio(loop_scope="module")
 PATH = "/soa/post-office/publish_to_agent_channel"
@@ -282,7 +283,7 @@ async def test_many_idle_connections_hold_nothing_up(town: Instance) -> None:
         idle = [group.create_task(one.__aenter__()) for one in entered]
     began = time.monotonic()
     await lives(town)
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < ROOM
     for one, task in zip(entered, idle, strict=True):
         assert isinstance(task.result(), Raw)
         await one.__aexit__(None, None, None)

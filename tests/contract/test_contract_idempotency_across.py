@@ -14,7 +14,7 @@ import pytest_asyncio
 from tests.contract.packed import PROTOCOL, PackedClient
 from tests.contract.shapes import problem
 from tests.contract.tools import opened
-from tests.support.platform import OPERATOR_TOKEN, Instance, Platform
+from tests.support.platform import OPERATOR_TOKEN, PATIENT, Instance, Platform
 from tests.support.valkey import ValkeyServer
 from tests.support.wire_client import Frame, WireClient
 
@@ -65,7 +65,7 @@ class Place:
 async def places(valkey_server: ValkeyServer) -> AsyncIterator[tuple[Place, Place]]:
     """Two instances."""
     async with AsyncExitStack() as stack:
-        platform = Platform(valkey_server, stack)
+        platform = Platform(valkey_server, stack, **PATIENT)
         pillars = ",".join(f"field{n}" for n in range(128))
         cities = [await platform.start(pillars=pillars) for _ in range(2)]
         here, there = [

@@ -14,7 +14,7 @@ import pytest
 from tests.contract.agents import agent_on, asked, reply
 from tests.contract.packed import PROTOCOL, PackedClient
 from tests.support.platform import Instance, Platform, unique
-from tests.support.waiting import eventually
+from tests.support.waiting import ROOM, eventually
 from tests.support.wire_client import Frame, WireClient
 
 COUNT = 150
@@ -81,7 +81,7 @@ async def test_nobody_waits_for_it(city: Instance) -> None:
             began = time.monotonic()
             (frame,) = await fast.messages(1, "guide")
             assert frame["payload"]["n"] == n
-            assert time.monotonic() - began < 2, "a busy machine is not that slow"
+            assert time.monotonic() - began < ROOM, "those who stall are closed after ten seconds"
 
 
 async def test_answers_to_its_own_frames_are_never_left_out(city: Instance) -> None:
@@ -160,7 +160,7 @@ async def test_who_takes_nothing_for_ten_seconds_is_closed_with_4009_and_loses_n
 
         await eventually(is_gone, "it is closed", 30)
         assert time.monotonic() - began > 8, "it had ten seconds"
-        assert await slow.close_code(10) in {4009, 1006}
+        assert await slow.close_code() in {4009, 1006}
     async with city.connected(await city.session(user)) as again:
         outcome = (await again.subscribe("guide", offset=offsets[0] - 1, epoch=epoch))["guide"]
         assert (outcome["recovered"], outcome["missed"]) == (True, COUNT)

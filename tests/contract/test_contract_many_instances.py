@@ -16,18 +16,20 @@ from tests.contract.streams import Stream, events_of, get, is_published
 from tests.support.parity import plain_client
 from tests.support.platform import OPERATOR_TOKEN, unique
 from tests.support.serving import Serving
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE, ROOM, eventually
 from tests.support.wire_client import PACKED, Frame, WireClient
 
 BEARER = f"Bearer {OPERATOR_TOKEN}"
 WORKERS = 3
-SECONDS = 20.0
 
 
 @pytest.fixture(scope="module")
 def trio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     """One platform of three workers, with a Valkey of its own."""
-    settings = {"OPERATOR_TOKEN": OPERATOR_TOKEN, "ADDRESS_HANDSHAKES_PER_SECOND": "1000"}
+    settings = {
+        "OPERATOR_TOKEN": OPERATOR_TOKEN, "ADDRESS_HANDSHAKES_PER_SECOND": "1000", "MAX_CONNECTIONS_PER_USER": "200",
+        "VALKEY_TIMEOUT_SECONDS": "15", "HELD_AFTER_SECONDS": "15",  # on a busy machine the store may take its time
+    }  # fmt: skip
     options = ("--port", "0", "--workers", str(WORKERS), "--no-demo")
     with Serving(tmp_path_factory.mktemp("trio") / "data", *options, settings=settings) as serving:
         yield serving.opened()
@@ -56,7 +58,7 @@ async def one_at_each(trio: Serving, stack: AsyncExitStack, token: str, **option
             found[client.welcome["instance_id"]] = client
         return len(found) == WORKERS
 
-    await eventually(are_all, "every worker has taken one", SECONDS)
+    await eventually(are_all, "every worker has taken one", PATIENCE)
     return list(found.values())
 
 
@@ -98,7 +100,7 @@ async def test_publishers_and_subscribers_on_every_worker_share_one_row_of_offse
         for name in {frame["payload"]["w"] for frame in heard}:
             assert [f["payload"]["n"] for f in heard if f["payload"]["w"] == name] == list(range(each))
         for stream in streams:
-            events = [is_published(event, channel) for event in await stream.many(len(row), SECONDS)]
+            events = [is_published(event, channel) for event in await stream.many(len(row), PATIENCE)]
             assert [event["message_id"] for event in events] == row
 
 
@@ -119,7 +121,7 @@ async def test_questions_of_all_are_shared_by_agents_on_all_and_answered_once(tr
 
         async def ask(asker: WireClient) -> Counter[str]:
             asked = [await asker.ask(channel=channel, payload={"n": n}) for n in range(each)]
-            answers = [await asker.until(lambda f: f["type"] == "chat_response", SECONDS) for _ in range(each)]
+            answers = [await asker.until(lambda f: f["type"] == "chat_response", PATIENCE) for _ in range(each)]
             assert {answer["in_reply_to"] for answer in answers} == {ack["message_id"] for ack in asked}
             await asker.nothing_but_pong()
             return Counter(answer["log"] for answer in answers)
@@ -162,6 +164,6 @@ async def test_a_revocation_closes_the_sockets_of_every_worker_within_a_second(t
         loop = asyncio.get_running_loop()
         began = loop.time()
         assert await asyncio.gather(*(tab.close_code() for tab in tabs)) == [4501] * WORKERS
-        assert loop.time() - began < 2, "a second, and what a busy machine adds"
+        assert loop.time() - began < 1 + ROOM
         for other in others:
             await other.nothing_but_pong()

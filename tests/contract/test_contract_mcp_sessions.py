@@ -17,6 +17,7 @@ from tests.contract.streams import Stream, get
 from tests.contract.tools import opened, tool
 from tests.support.platform import OPERATOR_TOKEN, Instance, Platform, unique
 from tests.support.valkey import ValkeyServer
+from tests.support.waiting import ROOM
 
 in_town = pytest.mark.asyncio(loop_scope="module")
 Frame = dict[str, Any]
@@ -169,7 +170,7 @@ async def test_a_newer_stream_ends_the_older(town: Instance, channel: str) -> No
     session = await begun(town)
     await subscribe(town, session, f"channel://{channel}")
     async with listening(town, session) as older, listening(town, session) as newer:
-        await older.rest(5)
+        await older.rest()
         await say(town, channel)
         assert await told(newer) == f"channel://{channel}"
 
@@ -179,7 +180,7 @@ async def test_a_call_is_cancelled_by_its_id_and_by_its_caller_alone(town: Insta
     consumer = (await town.done("post_office.subscribe_to_channel", {"channel": channel, "mode": "inbox"}))["consumer"]
     session, other = await begun(town), await begun(town)
     call = rpc("tools/call", 77, name="post_office_receive_messages",
-               arguments={"consumer": consumer, "max": 1, "wait_ms": 8000})  # fmt: skip
+               arguments={"consumer": consumer, "max": 1, "wait_ms": 15000})  # fmt: skip
     waiting = asyncio.create_task(post(town, call, session))
     await asyncio.wait({waiting}, timeout=0.3)
     note = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 77}}
@@ -188,7 +189,7 @@ async def test_a_call_is_cancelled_by_its_id_and_by_its_caller_alone(town: Insta
     await asyncio.wait({waiting}, timeout=0.5)
     assert not waiting.done(), "neither the same number in another session nor another number"
     await post(town, note, session)
-    async with asyncio.timeout(4):
+    async with asyncio.timeout(ROOM):
         await asyncio.gather(waiting, return_exceptions=True)
 
 

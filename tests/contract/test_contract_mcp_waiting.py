@@ -14,7 +14,7 @@ from tests.contract.raw import dialled
 from tests.contract.tools import opened, tool
 from tests.support.parity import plain_client
 from tests.support.platform import OPERATOR_TOKEN, Instance, Platform, unique
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, ROOM
 from tests.support.wire_client import WireClient
 
 in_town = pytest.mark.asyncio(loop_scope="module")
@@ -41,9 +41,9 @@ async def test_a_waiting_call_tells_that_it_still_waits(town: Instance, channel:
 
     consumer = await consumer_on(town, channel)
     async with opened(town, era=era) as client:
-        arguments = {"consumer": consumer, "max": 1, "wait_ms": 6000}
+        arguments = {"consumer": consumer, "max": 1, "wait_ms": 15000}
         waiting = asyncio.create_task(client.call_tool(RECEIVE, arguments, progress_callback=tell))
-        async with asyncio.timeout(5.5):
+        async with asyncio.timeout(14):
             while not told:
                 assert not waiting.done()
                 await asyncio.sleep(0.02)  # between two looks at a condition with a deadline
@@ -155,7 +155,7 @@ async def test_what_a_cancelled_call_had_taken_comes_again_soon(platform: Platfo
         while not asking.done():
             answered += await settle(city, consumer, await WAYS[way](city, consumer, chance.random() * 0.04))
         questions = await asking
-        async with asyncio.timeout(12):
+        async with asyncio.timeout(PATIENCE):
             while set(answered) < set(questions):
                 arguments = {"consumer": consumer, "max": 50, "wait_ms": 500}
                 got = (await city.done("post_office.receive_messages", arguments))["deliveries"]
@@ -196,7 +196,7 @@ async def test_a_cancelled_call_leaves_the_connection_good(city: Instance) -> No
                 assert "channels" in await tool(client, "post_office_get_queue_status")
     async with agent_on(city, "guide") as other, asker_of(city) as alice:
         await asked(alice, "guide")
-        assert (await other.of("delivery", 5))["attempt"] == 1, "the cancelled ones do not wait for it any more"
+        assert (await other.of("delivery"))["attempt"] == 1, "the cancelled ones do not wait for it any more"
 
 
 async def test_a_waiting_call_does_not_hold_up_a_drain(platform: Platform) -> None:
@@ -208,7 +208,7 @@ async def test_a_waiting_call_does_not_hold_up_a_drain(platform: Platform) -> No
             waiting.append(asyncio.create_task(city.call("post_office.receive_messages", arguments)))
         await asyncio.wait(waiting, timeout=0.3)
         began = asyncio.get_running_loop().time()
-    assert asyncio.get_running_loop().time() - began < 6
+    assert asyncio.get_running_loop().time() - began < 3 + ROOM
     for result in await asyncio.gather(*waiting, return_exceptions=True):
         assert isinstance(result, BaseException) or result.status_code in {200, 503}, result
 

@@ -91,7 +91,7 @@ async def test_a_question_that_was_accepted_can_be_taken_and_answered_everywhere
             return
         arguments = {"channel": channel, "mode": "inbox"}
         consumer = (await town.done("post_office.subscribe_to_channel", arguments))["consumer"]
-        received = await town.call("post_office.receive_messages", {"consumer": consumer, "max": 1, "wait_ms": 2000})
+        received = await town.call("post_office.receive_messages", {"consumer": consumer, "max": 1, "wait_ms": 15000})
         assert received.status_code == 200, received.text[:300]
         (delivery,) = received.json()["deliveries"]
         assert delivery["message"]["message_id"] == ack["message_id"]
@@ -99,7 +99,7 @@ async def test_a_question_that_was_accepted_can_be_taken_and_answered_everywhere
             "post_office.fail_delivery", {"delivery_id": delivery["delivery_id"], "reason": "", "retry": True}
         )
         async with agent_on(town, channel) as agent:
-            delivery = await agent.of("delivery", 4)
+            delivery = await agent.of("delivery")
             reply = f'{{"type": "reply", "id": "r", "delivery_id": "{delivery["delivery_id"]}", "payload": {payload}}}'
             assert await is_taken(agent, reply) is not None
         answer = await alice.of("chat_response")

@@ -20,7 +20,8 @@ from tests.support.platform import OPERATOR_TOKEN, Instance, Platform, unique
 
 in_town = pytest.mark.asyncio(loop_scope="module")
 Frame = dict[str, Any]
-SLOW = {"per_second": 0.5, "burst": 10}
+SLOW = {"per_second": 0.05, "burst": 10}
+"""Slow enough that a busy machine is not given one more while it is counted."""
 CALL = "traffic_cop.get_caller_identity"
 
 
@@ -75,7 +76,7 @@ class TestSessions:
         answers = await called(town, token, 40)
         assert 10 <= done(answers) <= 12
         (refused, *_) = [answer for answer in answers if answer.status_code == 429]
-        assert re.search(r'"session\.calls";\s*q=10;\s*w=20', refused.headers["ratelimit-policy"])
+        assert re.search(r'"session\.calls";\s*q=10;\s*w=200', refused.headers["ratelimit-policy"])
         assert re.search(r'"session\.calls";\s*r=0;\s*t=\d+', refused.headers["ratelimit"])
 
     async def test_a_tool_call_is_a_call(self, town: Instance) -> None:
@@ -100,7 +101,7 @@ class TestSessions:
         let, began = 0, time.monotonic()
         while time.monotonic() - began < 2:
             let += done(await called(town, token, 5))
-        assert 3 <= let <= 7
+        assert 3 <= let <= 3 + 2 * (time.monotonic() - began)
 
     async def test_sessions_of_one_user_do_not_share_what_was_granted_to_each(self, town: Instance) -> None:
         user = unique("alice")
@@ -186,7 +187,7 @@ class TestTokens:
         assert standing["allowed"] is (standing["remaining"] > 0)
         assert standing["remaining"] <= 2
         if not standing["allowed"]:
-            assert 0 < standing["retry_after"] <= 2.1
+            assert 0 < standing["retry_after"] <= 20.1
 
 
 async def test_what_was_granted_holds_over_all_instances(platform: Platform) -> None:
@@ -202,7 +203,9 @@ async def test_sessions_of_one_user_share_what_a_user_has(platform: Platform) ->
     city = await platform.start(user_messages_per_second=1, user_messages_burst=20, calls_per_second=1, calls_burst=20)
     user = unique("mallory")
     tokens = [await city.session(user) for _ in range(6)]
-    assert 20 <= sum([let_through(await pinged(city, token, 20)) for token in tokens]) <= 24
+    began = time.monotonic()
+    let = sum([let_through(await pinged(city, token, 20)) for token in tokens])
+    assert 20 <= let <= 22 + (time.monotonic() - began)
     assert let_through(await pinged(city, await city.session(unique("alice")), 20)) == 20, "others are not held to it"
 
 
@@ -234,8 +237,9 @@ async def test_one_session_leaves_something_to_the_others(platform: Platform) ->
 async def test_an_operation_has_a_rate_of_its_own(platform: Platform) -> None:
     city = await platform.start(operation_rates=f"{CALL}=1/5")
     alice, bob = await city.session(unique("alice")), await city.session(unique("bob"))
+    began = time.monotonic()
     answers = await called(city, alice, 20)
-    assert 5 <= done(answers) <= 7
+    assert 5 <= done(answers) <= 6 + (time.monotonic() - began)
     assert CALL in next(answer.headers["ratelimit-policy"] for answer in answers if answer.status_code == 429)
     assert done(await called(city, bob, 5)) == 5, "each caller has it for itself"
     history = await city.call("post_office.get_channel_history", {"channel": "guide"}, Authorization=f"Bearer {alice}")
@@ -246,10 +250,10 @@ async def test_a_flood_that_is_refused_does_not_hold_up_others(platform: Platfor
     city = await platform.start(calls_per_second=5, calls_burst=5)
     mallory, alice = await city.session(unique("mallory")), await city.session(unique("alice"))
     flood = asyncio.create_task(called(city, mallory, 500))
-    began = time.monotonic()
     assert done(await called(city, alice, 3)) == 3
-    assert time.monotonic() - began < 5
-    assert done(await flood) <= 60
+    assert not flood.done(), "nobody waits until all of it is refused"
+    began = time.monotonic()
+    assert done(await flood) <= 6 + 5 * (time.monotonic() - began)
 
 
 async def test_histories_and_events_are_held_to_rates_as_well(platform: Platform) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -13,11 +14,12 @@ from tests.contract.raw import text, upgraded
 from tests.contract.shapes import problem
 from tests.contract.streams import streaming
 from tests.support.platform import Instance, Platform, unique
+from tests.support.waiting import ROOM, eventually
 from tests.support.wire_client import WireClient
 
 in_town = pytest.mark.asyncio(loop_scope="module")
 Frame = dict[str, Any]
-SLOW = {"per_second": 0.5, "burst": 5}
+SLOW = {"per_second": 0.05, "burst": 5}
 
 
 async def said(city: Instance, token: str, frames: list[Frame]) -> list[Frame]:
@@ -106,7 +108,7 @@ class TestGrants:
 
 async def test_a_grants_rate_holds_over_all_instances(platform: Platform) -> None:
     east, west = await platform.start(), await platform.start()
-    rights = {"guide": {"rights": ["publish"], "rate": {"per_second": 0.5, "burst": 10}}}
+    rights = {"guide": {"rights": ["publish"], "rate": {"per_second": 0.05, "burst": 10}}}
     token = await east.session(unique("alice"), channels=rights)
     answers = await asyncio.gather(*(said(city, token, publishing("guide", 15)) for city in (east, west)))
     assert 10 <= sum(map(let_through, answers)) <= 13
@@ -115,18 +117,26 @@ async def test_a_grants_rate_holds_over_all_instances(platform: Platform) -> Non
 FEW_FAILURES = {"address_failures_per_second": 1, "address_failures_burst": 10, "identity_cache_seconds": 60}
 
 
+def is_held_to_ten(answers: Sequence[int], refused: int, seconds: float) -> None:
+    """Ten are let through and the rest is refused, but for one for each of the seconds that they took."""
+    assert refused not in answers[:10]
+    assert len(answers) - answers.count(refused) <= 10 + 2 + seconds
+    assert refused in answers
+
+
 async def test_who_guesses_tokens_is_slowed_and_who_has_a_good_one_is_not(platform: Platform) -> None:
     city = await platform.start(**FEW_FAILURES)
     alice = await city.session(unique("alice"))
     own = f"Bearer {alice}"
     assert (await city.call("traffic_cop.get_caller_identity", Authorization=own)).status_code == 200
-    statuses = []
-    for n in range(40):
-        answer = await city.call("traffic_cop.get_caller_identity", Authorization=f"Bearer ses_guess{n}")
-        statuses.append(answer.status_code)
-    assert statuses[:10] == [401] * 10
-    assert set(statuses[14:]) == {429}
-    refusal = problem(answer, 429, "rate_limited")
+    began = time.monotonic()
+    answers = [
+        await city.call("traffic_cop.get_caller_identity", Authorization=f"Bearer ses_guess{n}") for n in range(40)
+    ]
+    statuses = [answer.status_code for answer in answers]
+    assert set(statuses) == {401, 429}
+    is_held_to_ten(statuses, 429, time.monotonic() - began)
+    refusal = problem(answers[statuses.index(429)], 429, "rate_limited")
     assert refusal["retry_after"] > 0
     assert (await city.call("traffic_cop.get_caller_identity", Authorization=own)).status_code == 200, (
         "it was good before"
@@ -151,22 +161,26 @@ async def test_guesses_count_on_every_way_in(platform: Platform, way: str) -> No
         async with WireClient.connected(city.ws_url, f"ses_guess{n}") as client:
             return await client.close_code()
 
-    found = []
+    began, found = time.monotonic(), []
     for n in range(25):
         try:
             found.append(await guess(n))
         except ConnectionClosed as closed:
             found.append(closed.rcvd.code if closed.rcvd else 1006)
-    assert found[:10] == [4501 if way == "socket" else 401] * 10
-    assert set(found[14:]) == {1013 if way == "socket" else 429}
-    after = await city.call("traffic_cop.get_caller_identity", Authorization="Bearer ses_other")
-    assert after.status_code == 429, "and all of them together"
+    assert set(found) == ({4501, 1013} if way == "socket" else {401, 429})
+    is_held_to_ten(found, 1013 if way == "socket" else 429, time.monotonic() - began)
+
+    async def is_refused() -> bool:
+        after = await city.call("traffic_cop.get_caller_identity", Authorization="Bearer ses_other")
+        return after.status_code == 429
+
+    await eventually(is_refused, "all of them together are held to it")
 
 
 async def test_a_loop_of_handshakes_is_slowed(platform: Platform) -> None:
     city = await platform.start(address_handshakes_per_second=1, address_handshakes_burst=15)
     token = await city.session(unique("mallory"))
-    codes = []
+    began, codes = time.monotonic(), []
     for _ in range(30):
         try:
             async with city.connected(token):
@@ -176,7 +190,7 @@ async def test_a_loop_of_handshakes_is_slowed(platform: Platform) -> None:
             assert closed.rcvd.reason.startswith("retry_after=")
             codes.append(closed.rcvd.code)
     assert codes[:15] == [0] * 15
-    assert codes.count(1013) >= 8
+    assert codes.count(0) <= 15 + 2 + (time.monotonic() - began)
     assert set(codes) == {0, 1013}
     assert (await city.http.get("/health/ready")).status_code == 200
 
@@ -185,13 +199,13 @@ async def test_a_loop_of_handshakes_is_slowed(platform: Platform) -> None:
 async def test_an_address_cannot_be_made_up(platform: Platform, header: str) -> None:
     """Only a trusted proxy may say who is behind it; else every request of a guesser would have an own address."""
     city = await platform.start(**FEW_FAILURES)
-    statuses = []
+    began, statuses = time.monotonic(), []
     for n in range(30):
         address = f"10.0.{n}.1"
         value = f"for={address}" if header == "Forwarded" else address
         bad = {"Authorization": f"Bearer ses_guess{n}", header: value}
         statuses.append((await city.http.post("/soa/post-office/list_channels", json={}, headers=bad)).status_code)
-    assert statuses[-5:] == [429] * 5
+    is_held_to_ten(statuses, 429, time.monotonic() - began)
 
 
 async def test_what_a_trusted_proxy_says_counts(platform: Platform) -> None:
@@ -201,12 +215,18 @@ async def test_what_a_trusted_proxy_says_counts(platform: Platform) -> None:
         bad = {"Authorization": "Bearer ses_guess", "X-Forwarded-For": address}
         return (await city.http.post("/soa/post-office/list_channels", json={}, headers=bad)).status_code
 
+    async def is_refused() -> bool:
+        """What a client wrote before its proxy is not believed."""
+        return await guess("6.6.6.6, 10.0.0.1") == 429
+
+    began = time.monotonic()
     statuses = [await guess("10.0.0.1") for _ in range(25)]
-    assert statuses[-5:] == [429] * 5
+    is_held_to_ten(statuses, 429, time.monotonic() - began)
     assert await guess("10.0.0.2") == 401
-    assert await guess("6.6.6.6, 10.0.0.1") == 429, "what a client wrote before its proxy is not believed"
-    six = [await guess(f"2001:db8:1:2::{n:x}") for n in range(1, 26)]
-    assert six[-5:] == [429] * 5, "a network of IPv6 is one address"
+    await eventually(is_refused, "it is the same address")
+    began = time.monotonic()
+    six = [await guess(f"2001:db8:1:2::{n:x}") for n in range(1, 26)]  # a network of IPv6 is one address
+    is_held_to_ten(six, 429, time.monotonic() - began)
     assert await guess("2001:db8:1:3::1") == 401
     for odd in ("", "nonsense", "10.0.0.1:99999", "'", "x" * 5000, "::ffff:10.0.0.3", "10.0.0.2, , ,", "127.0.0.1"):
         assert await guess(odd) in {401, 429}
@@ -229,4 +249,4 @@ async def test_a_flood_of_guesses_leaves_others_their_time(platform: Platform) -
             slowest = max(slowest, time.monotonic() - began)
             await asyncio.sleep(0.01)  # a modest pace is what is tried
         await flooding
-    assert slowest < 2
+    assert slowest < ROOM

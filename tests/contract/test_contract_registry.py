@@ -22,6 +22,7 @@ from tests.contract.shapes import TIMESTAMP
 from tests.contract.watching import eventually
 from tests.support.platform import Instance, Platform, unique
 from tests.support.valkey import ValkeyServer
+from tests.support.waiting import ROOM
 
 Store = redis.asyncio.Redis
 in_town = pytest.mark.asyncio(loop_scope="module")
@@ -97,7 +98,7 @@ async def test_the_set_has_a_channel_as_long_as_anybody_listens_and_no_private_o
         await one.ask(type="unsubscribe", channels=["guide"])
         assert await subscriptions(store, city) == {"guide", "pillar:content"}
         two.socket.transport.abort()
-        await eventually(lambda: subscriptions(store, city), lambda seen: seen == set(), "nobody listens", 1.5)
+        await eventually(lambda: subscriptions(store, city), lambda seen: seen == set(), "nobody listens")
         assert set(await connections(store, user)) == {one.id}
 
 
@@ -117,9 +118,9 @@ async def test_within_a_second_of_a_close_it_is_gone(town: Instance, books: Stor
         else:
             await alice.socket.close()
         began = time.monotonic()
-        await eventually(lambda: connections(books, user), lambda seen: seen == {}, "gone", 3)
-        await eventually(lambda: subscriptions(books, town), lambda seen: seen == set(), "gone", 3)
-        assert time.monotonic() - began < 1.1
+        await eventually(lambda: connections(books, user), lambda seen: seen == {}, "gone")
+        await eventually(lambda: subscriptions(books, town), lambda seen: seen == set(), "gone")
+        assert time.monotonic() - began < 1 + ROOM
     assert not await books.exists(f"connections:{user}")
 
 
@@ -199,9 +200,9 @@ async def test_two_hundred_connects_and_disconnects_leave_nothing(platform: Plat
         for start in range(0, 200, 20):
             await asyncio.gather(*(visit(number) for number in range(start, start + 20)))
         for user in users:
-            await eventually(partial(connections, store, user), lambda seen: seen == {}, f"{user} is gone", 10)
+            await eventually(partial(connections, store, user), lambda seen: seen == {}, f"{user} is gone")
         await eventually(lambda: subscriptions(store, city), lambda seen: seen == set(), "nobody listens")
-        await eventually(lambda: owners(store, platform), lambda seen: seen == set(), "no connection is owned", 10)
+        await eventually(lambda: owners(store, platform), lambda seen: seen == set(), "no connection is owned")
 
     await wave()
     gc.collect()

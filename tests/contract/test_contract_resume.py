@@ -181,7 +181,7 @@ async def test_a_client_that_closed_with_1000_has_ended_its_window(
         async with resumed(back, token, client.id) as again:
             return again.welcome["resumed"] is False
 
-    await eventually(is_over, "it cannot be resumed", 2)
+    await eventually(is_over, "it cannot be resumed")
 
 
 @pytest.mark.parametrize("code", [1001, 3000, 4000])
@@ -225,10 +225,10 @@ async def test_after_the_window_what_was_missed_is_found_once_in_the_log_of_the_
 
 
 async def test_the_window_is_as_long_as_it_says(platform: Platform) -> None:
-    city = await platform.start(resume_window_seconds=3)
+    city = await platform.start(resume_window_seconds=6)
     token = await city.session(unique("alice"))
     connection, _ = await lost(city, token)
-    await asyncio.sleep(1.5)  # half of it: what is tested is that time alone takes nothing away
+    await asyncio.sleep(1.5)  # a part of it: what is tested is that time alone takes nothing away
     async with resumed(city, token, connection) as client:
         is_resumed(client, connection)
         client.socket.transport.abort()
@@ -237,7 +237,7 @@ async def test_the_window_is_as_long_as_it_says(platform: Platform) -> None:
         known = await city.call("post_office.send_to_connection", {"connection_id": connection, "message": {}})
         return known.status_code == 404
 
-    await eventually(is_unknown, "there is no such connection", 8)
+    await eventually(is_unknown, "there is no such connection")
     async with resumed(city, token, connection) as client:
         is_fresh(client, connection)
 

@@ -366,9 +366,9 @@ async def test_what_an_agent_answered_before_it_closed_counts(city: Instance, co
             deliveries = [await agent.of("delivery") for _ in questions]
             for delivery in deliveries:
                 await agent.send(type="reply", delivery_id=delivery["delivery_id"], payload={"message": "yes"})
-        answered = {(await alice.of("chat_response", 3))["in_reply_to"] for _ in questions}
+        answered = {(await alice.of("chat_response"))["in_reply_to"] for _ in questions}
         assert answered == set(questions)
-        await eventually(partial(depth, city), lambda waiting: waiting == 0, "all is settled", 3)
+        await eventually(partial(depth, city), lambda waiting: waiting == 0, "all is settled")
 
 
 async def test_of_two_who_settle_one_delivery_at_once_one_does(city: Instance) -> None:

@@ -12,6 +12,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import httpx2
@@ -28,6 +29,8 @@ from tests.support.waiting import until
 from tests.support.wire_client import WireClient
 
 OPERATOR_TOKEN = "op_" + "t" * 43
+PATIENT = MappingProxyType({"valkey_timeout_seconds": 15.0, "held_after_seconds": 15.0})
+"""Of a store that nobody harms: on a busy machine it may take its time, and nothing is refused or held for that."""
 _names = itertools.count(1)
 
 
@@ -85,10 +88,11 @@ def unique(name: str) -> str:
 
 
 class Platform:
-    """The instances of one test; they share a store and a key prefix."""
+    """The instances of one test; they share a store and a key prefix. ``defaults`` are settings of each of them."""
 
-    def __init__(self, server: ValkeyServer, stack: AsyncExitStack) -> None:
+    def __init__(self, server: ValkeyServer, stack: AsyncExitStack, **defaults: Any) -> None:
         self.server = server
+        self._defaults = defaults
         self.prefix = f"test-{secrets.token_hex(4)}:"
         self._stack = stack
 
@@ -105,7 +109,7 @@ class Platform:
             **{
                 "valkey_url": self.server.url, "valkey_key_prefix": self.prefix, "port": port,
                 "instance_id": f"{self.prefix[:-1]}-{next(_names)}", "operator_token": OPERATOR_TOKEN,
-                "drain_seconds": 1, **settings,
+                "drain_seconds": 1, **self._defaults, **settings,
             }
         )  # fmt: skip
         app = create_app(read)
@@ -116,11 +120,11 @@ class Platform:
             await until(lambda: up.is_set() or life.done(), "the instance serves", seconds=30)
             if life.done():
                 await life
-            async with httpx2.AsyncClient(base_url=url, timeout=10) as http:
+            async with httpx2.AsyncClient(base_url=url, timeout=30) as http:
                 yield Instance(app, read, url, http)
         finally:
             down.set()
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(30):
                 await life
 
 
@@ -149,7 +153,7 @@ async def _live(app: FastAPI, settings: Settings, bound: socket.socket, up: asyn
 async def platform(valkey_server: ValkeyServer) -> AsyncIterator[Platform]:
     """A place to start instances in."""
     async with AsyncExitStack() as stack:
-        yield Platform(valkey_server, stack)
+        yield Platform(valkey_server, stack, **PATIENT)
 
 
 @pytest.fixture

@@ -243,7 +243,7 @@ class Connection:
             return
         if waiting is not None:
             self._turns.hold()
-            self.desk.tasks.spawn(f"frame of {self.connection_id}", self._finish(frame, waiting))
+            self._spawn(f"frame of {self.connection_id}", self._finish(frame, waiting), waiting)
 
     async def _act_with_credit(self, act: Action, frame: ClientFrame) -> None:
         await self._credit.refill()
@@ -272,7 +272,16 @@ class Connection:
             await self._carry_out(frame, work)
             self.ended()
 
-        self.desk.tasks.spawn(f"{frame.type} of {self.connection_id}", carry_out())
+        self._spawn(f"{frame.type} of {self.connection_id}", carry_out(), work)
+
+    def _spawn(self, name: str, carrying: Coroutine[Any, Any, None], work: Coroutine[Any, Any, None]) -> None:
+        """Carries out in a task of its own. Where the instance ends before its first step, nobody awaits ``work``."""
+        try:
+            task = self.desk.tasks.spawn(name, carrying)
+        except RuntimeError:
+            work.close()
+            raise
+        task.add_done_callback(lambda _: work.close())
 
     async def _carry_out(self, frame: ClientFrame, work: Coroutine[Any, Any, None]) -> None:
         try:

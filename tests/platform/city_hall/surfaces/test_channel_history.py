@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from tests.contract.shapes import problem
-from tests.support.platform import Instance, Platform, unique
+from tests.support.platform import PATIENT, Instance, Platform, unique
 from tests.support.valkey import ValkeyServer
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -20,7 +20,7 @@ PATH = "/api/channels/{}/history"
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def town(valkey_server: ValkeyServer) -> AsyncIterator[Instance]:
     async with AsyncExitStack() as stack:
-        city = await Platform(valkey_server, stack).start()
+        city = await Platform(valkey_server, stack, **PATIENT).start()
         items = [{"channel": "guide", "message": {"n": n}} for n in range(1, 8)]
         await city.done("post_office.publish_batch", {"items": items})
         yield city

@@ -20,7 +20,7 @@ from foundations.errors import ERRORS
 from smart_city.post_office.gateway.messages import CLIENT_FRAMES
 from tests.support.browser import PHONE, browsing, looking, poor_contrast
 from tests.support.machine import ROOT
-from tests.support.platform import Instance, Platform, unique
+from tests.support.platform import PATIENT, Instance, Platform, unique
 from tests.support.valkey import ValkeyServer
 
 PAGES = ("/docs", "/docs/problems", *documents())
@@ -31,7 +31,7 @@ any_page = pytest.mark.parametrize("path", PAGES)
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def platform(valkey_server: ValkeyServer) -> AsyncIterator[Platform]:
     async with AsyncExitStack() as stack:
-        yield Platform(valkey_server, stack)
+        yield Platform(valkey_server, stack, **PATIENT)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

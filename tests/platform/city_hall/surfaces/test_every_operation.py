@@ -15,7 +15,7 @@ from smart_city.traffic_cop.analytics import Analytics
 from smart_city.traffic_cop.operations import TrafficCop
 from smart_city.vocabulary import SCOPES
 from tests.support import parity
-from tests.support.platform import OPERATOR_TOKEN, Instance, Platform
+from tests.support.platform import OPERATOR_TOKEN, PATIENT, Instance, Platform
 from tests.support.valkey import ValkeyServer
 
 SERVICES = (
@@ -39,7 +39,7 @@ both_eras = pytest.mark.parametrize("mode", parity.MODES)
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def city(valkey_server: ValkeyServer) -> AsyncIterator[Instance]:
     async with AsyncExitStack() as stack:
-        yield await Platform(valkey_server, stack).start()
+        yield await Platform(valkey_server, stack, **PATIENT).start()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -15,7 +15,7 @@ import pytest_asyncio
 from starlette.routing import Route
 
 from city_hall.surfaces.channel_events import PATH as EVENTS
-from tests.support.platform import OPERATOR_TOKEN, Instance, Platform
+from tests.support.platform import OPERATOR_TOKEN, PATIENT, Instance, Platform
 from tests.support.valkey import ValkeyServer
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -27,7 +27,7 @@ EXAMPLES = 15
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def town(valkey_server: ValkeyServer) -> AsyncIterator[Instance]:
     async with AsyncExitStack() as stack:
-        yield await Platform(valkey_server, stack).start()
+        yield await Platform(valkey_server, stack, **PATIENT).start()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

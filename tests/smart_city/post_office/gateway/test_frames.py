@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
+import warnings
 from typing import Any
 
 import pytest
@@ -310,6 +312,20 @@ async def test_nothing_is_kept_of_who_leaves_while_its_new_token_is_looked_up(
     assert not list(gateway._credentials._by_user)
 
 
+async def test_a_frame_that_had_not_begun_when_the_instance_ended_is_no_defect(city: Instance) -> None:
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        async with city.connected(await city.session(unique("alice"))) as alice:
+            [connection] = city.app.state.gateway.connections.values()
+            connection.handle(b'{"type": "subscribe", "channels": {"guide": null}}')
+            [task] = [task for task in asyncio.all_tasks() if task.get_name().endswith(f"frame of {alice.id}")]
+            task.cancel()  # before its first step, as at the end of an instance
+            await asyncio.wait({task})
+            del task
+            gc.collect()
+    assert not [str(warning.message) for warning in told]
+
+
 async def test_a_session_about_to_expire_is_announced_and_a_refresh_saves_it(city: Instance) -> None:
     name = unique("alice")
     token = await city.session(name, ttl_seconds=2)
@@ -327,7 +343,9 @@ async def test_a_session_about_to_expire_is_announced_and_a_refresh_saves_it(cit
 async def test_a_sender_above_its_limit_is_told_when_to_come_back(platform: Platform) -> None:
     city = await platform.start(user_messages_per_second=5, user_messages_burst=5)
     async with city.connected(await city.session(unique("alice"))) as alice:
-        answers = [await alice.ask(payload={"n": n}) for n in range(8)]
+        for n in range(30):
+            await alice.send(id=str(n), payload={"n": n})
+        answers = [await alice.next() for _ in range(30)]
         refused = [answer for answer in answers if answer["type"] == "error"]
         assert refused
         assert {answer["code"] for answer in refused} == {"rate_limited"}

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
 from websockets.asyncio.client import connect
 
+from tests.contract.watching import close_code_of
 from tests.support.platform import Instance, Platform, unique
-from tests.support.waiting import eventually, until
+from tests.support.waiting import PATIENCE, all_but_one, eventually, until
 from tests.support.wire_client import WireClient
 
 
@@ -184,26 +185,22 @@ async def test_the_one_being_resumed_does_not_count_among_the_users_connections(
     token = await city.session(unique("alice"))
     async with city.connected(token) as client, resumed(city, token, client.id) as again:
         assert again.welcome["resumed"] is True
-        assert await outcome(city.ws_url, token) == 4029
+        assert await close_code_of(city.ws_url, token) == 4029
 
 
 async def test_of_many_who_resume_at_once_one_stays(platform: Platform) -> None:
     here, there = await platform.start(), await platform.start()
     token = await here.session(unique("alice"))
-    async with here.connected(token) as client:
+    bearer = {"Authorization": f"Bearer {token}"}
+    async with here.connected(token) as client, AsyncExitStack() as stack:
         cut(client)
-        codes = await asyncio.gather(
-            *(outcome(f"{city.ws_url}?resume={client.id}", token) for city in (here, there) for _ in range(4))
+        urls = [f"{city.ws_url}?resume={client.id}" for city in (here, there) for _ in range(4)]
+        sockets = await asyncio.gather(
+            *(stack.enter_async_context(connect(url, additional_headers=bearer)) for url in urls)
         )
-        assert sorted(codes) == [0] + [4010] * 7
-
-
-async def outcome(url: str, token: str) -> int:
-    """The code with which a socket is closed within a moment; 0 if it is not."""
-    async with connect(url, additional_headers={"Authorization": f"Bearer {token}"}) as socket:
-        try:
-            async with asyncio.timeout(1):
-                await socket.wait_closed()
-        except TimeoutError:
-            return 0
-        return socket.close_code or 0
+        closing = {asyncio.create_task(socket.wait_closed()): socket for socket in sockets}
+        _, last = await all_but_one(closing)
+        assert sorted(socket.close_code or 0 for socket in sockets) == [0] + [4010] * 7
+        last.cancel()
+        async with asyncio.timeout(PATIENCE):
+            await (await closing[last].ping())
