@@ -12,7 +12,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-SECONDS = 30.0
+SECONDS = 60.0
+"""For a process to start and end: two seconds on a quiet machine, thirty have been seen."""
 COMMAND = (sys.executable, "-m", "city_hall")
 
 

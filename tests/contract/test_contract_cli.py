@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.contract.commands import line, running, smart_city
+from tests.contract.commands import SECONDS, line, running, smart_city
 from tests.contract.shapes import text_of
 from tests.support.platform import OPERATOR_TOKEN, Instance, Platform, unique
 from tests.support.ports import free_port
@@ -111,7 +111,7 @@ async def test_a_position_that_is_not_good_is_told_to_who_listens(town: Instance
     words = ("listen", channel, "--since", "9.nobody", "--json")
     async with running(*words, url=town.url, token=OPERATOR_TOKEN) as listening:
         assert listening.stderr is not None
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(SECONDS):
             told = ""
             while "unknown_epoch" not in told:
                 told = (await listening.stderr.readline()).decode()

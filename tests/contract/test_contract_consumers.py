@@ -64,7 +64,7 @@ class TestInbox:
     async def test_waiting_ends_as_soon_as_something_comes(self, town: Instance, channel: str) -> None:
         consumer = await consumer_of(town, channel)
         async with asker_of(town) as alice:
-            waiting = asyncio.create_task(receive(town, consumer, wait_ms=150000))
+            waiting = asyncio.create_task(receive(town, consumer, wait_ms=20000))
             await eventually(
                 lambda: town.done("post_office.get_queue_status", {"channel": channel}),
                 lambda status: status["channels"][channel]["consumers"] == 1, "somebody waits",
@@ -245,7 +245,7 @@ class TestLog:
 
     async def test_waiting_ends_as_soon_as_something_is_said(self, town: Instance, channel: str) -> None:
         consumer = await consumer_of(town, channel, "log")
-        waiting = asyncio.create_task(receive(town, consumer, wait_ms=150000))
+        waiting = asyncio.create_task(receive(town, consumer, wait_ms=20000))
         await asyncio.wait([waiting], timeout=0.2)
         assert not waiting.done()
         began = time.monotonic()

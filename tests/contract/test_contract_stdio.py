@@ -16,13 +16,12 @@ from mcp.client.stdio import StdioServerParameters, stdio_client
 
 from tests.contract import resources
 from tests.contract.agents import asked, asker_of
-from tests.contract.commands import environment, running, smart_city
+from tests.contract.commands import SECONDS, environment, running, smart_city
 from tests.contract.resources import address
 from tests.contract.shapes import text_of
 from tests.contract.tools import opened, tool
 from tests.support.platform import OPERATOR_TOKEN, Instance, Platform, unique
 from tests.support.ports import free_port
-from tests.support.waiting import PATIENCE
 
 in_town = pytest.mark.asyncio(loop_scope="module")
 ERAS = pytest.mark.parametrize("era", ["auto", "legacy"])
@@ -95,7 +94,7 @@ async def test_it_tells_of_changes(town: Instance, channel: str, errors: Path) -
         client.listen(resource_subscriptions=[address(channel)]) as heard,
     ):
         await tool(client, "post_office_publish_to_agent_channel", channel=channel, message={"n": 1})
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(SECONDS):
             event = await anext(heard)
         assert str(getattr(event, "uri", "")) == address(channel)
 
@@ -117,7 +116,7 @@ async def test_its_output_is_the_protocol_and_nothing_else(town: Instance) -> No
         assert process.stdout is not None
         process.stdin.write(given)
         answers: dict[Any, Frame] = {}
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(SECONDS):
             while 4 not in answers:
                 answer = json.loads(await process.stdout.readline())
                 assert answer["jsonrpc"] == "2.0"
@@ -153,7 +152,7 @@ async def test_calls_of_a_client_whose_platform_has_gone_fail_in_time(platform: 
         client = await near.__aenter__()
         assert await tool(client, "post_office_list_channels")
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(SECONDS):
             try:
                 answer = await client.call_tool("post_office_list_channels", {})
                 assert answer.is_error

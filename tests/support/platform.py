@@ -29,7 +29,14 @@ from tests.support.waiting import until
 from tests.support.wire_client import WireClient
 
 OPERATOR_TOKEN = "op_" + "t" * 43
-PATIENT = MappingProxyType({"valkey_timeout_seconds": 15.0, "held_after_seconds": 15.0})
+PATIENT = MappingProxyType(
+    {
+        "valkey_timeout_seconds": 15.0,
+        "held_after_seconds": 15.0,
+        "handshake_patience_seconds": 15.0,
+        "canary_seconds": 5.0,
+    }
+)
 """Of a store that nobody harms: on a busy machine it may take its time, and nothing is refused or held for that."""
 _names = itertools.count(1)
 
