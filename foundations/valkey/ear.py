@@ -28,6 +28,8 @@ _log = logging.getLogger("smart_city.valkey.subscriptions")
 MISSED_CANARIES = 3
 NAMES_AT_ONCE = 512
 """Channels in one command: enough to make thousands cheap, few enough not to hold the server up."""
+_confirmations = itertools.count(1)
+
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 1.0
 
@@ -40,6 +42,8 @@ class Listener:
     on_confirmed: Callable[[], None] | None
     confirmed: asyncio.Future[None]
     ear: Ear | None = None
+    confirmation: int = 0
+    """Which one of all it was that still stands; 0 while none does."""
 
 
 class Owner(Protocol):
@@ -107,6 +111,11 @@ class Ear:
     def is_hearing(self) -> bool:
         """Whether the connection stands and lately heard itself, as far as one can know."""
         return self._wire is not None and self._canary not in self._asked and self._unheard < MISSED_CANARIES
+
+    @property
+    def canary(self) -> bytes:
+        """The channel that only the present connection hears: the server tells by it whether that still stands."""
+        return self._canary
 
     # What is asked for
 
@@ -178,6 +187,7 @@ class Ear:
         if name == self._canary:
             self._owner.hears()
         elif (listener := self._mine(name)) is not None:
+            listener.confirmation = next(_confirmations)
             self._owner.confirmed(name, listener)
 
     def _unsubscribed(self, name: bytes) -> None:

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection
 from contextlib import suppress
+from typing import NamedTuple
 
 from redis.asyncio import ConnectionPool
 
@@ -23,6 +24,19 @@ _log = logging.getLogger("smart_city.valkey.subscriptions")
 START_SECONDS = 10.0
 CANARY_SECONDS = 0.75
 """Three that do not come back make two seconds and a quarter until a deaf connection is noticed."""
+
+
+class Heard(NamedTuple):
+    """That the server has confirmed a channel to us, on the connection that hears ``canary``."""
+
+    canary: bytes
+    listener: Listener
+    confirmation: int
+
+    @property
+    def stands(self) -> bool:
+        """Whether it is still so, without a break since then, as far as one can know here."""
+        return self.listener.confirmation == self.confirmation
 
 
 class Subscriptions:
@@ -98,9 +112,17 @@ class Subscriptions:
         if (listener := self._listeners.pop(name, None)) is None:
             return
         listener.confirmed.cancel()
+        listener.confirmation = 0
         if listener.ear is not None:
             listener.ear.leave(name)
         self._is_back(name)
+
+    def hearing(self, channel: str) -> Heard | None:
+        """That a channel is heard, where the server has confirmed it and nothing came between."""
+        listener = self._listeners.get(self._valkey.key(channel).encode())
+        if listener is None or listener.ear is None or not listener.confirmation:
+            return None
+        return Heard(listener.ear.canary, listener, listener.confirmation)
 
     @property
     def is_hearing(self) -> bool:
@@ -116,6 +138,8 @@ class Subscriptions:
     def begins(self, names: Collection[bytes]) -> None:
         """Waits for the confirmations of what was heard on the connection before."""
         self._recovering.update(names)
+        for name in names:
+            self._listeners[name].confirmation = 0
 
     def confirmed(self, name: bytes, listener: Listener) -> None:
         """Tells the listener."""
@@ -187,6 +211,7 @@ class Subscriptions:
     def _displace(self, name: bytes, listener: Listener) -> None:
         """Takes a channel from where it was heard. Who is told of confirmations learns so what may be missed."""
         listener.ear = None
+        listener.confirmation = 0
         self._recovering.add(name)
         if listener.on_confirmed is None:
             self._was_deaf = True

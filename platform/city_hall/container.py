@@ -112,12 +112,16 @@ def _keep(settings: Settings) -> Keep:
     )  # fmt: skip
 
 
-def _log(settings: Settings, valkey: Valkey, tasks: Tasks, announcer: Announcer, keep: Keep) -> ChannelLog:
+def _log(
+    settings: Settings, valkey: Valkey, tasks: Tasks, announcer: Announcer, keep: Keep, subscriptions: Subscriptions
+) -> ChannelLog:
     limits = LogLimits.within(
         count=settings.history_count, size=settings.history_bytes, age=settings.history_age_seconds,
         resume_window=fleet_parts.unheard_seconds(settings), idempotency=settings.idempotency_seconds,
     )  # fmt: skip
-    return ChannelLog(valkey, tasks, limits, announcer, keep=keep, on_held=announcer.tell_ahead)
+    return ChannelLog(
+        valkey, tasks, limits, announcer, keep=keep, on_held=announcer.tell_ahead, heard_here=subscriptions.hearing
+    )
 
 
 def _inbox(settings: Settings, valkey: Valkey, tasks: Tasks, channels: Channels, member: str, keep: Keep) -> Inbox:
@@ -316,7 +320,7 @@ class City(containers.DeclarativeContainer):
     channels = providers.Singleton(_channels, settings)
     announcer = providers.Singleton(Announcer)
     keep = providers.Singleton(_keep, settings)
-    log = providers.Singleton(_log, settings, valkey, tasks, announcer, keep)
+    log = providers.Singleton(_log, settings, valkey, tasks, announcer, keep, subscriptions)
     inbox = providers.Singleton(_inbox, settings, valkey, tasks, channels, member, keep)
     ownership = providers.Singleton(fleet_parts.ownership, settings, valkey, member)
     subscribers = providers.Singleton(fleet_parts.subscribers, settings, valkey, tasks, instance_lease)

@@ -332,3 +332,33 @@ async def test_closing_cancels_what_still_waits(valkey: Valkey, tasks: Tasks) ->
     assert waiting.cancelled()
     assert not bus.is_hearing
     assert len(tasks) == 0
+
+
+async def test_a_channel_is_known_to_be_heard_from_its_confirmation_until_it_is_left(bus: Subscriptions) -> None:
+    assert bus.hearing("a") is None
+    confirmed = bus.listen("a", lambda _: None)
+    assert bus.hearing("a") is None
+    await asyncio.wait_for(confirmed, 5)
+    first = bus.hearing("a")
+    assert first is not None
+    assert first.stands
+    bus.leave("a")
+    assert not first.stands
+    await asyncio.wait_for(bus.listen("a", lambda _: None), 5)
+    assert not first.stands, "what was published between was not heard"
+    assert bus.hearing("a") is not None
+
+
+async def test_a_channel_is_known_to_be_heard_anew_once_the_next_connection_has_it_confirmed() -> None:
+    async with own_server() as (_, valkey, bus):
+        heard = Heard()
+        await asyncio.wait_for(bus.listen("a", heard.hear, heard.confirm), 5)
+        first = bus.hearing("a")
+        assert first is not None
+        await valkey.command("CLIENT", "KILL", "TYPE", "pubsub")
+        await until(lambda: heard.confirmations == 2, "it is confirmed again")
+        second = bus.hearing("a")
+        assert second is not None
+        assert not first.stands
+        assert second.stands
+        assert first.canary != second.canary

@@ -72,6 +72,13 @@ def bus_channel(channel: str) -> str:
     return f"log:{{{channel}}}"
 
 
+def positions(stretch: Stretch) -> bytes:
+    """The bus message that says where publications are, and not what."""
+    return b'{"v":1,"e":"%b","s":%d,"f":%d,"l":%d}\n' % (
+        stretch.epoch.encode(), stretch.epoch_start, stretch.first, stretch.last,
+    )  # fmt: skip
+
+
 def parse(channel: str, payload: bytes) -> Stretch | Delta | None:
     """Reads one bus message; one of a kind that a newer release has added is ``None``."""
     line, _, rest = payload.partition(b"\n")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -14,6 +15,7 @@ import msgspec
 from foundations.errors import Conflict
 from foundations.valkey import Script
 from smart_city.post_office.keep import Held
+from smart_city.post_office.log.echo import Heard
 from smart_city.post_office.log.values import Appended, Entry, Gone, LogLimits, Stretch
 
 _PACKAGE = "smart_city.post_office.log"
@@ -42,6 +44,8 @@ class AppendCall(NamedTuple):
     posts: Mapping[str, list[Post]]
     keys: list[str]
     what: list[bytes | str | int]
+    heard: Mapping[str, Heard]
+    """What the script counts this instance among the hearers of."""
 
     def note_logged(self) -> None:
         """Notes of all that it was carried out, though nobody may be told yet."""
@@ -107,15 +111,23 @@ read_answer = msgspec.json.Decoder(Answer).decode
 
 
 def append_call(
-    posts: Mapping[str, list[Post]], *, slot: int, writer: str, sequence: int, prefix: str, limits: LogLimits
+    posts: Mapping[str, list[Post]],
+    *,
+    slot: int,
+    writer: str,
+    sequence: int,
+    prefix: str,
+    limits: LogLimits,
+    heard: Mapping[str, Heard] = MappingProxyType({}),
 ) -> AppendCall:
     """The call that appends these posts to their channels' logs, all of one slot."""
     keys: list[str] = []
-    what: list[bytes | str | int] = [writer, sequence, round(limits.idempotency * 1000)]
+    canary: bytes | str = next((each.canary for each in heard.values()), "")
+    what: list[bytes | str | int] = [writer, sequence, round(limits.idempotency * 1000), canary]
     for channel, mine in posts.items():
         log = f"{prefix}log:{{{channel}}}:"
         keys += (log + "meta", log + "entries")
-        terms = limits.of(channel).terms
+        terms = f"{limits.of(channel).terms} {'own' if channel in heard else 'all'}"
         if any(post.needs_owner or post.entry.key for post in mine):
             keys += (log + "keys", f"{prefix}owner:{{{channel}}}")
             what.append(f"{terms} {len(mine)} marked")
@@ -124,7 +136,7 @@ def append_call(
         else:
             what.append(f"{terms} {len(mine)} plain")
             what += [post.entry.data for post in mine]
-    return AppendCall(slot, sequence, posts, keys, what)
+    return AppendCall(slot, sequence, posts, keys, what, heard)
 
 
 def _marked(post: Post) -> tuple[bytes | str, ...]:

@@ -20,6 +20,7 @@ from foundations.valkey import Valkey
 from foundations.valkey.slots import never
 from smart_city.post_office.keep import Held, Keep
 from smart_city.post_office.log.calls import Outcome, Then, log_script, new_epoch
+from smart_city.post_office.log.echo import HeardHere
 from smart_city.post_office.log.patience import Patience
 from smart_city.post_office.log.values import (
     Appended,
@@ -50,7 +51,8 @@ _known = msgspec.json.Decoder(_Known).decode
 class ChannelLog:
     """The logs of all channels, as one instance writes and reads them.
 
-    ``on_appended`` hears what this instance has appended, and ``on_held`` what is held, before its senders do.
+    ``on_appended`` hears what this instance has appended, and ``on_held`` what is held, before its senders do. The bus
+    does not bring that back where it is ``heard_here`` and nowhere else.
     """
 
     def __init__(
@@ -63,13 +65,15 @@ class ChannelLog:
         patience: Patience = Patience(),  # noqa: B008  # a frozen value
         keep: Keep | None = None,
         on_held: OnHeld = lambda _: None,
+        heard_here: HeardHere = lambda _: None,
     ) -> None:
         self._valkey = valkey
         self._limits = limits
         self._patience = patience
         self._writer = LogWriter(
-            valkey, tasks, limits, on_appended, patience=patience, keep=keep or Keep(), on_held=on_held
-        )
+            valkey, tasks, limits, on_appended, patience=patience, keep=keep or Keep(), on_held=on_held,
+            heard_here=heard_here,
+        )  # fmt: skip
         self._read = log_script("read")
         self._open = log_script("open")
         self._newest = log_script("newest")

@@ -19,6 +19,7 @@ from foundations.supervision import Tasks
 from foundations.valkey import Valkey
 from smart_city.post_office.keep import Keep
 from smart_city.post_office.log.calls import AppendCall, Post, Then, append_call
+from smart_city.post_office.log.echo import Echo, HeardHere
 from smart_city.post_office.log.patience import Patience
 from smart_city.post_office.log.sending import Sending
 from smart_city.post_office.log.unanswered import Result, Unanswered
@@ -54,6 +55,7 @@ class LogWriter:
         patience: Patience,
         keep: Keep,
         on_held: OnHeld,
+        heard_here: HeardHere,
     ) -> None:
         self._valkey = valkey
         self._tasks = tasks
@@ -62,6 +64,7 @@ class LogWriter:
         self._sending = Sending(
             valkey, tasks, replace(patience, seconds=keep.after), on_answer=self._answered, on_silence=self._hold
         )
+        self._echo = Echo(valkey, tasks, heard_here)
         self._incarnation = secrets.token_hex(6)
         self._sequences = itertools.count(1)
         self._ready: defaultdict[int, dict[str, list[Post]]] = defaultdict(dict)
@@ -143,8 +146,9 @@ class LogWriter:
     def _send(self, slot: int, posts: dict[str, list[Post]]) -> None:
         sequence, prefix = next(self._sequences), self._valkey.prefix
         call = append_call(
-            posts, slot=slot, writer=self._incarnation, sequence=sequence, prefix=prefix, limits=self._limits
-        )
+            posts, slot=slot, writer=self._incarnation, sequence=sequence, prefix=prefix, limits=self._limits,
+            heard=self._echo.heard(posts),
+        )  # fmt: skip
         self._in_flight.add(sequence)
         self._calls[slot] += 1
         self._sending.send(call, briskly=slot in self._unanswered.of_slot)
@@ -188,7 +192,9 @@ class LogWriter:
                 continue
             appended = answer.appended(posts)
             if appended:
-                self._announce(answer.stretch(channel, appended))
+                stretch = answer.stretch(channel, appended)
+                self._announce(stretch)
+                self._echo.make_up(call.heard, stretch)
             for offset, post in enumerate(appended, answer.f):
                 tell(post, Appended(post.entry.message_id, offset, answer.e, False))
             for aside in answer.x:
