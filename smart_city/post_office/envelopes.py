@@ -76,7 +76,7 @@ class _Clock:
         self._up_to_the_second = ""
 
     def timestamp(self) -> str:
-        """Now, written once a millisecond."""
+        """Now as RFC 3339 in UTC, written once a millisecond."""
         now = time.time_ns() // 1_000_000
         if now != self._stamped:
             self._stamped = now
@@ -109,14 +109,10 @@ class _Clock:
 _clock = _Clock()
 
 
-def new_message_id() -> str:
-    """A fresh UUIDv7; those of one process grow."""
-    return _clock.message_id()
-
-
-def timestamp() -> str:
-    """The present moment as RFC 3339 in UTC with milliseconds."""
-    return _clock.timestamp()
+new_message_id = _clock.message_id
+"""A fresh UUIDv7; those of one process grow."""
+timestamp = _clock.timestamp
+"""The present moment as RFC 3339 in UTC with milliseconds."""
 
 
 def canonical(payload: Mapping[str, Any]) -> bytes:

@@ -29,8 +29,8 @@ DeliveryId = Annotated[str, Meta(max_length=256)]
 Intent = Literal["chat", "query", "command"]
 
 
-class ClientFrame(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What every frame may carry."""
+class ClientFrame(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, gc=False):
+    """What every frame may carry. It comes from JSON, so that nothing in it can refer to it."""
 
     type: str = "message"
     id: FrameId | UnsetType = UNSET
@@ -150,7 +150,6 @@ class _Id(Struct):
 _type = msgspec.json.Decoder(_Type)
 _id = msgspec.json.Decoder(_Id)
 _decoders = {name: msgspec.json.Decoder(struct) for name, struct in CLIENT_FRAMES.items()}
-_encoder = msgspec.json.Encoder()
 
 
 class BadFrame(Exception):
@@ -188,9 +187,8 @@ def _id_of(text: bytes) -> str:
     return "" if found is UNSET or len(found) > MAX_ID else found
 
 
-def encode(frame: Struct) -> bytes:
-    """One server frame as JSON, not yet framed for the wire."""
-    return _encoder.encode(frame)
+encode: Callable[[Struct], bytes] = msgspec.json.Encoder().encode
+"""One server frame as JSON, not yet framed for the wire."""
 
 
 def _framing(first: int) -> Callable[[bytes], bytes]:

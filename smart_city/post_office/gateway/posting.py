@@ -10,10 +10,10 @@ from functools import partial
 from time import perf_counter as now
 from typing import Any, NamedTuple, Protocol
 
-from msgspec import UNSET, structs
+from msgspec import UNSET, Struct, structs
 
 from foundations.invocation import Credit
-from foundations.telemetry import is_sampled
+from foundations.telemetry import Counters, is_sampled
 from smart_city.post_office.envelopes import QuestionForm, Sender, canonical, digest_of, new_message_id, publication
 from smart_city.post_office.gateway import messages
 from smart_city.post_office.gateway.desk import Desk, Waiting
@@ -147,7 +147,7 @@ class Posting:
         self, step: Step, frame: messages.Message | messages.Publish, message_id: str, context: str
     ) -> Callable[[Any], None]:
         """Who hears what becomes of a frame; with it ends the span of one that is sampled."""
-        told, traces = _Told(self._desk, self._client, frame), self._desk.traces
+        told, traces = _Told(self._desk.counters, self._client, frame, now()), self._desk.traces
         if traces.is_on and is_sampled(context) and (span := sent(traces, step, frame.channel, message_id, context)):
             return until_told(span, told)
         return told
@@ -162,28 +162,28 @@ class Posting:
         return Sender(kind="user", id=who.subject) if who.is_user else Sender(kind="service", id=who.realm)
 
 
-class _Told:
-    """What is told of one frame: the outcome, and before that, while the store is away, that it is held."""
+class _Told(Struct, eq=False, gc=False):
+    """What is told of one frame: the outcome, and before that, while the store is away, that it is held.
 
-    __slots__ = ("_began", "_client", "_desk", "_frame", "_is_answered")
+    A struct: see `questions`.
+    """
 
-    def __init__(self, desk: Desk, client: Client, frame: messages.Message | messages.Publish) -> None:
-        self._desk = desk
-        self._client = client
-        self._frame = frame
-        self._began = now()
-        self._is_answered = False
+    counters: Counters
+    client: Client
+    frame: messages.Message | messages.Publish
+    began: float
+    is_answered: bool = False
 
     def __call__(self, outcome: Appended | Queued | Held | Exception) -> None:
-        frame = self._frame
+        frame = self.frame
         if isinstance(outcome, Exception):
-            self._client.failed(frame, outcome)
+            self.client.failed(frame, outcome)
         elif frame.id is not UNSET:
-            self._client.send(wire(encode(_ack(frame.id, frame.channel, outcome))))
-        if not self._is_answered:
-            self._is_answered = True
-            self._desk.counters.channel(frame.channel).latency.observe(now() - self._began)
-            self._client.ended()
+            self.client.send(wire(encode(_ack(frame.id, frame.channel, outcome))))
+        if not self.is_answered:
+            self.is_answered = True
+            self.counters.channel(frame.channel).latency.observe(now() - self.began)
+            self.client.ended()
 
 
 def _ack(frame_id: str, channel: str, outcome: Appended | Queued | Held) -> Ack:

@@ -16,8 +16,8 @@ from foundations.errors import CityError
 from smart_city.vocabulary import Position
 
 
-class ServerFrame(Struct, frozen=True, tag_field="type", kw_only=True):
-    """What every frame to a client has."""
+class ServerFrame(Struct, frozen=True, tag_field="type", kw_only=True, gc=False):
+    """What every frame to a client has. It is encoded as soon as it is made."""
 
 
 class Place(Struct, frozen=True):

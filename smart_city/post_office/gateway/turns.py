@@ -81,7 +81,7 @@ class Turns:
         self._beside -= 1
         if self._waiting:
             self._go_on()
-        else:
+        elif not self._beside:
             self._taker.on_idle()
 
     def _go_on(self) -> None:

@@ -65,23 +65,21 @@ class WholeFrames:
             data = self._begun + data
         while (bounds := _payload(data, at)) is not None:
             start, end = bounds
-            if self._is_message(data[at], data[at + 1], end - start):
+            first, is_masked, size = data[at], data[at + 1] >= _MASKED, end - start
+            if first in _MESSAGES and is_masked and size <= self._most and not self._is_in_fragments:
                 if end > len(data):
                     break
-                pieces.append((apply_mask(data[start:end], data[start - 4 : start]), data[at] == _TEXT))
-            elif data[at] == _PONG and data[at + 1] >= _MASKED and end - start <= _MOST_OF_CONTROL:
+                pieces.append((apply_mask(data[start:end], data[start - 4 : start]), first == _TEXT))
+            elif first == _PONG and is_masked and size <= _MOST_OF_CONTROL:
                 if end > len(data):
                     break
                 pieces.append(Pong(apply_mask(data[start:end], data[start - 4 : start])))
             else:
-                self._hand_on(data[at], end - len(data))
+                self._hand_on(first, end - len(data))
                 pieces.append(data[at:end])
             at = end
         self._begun = data[at:]
         return pieces
-
-    def _is_message(self, first: int, second: int, size: int) -> bool:
-        return first in _MESSAGES and second >= _MASKED and size <= self._most and not self._is_in_fragments
 
     def _hand_on(self, first: int, left: int) -> None:
         self._left = max(0, left)
