@@ -104,6 +104,7 @@ class Settings(BaseSettings):
     history_bytes: Bytes = 16 * 1024 * 1024
     idempotency_seconds: Seconds = 600
     tail_check_seconds: Seconds = 10
+    private_tail_check_seconds: Seconds = 60
 
     # While Valkey is away
     held_bytes: Bytes = 16 * 1024 * 1024

@@ -46,6 +46,11 @@ def unheard_seconds(settings: Settings) -> float:
     return before + 2 * settings.resume_window_seconds
 
 
+def private_tail_check_seconds(settings: Settings) -> float:
+    """How often private logs are asked for; this also keeps them while nobody writes to them."""
+    return min(settings.private_tail_check_seconds, unheard_seconds(settings) / 4)
+
+
 def fleet(
     settings: Settings, valkey: Valkey, subscriptions: Subscriptions, tasks: Tasks, counters: Counters,
     subscribers: Subscribers, member: str,

@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from dependency_injector import providers
 
+from city_hall import fleet_parts
 from city_hall.container import City
 from foundations.errors import CityError, Unavailable
 from foundations.settings import Settings, connections_possible
@@ -101,7 +102,7 @@ async def _begin(city: City, stack: AsyncExitStack) -> None:
     dispatcher = city.dispatcher()
     await dispatcher.start()
     stack.push_async_callback(dispatcher.close)
-    city.hub().start(city.settings().tail_check_seconds)
+    city.hub().start(city.settings().tail_check_seconds, fleet_parts.private_tail_check_seconds(city.settings()))
     city.credentials().start()
     stack.push_async_callback(city.gateway().drain)
 

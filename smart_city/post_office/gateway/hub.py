@@ -52,9 +52,9 @@ class Hub:
         self._turns = asyncio.Semaphore(REPAIRS_AT_ONCE)
         self._tails = Tails(log, tasks, self._feeds, self.repair)
 
-    def start(self, tail_check_seconds: float) -> None:
+    def start(self, tail_check_seconds: float, private_tail_check_seconds: float) -> None:
         """Begins to compare every feed with its log now and then: the bus promises nothing."""
-        self._tails.start(tail_check_seconds)
+        self._tails.start(tail_check_seconds, private_tail_check_seconds)
 
     # Listening
 

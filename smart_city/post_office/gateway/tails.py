@@ -7,11 +7,13 @@ is repaired is the hub's matter.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from foundations.errors import CityError
 from foundations.supervision import Tasks
+from smart_city.post_office.channels import is_private
 from smart_city.post_office.gateway.feed import Feed
 from smart_city.post_office.log import ChannelLog
 
@@ -34,13 +36,16 @@ class Tails:
         self._doubtful: set[str] = set()
         self._is_checking = False
 
-    def start(self, seconds: float) -> None:
-        """Begins to doubt every feed once in so many seconds."""
+    def start(self, seconds: float, private_seconds: float) -> None:
+        """Begins to doubt every feed once in so many seconds; those of private logs, of which some have their turn at a
+        time, more seldom: every connection has two (case: idle connections).
+        """
+        parts = max(1, int(private_seconds / seconds))
 
         async def doubt() -> None:
-            while True:
+            for part in itertools.cycle(range(parts)):
                 await asyncio.sleep(seconds)
-                self.check(self._feeds)
+                self.check([name for name in self._feeds if hash(name) % parts == part or not is_private(name)])
 
         self._tasks.start("compare feeds with their logs", doubt)
 

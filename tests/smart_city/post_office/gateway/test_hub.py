@@ -98,7 +98,7 @@ async def test_the_newest_publication_that_the_bus_lost_is_found_by_comparing(pa
     hearer.bus.fate = lambda: "lose"
     await writer.publish("guide", 2)
     await until(lambda: hearer.bus.heard == 2, "both were lost")
-    hearer.hub.start(0.02)
+    hearer.hub.start(0.02, 0.02)
     await got(place.listener, [1, 2])
 
 

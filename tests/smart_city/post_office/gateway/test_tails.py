@@ -101,9 +101,18 @@ async def test_nothing_is_asked_where_nobody_listens(log: SometimesAway, tasks: 
 
 async def test_every_feed_is_doubted_once_in_a_while(log: SometimesAway, tasks: Tasks) -> None:
     tails, feeds, repaired = a_tail_check(log, tasks, "guide")
-    tails.start(0.01)
+    tails.start(0.01, 0.01)
     await until(lambda: len(log.asked) >= 2, "it is compared again and again")
     assert repaired == []
     await log.append_now("guide", an_entry())
     await until(lambda: bool(repaired), "it is found behind")
     feeds.clear()
+
+
+async def test_private_logs_have_their_turns_and_the_others_every_turn(log: SometimesAway, tasks: Tasks) -> None:
+    tails, feeds, _ = a_tail_check(log, tasks, "guide", *(f"user:u{number}" for number in range(60)))
+    tails.start(0.01, 0.04)
+    await until(lambda: set().union(*log.asked) == set(feeds), "everything had its turn")
+    feeds.clear()
+    assert all("guide" in asked for asked in log.asked)
+    assert len(log.asked[0]) < 40
