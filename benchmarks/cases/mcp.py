@@ -47,7 +47,7 @@ CASE = Case(
     title="MCP tool calls",
     about=(
         "One caller on a keep-alive connection calls the tool that publishes to a channel, again as soon as it is "
-        "answered: without a session (2026-07-28), and within one (2025-11-25), where answers are event streams."
+        "answered: without a session (2026-07-28), and within one (2025-11-25), which is looked up for each call."
     ),
     subjects=("platform",),
     figures=(*_figures("sessionless", "sessionless"), *_figures("handshake", "within a session")),
