@@ -18,6 +18,7 @@ from functools import partial
 from foundations.errors import CityError
 from foundations.processes import Process, machine
 from foundations.supervision import Tasks
+from foundations.ticks import tick
 from foundations.valkey.client import Valkey
 from foundations.valkey.scripts import Script
 
@@ -174,7 +175,7 @@ class Lease:
     async def _keep(self) -> None:
         new_holder: Owner | None = None
         while True:
-            await asyncio.sleep(self._pause)
+            await tick(self._pause)
             before = new_holder
             try:
                 new_holder = await self._renew()

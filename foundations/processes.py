@@ -5,12 +5,17 @@ It only looks; it starts nothing and ends nothing.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import subprocess
+import sys
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
+
+LOOK_SECONDS = 0.5
+"""How soon an end is noticed where the system does not tell."""
 
 _PROC = Path("/proc")
 _DEAD = frozenset({"Z", "X", "x"})
@@ -39,6 +44,38 @@ class Process:
     def is_alive(self) -> bool:
         """Whether it lives. A hung process does, a zombie does not."""
         return bool(self.started) and _started(self.pid) == self.started
+
+    async def ended(self) -> None:
+        """Waits until it lives no more. Linux tells so at once; elsewhere it is looked at now and then."""
+        handle = _handle(self.pid)
+        if handle is None:
+            while self.is_alive:  # noqa: ASYNC110  # nobody tells
+                await asyncio.sleep(LOOK_SECONDS)
+            return
+        try:
+            if self.is_alive:
+                await _readable(handle)
+        finally:
+            os.close(handle)
+
+
+def _handle(pid: int) -> int | None:
+    """A descriptor that becomes readable when the process that has this number now ends; None where there is none."""
+    if sys.platform != "linux":
+        return None
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        return None
+
+
+async def _readable(handle: int) -> None:
+    loop, told = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(handle, told.set)
+    try:
+        await told.wait()
+    finally:
+        loop.remove_reader(handle)
 
 
 def machine() -> str:

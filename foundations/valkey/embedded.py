@@ -129,6 +129,11 @@ class EmbeddedServer:
         _reap(self.pid)
         return self._record.process.is_alive
 
+    async def ended(self) -> None:
+        """Waits until the process lives no more."""
+        await self._record.process.ended()
+        _reap(self.pid)
+
     async def _ready(self) -> None:
         """Waits until the server answers, and makes sure that it is the one of this data dir."""
         clock = time.monotonic

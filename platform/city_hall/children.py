@@ -33,6 +33,7 @@ TRIES_BEFORE_READY = 3
 LAST_WORDS_SECONDS = 1.0
 BEAT_SECONDS = 0.5
 """So often a child that beats at all does so."""
+LOOKS_A_HANG = 20
 
 _log = logging.getLogger("smart_city.supervisor")
 
@@ -179,10 +180,13 @@ class Child:
     async def _watch(self) -> None:
         """Kills a child whose event loop hangs. Looks are counted, not seconds: we may have been asleep ourselves."""
         patience = (await asyncio.shield(self._briefing)).hang_seconds
+        if patience == math.inf:
+            return
+        pause = max(BEAT_SECONDS, patience / LOOKS_A_HANG)
         while True:
-            await asyncio.sleep(BEAT_SECONDS)
+            await asyncio.sleep(pause)
             self._silent_looks += 1
-            if self._beats and self._silent_looks * BEAT_SECONDS > patience:
+            if self._beats and self._silent_looks * pause > patience:
                 _log.error("%s hangs: its event loop has not turned for %.1f s; it is killed", self.name, patience)
                 self._signal(signal.SIGKILL)
                 return

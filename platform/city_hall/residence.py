@@ -16,8 +16,8 @@ from city_hall.refusals import StartRefused
 from foundations.supervision import Tasks
 from foundations.valkey import EmbeddedServer
 
-LOOK_EVERY = 0.5
-"""How soon a dead Valkey is noticed, in seconds."""
+BREATH_SECONDS = 0.5
+"""Between two starts, should it die again and again."""
 
 _log = logging.getLogger("smart_city.supervisor")
 
@@ -60,9 +60,10 @@ class Residence:
 
         async def look() -> None:
             while True:
-                await asyncio.sleep(LOOK_EVERY)
-                if not self._valkey.is_alive and await self._revive():
+                await self._valkey.ended()
+                if await self._revive():
                     on_moved()
+                await asyncio.sleep(BREATH_SECONDS)
 
         self._tasks.start("Valkey", look)
 

@@ -10,11 +10,13 @@ import logging
 import signal
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Protocol
 
 import uvicorn
+
+DATE_SECONDS = 1.0
 
 _log = logging.getLogger("smart_city.worker")
 
@@ -57,6 +59,7 @@ class Server(uvicorn.Server):
         self._notice_seconds = notice_seconds
         self._opening: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
+        self._over = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._stop)
 
@@ -75,10 +78,28 @@ class Server(uvicorn.Server):
         if (leaving := self._leaving()) is not None:
             self._ending = asyncio.create_task(self._end_when_wanted(leaving.draining.wanted))
 
+    async def main_loop(self) -> None:
+        """Serves until it is to end, which it learns at once; the date that answers carry is renewed each second.
+
+        uvicorn's own looks ten times a second, a sixth of what an idle instance burns.
+        """
+        tenths = 0
+        while not await self.on_tick(tenths):
+            tenths += 10
+            with suppress(TimeoutError):
+                async with asyncio.timeout(DATE_SECONDS):
+                    await self._over.wait()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Takes a signal while it serves."""
+        super().handle_exit(sig, frame)
+        self._loop.call_soon_threadsafe(self._over.set)
+
     async def _end_when_wanted(self, wanted: asyncio.Event) -> None:
         await wanted.wait()
         _log.error("this instance has to end: it drains")
         self.should_exit = True
+        self._over.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Readiness first, then the listener, then the connections in waves; what is left uvicorn ends."""

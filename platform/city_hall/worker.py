@@ -24,6 +24,7 @@ from city_hall.server import Server
 from foundations.errors import CityError
 from foundations.settings import Settings
 from foundations.telemetry import configure_logging
+from foundations.ticks import tick
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -91,7 +92,7 @@ async def _beat(lifeline: Lifeline) -> None:
     """Tells the supervisor that the event loop turns; a worker whose loop hangs is replaced."""
     while True:
         lifeline.beat()
-        await asyncio.sleep(BEAT_SECONDS)
+        await tick(BEAT_SECONDS)
 
 
 def _config(app: Starlette, settings: Settings, websocket_protocol: type[asyncio.Protocol] | str) -> uvicorn.Config:

@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from foundations.errors import CityError
 from foundations.supervision import Tasks
+from foundations.ticks import tick
 from foundations.valkey.client import Valkey
 from foundations.valkey.scripts import Script
 from foundations.valkey.slots import never
@@ -105,7 +106,7 @@ class Fleet:
 
     async def _keep(self) -> None:
         while True:
-            await asyncio.sleep(self._lease / BEATS_A_LEASE)
+            await tick(self._lease / BEATS_A_LEASE)
             try:
                 await self._beat()
                 self.is_away = False

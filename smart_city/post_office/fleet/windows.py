@@ -11,6 +11,7 @@ import logging
 
 from foundations.errors import CityError
 from foundations.supervision import Tasks
+from foundations.ticks import tick
 from smart_city.post_office.fleet.moving import Moving
 from smart_city.post_office.fleet.ownership import Owed, Ownership
 
@@ -46,7 +47,7 @@ class Windows:
         clock = asyncio.get_running_loop().time
         is_away = False
         while True:
-            await asyncio.sleep(POLL_SECONDS)
+            await tick(POLL_SECONDS)
             if clock() < self._quiet_until:
                 continue
             try:

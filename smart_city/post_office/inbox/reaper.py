@@ -15,6 +15,7 @@ from time import monotonic
 from foundations.errors import CityError, StaleDelivery
 from foundations.supervision import Tasks
 from foundations.telemetry import Counters, log_event
+from foundations.ticks import tick
 from smart_city.post_office.answers.returns import Returns
 from smart_city.post_office.answers.spoken import Spoken
 from smart_city.post_office.inbox.deliveries import RECLAIMED_AT_ONCE, How
@@ -142,7 +143,7 @@ class Reaper:
 
     async def _reap_each_second(self) -> None:
         while True:
-            await asyncio.sleep(self._poll)
+            await tick(self._poll)
             began = monotonic()
             try:
                 await self._reap(began)

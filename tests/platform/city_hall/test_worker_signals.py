@@ -35,6 +35,12 @@ def serving(server: ValkeyServer, home: Path, **settings: str) -> Serving:
     return Serving(home, "--no-demo", settings=given).opened()
 
 
+def test_answers_carry_the_present_date(tmp_path: Path) -> None:
+    with ValkeyServer() as server, serving(server, tmp_path / "city") as city:
+        first = httpx.get(f"{city.url}/health").headers["date"]
+        wait_until(lambda: httpx.get(f"{city.url}/health").headers["date"] != first, "a second has passed")
+
+
 def holder(store: redis.Redis) -> dict[str, Any]:
     owner: dict[str, Any] = json.loads(store.hget(LEASE, "owner") or "{}")
     return owner
