@@ -115,4 +115,5 @@ class Counters:
 
 
 def _begun(tallies: dict[str, Tally], name: str) -> Tally:
-    return tallies.setdefault(name if len(tallies) < MOST_NAMES else OTHER, Tally())
+    known = name if len(tallies) < MOST_NAMES else OTHER
+    return tallies.get(known) or tallies.setdefault(known, Tally())

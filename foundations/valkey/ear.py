@@ -28,10 +28,21 @@ _log = logging.getLogger("smart_city.valkey.subscriptions")
 MISSED_CANARIES = 3
 NAMES_AT_ONCE = 512
 """Channels in one command: enough to make thousands cheap, few enough not to hold the server up."""
-_confirmations = itertools.count(1)
-
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 1.0
+
+
+@dataclass(slots=True, eq=False)
+class Heard:
+    """That the server has confirmed a channel, and for as long as it ``stands``, without a break."""
+
+    ear: Ear
+    stands: bool = True
+
+    @property
+    def canary(self) -> bytes:
+        """What only the ear's present connection hears: the server tells by it whether that is still there."""
+        return self.ear.canary
 
 
 @dataclass(slots=True, eq=False)
@@ -42,8 +53,14 @@ class Listener:
     on_confirmed: Callable[[], None] | None
     confirmed: asyncio.Future[None]
     ear: Ear | None = None
-    confirmation: int = 0
-    """Which one of all it was that still stands; 0 while none does."""
+    heard: Heard | None = None
+    """The confirmation that stands, if any does."""
+
+    def unheard(self) -> None:
+        """What was confirmed stands no more."""
+        if self.heard is not None:
+            self.heard.stands = False
+            self.heard = None
 
 
 class Owner(Protocol):
@@ -86,7 +103,7 @@ class Ear:
         self._owner = owner
         self._listeners = listeners
         self._canary_seconds = canary_seconds
-        self._canary = b""
+        self.canary = b""
         self._wanted: dict[bytes, bool] = {}
         """What to tell the server at the end of this turn: subscribe or not; the last word counts."""
         self._asked: dict[bytes, int] = {}
@@ -110,12 +127,7 @@ class Ear:
     @property
     def is_hearing(self) -> bool:
         """Whether the connection stands and lately heard itself, as far as one can know."""
-        return self._wire is not None and self._canary not in self._asked and self._unheard < MISSED_CANARIES
-
-    @property
-    def canary(self) -> bytes:
-        """The channel that only the present connection hears: the server tells by it whether that still stands."""
-        return self._canary
+        return self._wire is not None and self.canary not in self._asked and self._unheard < MISSED_CANARIES
 
     # What is asked for
 
@@ -129,7 +141,7 @@ class Ear:
 
     def check_canary(self) -> None:
         """Takes another canary when the slot of this one has moved away."""
-        if self._wire is not None and not self._is_here(self._canary):
+        if self._wire is not None and not self._is_here(self.canary):
             self._take_canary()
 
     def _want(self, name: bytes, wanted: bool) -> None:
@@ -184,15 +196,15 @@ class Ear:
             self._asked[name] = asked
             return
         self._asked.pop(name, None)
-        if name == self._canary:
+        if name == self.canary:
             self._owner.hears()
         elif (listener := self._mine(name)) is not None:
-            listener.confirmation = next(_confirmations)
+            listener.heard = Heard(self)
             self._owner.confirmed(name, listener)
 
     def _unsubscribed(self, name: bytes) -> None:
         """Tells the owner when it was the server that ended it."""
-        if name == self._canary:
+        if name == self.canary:
             self._asked[name] = self._asked.get(name, 0)
             self._valkey.store.look_again()
         elif name not in self._asked and name not in self._wanted and (listener := self._mine(name)) is not None:
@@ -213,7 +225,7 @@ class Ear:
     def _give_up_moved(self) -> None:
         """Gives up what was asked for in slots that have moved: all that one turn tells of, which may be thousands."""
         moved, self._moved = self._moved, set()
-        for name in [name for name in self._asked if slots.slot_of(name) in moved and name != self._canary]:
+        for name in [name for name in self._asked if slots.slot_of(name) in moved and name != self.canary]:
             del self._asked[name]
             if (listener := self._mine(name)) is not None:
                 self._owner.ended(name, listener)
@@ -274,11 +286,11 @@ class Ear:
 
     def _take_canary(self) -> None:
         """Begins with a canary that lives on this server."""
-        self._asked.pop(self._canary, None)
+        self._asked.pop(self.canary, None)
         stem = self._valkey.key(f"canary:{self._valkey.incarnation}:{secrets.token_hex(4)}")
         names = (f"{stem}:{number}".encode() for number in itertools.islice(itertools.count(), 4 * slots.SLOTS))
-        self._canary = next(filter(self._is_here, names), stem.encode())
-        self._subscribe([self._canary])
+        self.canary = next(filter(self._is_here, names), stem.encode())
+        self._subscribe([self.canary])
 
     def _is_here(self, name: bytes) -> bool:
         return self._valkey.store.home_of(name) is self._home
@@ -290,6 +302,6 @@ class Ear:
                 continue
             self._unheard += 1
             if self._unheard < MISSED_CANARIES:
-                self._wire.write(packed(("SPUBLISH", self._canary, b"")))
+                self._wire.write(packed(("SPUBLISH", self.canary, b"")))
             else:
                 self._wire.abort(f"deaf: {MISSED_CANARIES} canaries did not come back")

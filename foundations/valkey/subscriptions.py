@@ -10,33 +10,19 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection
 from contextlib import suppress
-from typing import NamedTuple
 
 from redis.asyncio import ConnectionPool
 
 from foundations.errors import Unavailable
 from foundations.supervision import Tasks
 from foundations.valkey.client import Valkey
-from foundations.valkey.ear import Ear, Listener
+from foundations.valkey.ear import Ear, Heard, Listener
 
 _log = logging.getLogger("smart_city.valkey.subscriptions")
 
 START_SECONDS = 10.0
 CANARY_SECONDS = 0.75
 """Three that do not come back make two seconds and a quarter until a deaf connection is noticed."""
-
-
-class Heard(NamedTuple):
-    """That the server has confirmed a channel to us, on the connection that hears ``canary``."""
-
-    canary: bytes
-    listener: Listener
-    confirmation: int
-
-    @property
-    def stands(self) -> bool:
-        """Whether it is still so, without a break since then, as far as one can know here."""
-        return self.listener.confirmation == self.confirmation
 
 
 class Subscriptions:
@@ -112,7 +98,7 @@ class Subscriptions:
         if (listener := self._listeners.pop(name, None)) is None:
             return
         listener.confirmed.cancel()
-        listener.confirmation = 0
+        listener.unheard()
         if listener.ear is not None:
             listener.ear.leave(name)
         self._is_back(name)
@@ -120,9 +106,7 @@ class Subscriptions:
     def hearing(self, channel: str) -> Heard | None:
         """That a channel is heard, where the server has confirmed it and nothing came between."""
         listener = self._listeners.get(self._valkey.key(channel).encode())
-        if listener is None or listener.ear is None or not listener.confirmation:
-            return None
-        return Heard(listener.ear.canary, listener, listener.confirmation)
+        return None if listener is None else listener.heard
 
     @property
     def is_hearing(self) -> bool:
@@ -139,7 +123,7 @@ class Subscriptions:
         """Waits for the confirmations of what was heard on the connection before."""
         self._recovering.update(names)
         for name in names:
-            self._listeners[name].confirmation = 0
+            self._listeners[name].unheard()
 
     def confirmed(self, name: bytes, listener: Listener) -> None:
         """Tells the listener."""
@@ -211,7 +195,7 @@ class Subscriptions:
     def _displace(self, name: bytes, listener: Listener) -> None:
         """Takes a channel from where it was heard. Who is told of confirmations learns so what may be missed."""
         listener.ear = None
-        listener.confirmation = 0
+        listener.unheard()
         self._recovering.add(name)
         if listener.on_confirmed is None:
             self._was_deaf = True

@@ -150,22 +150,24 @@ def publication(
 
 
 class Letterhead:
-    """What all publications of one sender in one call say alike on a channel, encoded once.
+    """What all publications of one sender in one call say alike, encoded once.
 
-    A publication is then 0.3 µs instead of 1.0 (`publish_batch`), and the same bytes that `publication` makes.
+    A publication is then 0.4 µs instead of 1.0 (`publish_batch`), and the same bytes that `publication` makes.
     """
 
-    __slots__ = ("_head", "_tail", "channel", "sender")
+    __slots__ = ("_head", "_middle", "_tail", "sender")
 
-    def __init__(self, channel: str, sender: Sender, traceparent: str) -> None:
-        self.channel = channel
+    def __init__(self, sender: Sender, traceparent: str) -> None:
         self.sender = sender
-        blank = publication(channel=channel, sender=sender, payload=b"", message_id="", traceparent=traceparent)
-        self._head, _, self._tail = blank.partition(b',"payload":,"message_id":""')
+        blank = publication(channel="", sender=sender, payload=b"", message_id="", traceparent=traceparent)
+        self._head, _, rest = blank.partition(b'""')
+        self._middle, _, self._tail = rest.partition(b',"payload":,"message_id":""')
 
-    def publication(self, payload: bytes, message_id: str) -> bytes:
+    def publication(self, channel: str, payload: bytes, message_id: str) -> bytes:
         """A publication as it is logged."""
-        return b'%b,"payload":%b,"message_id":"%b"%b' % (self._head, payload, message_id.encode(), self._tail)
+        return b'%b%b%b,"payload":%b,"message_id":"%b"%b' % (
+            self._head, _encoder.encode(channel), self._middle, payload, message_id.encode(), self._tail
+        )  # fmt: skip
 
 
 def agent_message(

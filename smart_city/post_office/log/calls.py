@@ -47,6 +47,10 @@ class AppendCall(NamedTuple):
     heard: Mapping[str, Heard]
     """What the script counts this instance among the hearers of."""
 
+    def was_left(self, channel: str) -> bool:
+        """Whether a log that was heard here is not any more, or was not for a while."""
+        return channel in self.heard and not self.heard[channel].stands
+
     def note_logged(self) -> None:
         """Notes of all that it was carried out, though nobody may be told yet."""
         for posts in self.posts.values():

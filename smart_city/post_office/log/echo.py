@@ -7,7 +7,7 @@ what was left out where it was heard here no more.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from foundations.errors import CityError
@@ -54,16 +54,15 @@ class Echo:
                 canary, found[channel] = heard.canary, heard
         return found
 
-    def make_up(self, heard: Mapping[str, Heard], stretch: Stretch) -> None:
-        """Tells the bus of what was appended, if it may have been counted as heard here when it was not any more.
+    def make_up(self, stretch: Stretch) -> None:
+        """Tells the bus of what was counted as heard here and was not any more: somebody else heard it.
 
-        Then the one who heard it was somebody else. It takes a client that leaves while it publishes.
+        It takes a client that leaves while it publishes.
         """
-        if (mine := heard.get(stretch.channel)) is not None and not mine.stands:
-            try:
-                self._tasks.spawn("tell the bus", self._tell(stretch))
-            except RuntimeError:  # the tasks' owner has closed them
-                _log.debug("others will find the end of %s when they compare", stretch.channel)
+        try:
+            self._tasks.spawn("tell the bus", self._tell(stretch))
+        except RuntimeError:  # the tasks' owner has closed them
+            _log.debug("others will find the end of %s when they compare", stretch.channel)
 
     async def _tell(self, stretch: Stretch) -> None:
         try:

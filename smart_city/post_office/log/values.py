@@ -45,8 +45,7 @@ class Appended(Struct, frozen=True, gc=False):
     duplicate: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Stretch:
+class Stretch(Struct, frozen=True, gc=False):
     """Consecutive publications of one epoch, as they were appended together.
 
     ``entries`` is ``None`` where only the positions are known: who wants them reads the log.

@@ -194,7 +194,8 @@ class LogWriter:
             if appended:
                 stretch = answer.stretch(channel, appended)
                 self._announce(stretch)
-                self._echo.make_up(call.heard, stretch)
+                if call.was_left(channel):
+                    self._echo.make_up(stretch)
             for offset, post in enumerate(appended, answer.f):
                 tell(post, Appended(post.entry.message_id, offset, answer.e, False))
             for aside in answer.x:

@@ -159,14 +159,14 @@ class Publishing:
         await self._spend(caller, len(items))
         channels = {item.channel for item in items}
         refusals = {channel: self._refusal(caller, channel) for channel in channels}
-        letters = {channel: _letterhead(channel, acting) for channel in channels}
+        letter = _letterhead(acting)
         batch = Batch(len(items))
         for index, item in enumerate(items):
             then = partial(batch.tell, index, item.channel)
             if refusal := refusals[item.channel]:
                 then(refusal)
             else:
-                self._put(caller, letters[item.channel], item, item.key or (key and f"{key}/{index}"), then)
+                self._put(caller, letter, item, item.key or (key and f"{key}/{index}"), then)
         return await batch.published()
 
     @operation(
@@ -218,7 +218,7 @@ class Publishing:
 
     def _put(self, caller: Identity, letter: Letterhead, item: BatchItem, key: str | None, then: Then) -> None:
         try:
-            entry = self._entry(caller, letter, item.message, key)
+            entry = self._entry(caller, item.channel, letter, item.message, key)
         except TooLarge as error:
             then(error)
         else:
@@ -234,17 +234,19 @@ class Publishing:
         *,
         owner: str = "",
     ) -> Appended | Held:
-        entry = self._entry(caller, _letterhead(channel, realm), message, key)
+        entry = self._entry(caller, channel, _letterhead(realm), message, key)
         return await self._log.append_or_hold(channel, entry, owner=owner)
 
-    def _entry(self, caller: Identity, letter: Letterhead, message: dict[str, Any], key: str | None) -> Entry:
+    def _entry(
+        self, caller: Identity, channel: str, letter: Letterhead, message: dict[str, Any], key: str | None
+    ) -> Entry:
         message_id = new_message_id()
-        data = letter.publication(self._encoded(message), message_id)
+        data = letter.publication(channel, self._encoded(message), message_id)
         if not key:
             return Entry(data, message_id)
         realm = letter.sender.id
         acting = () if realm == caller.realm else (realm,)  # a frame, which has no intent here, acts for its own
-        return Entry(data, message_id, _key(caller, key), digest_of(letter.channel, "", canonical(message), *acting))
+        return Entry(data, message_id, _key(caller, key), digest_of(channel, "", canonical(message), *acting))
 
     def _encoded(self, message: dict[str, Any]) -> bytes:
         payload = msgspec.json.encode(message)
@@ -271,8 +273,8 @@ class Publishing:
         return Route(channel=reply_to, conversation_id=conversation_id, traceparent=context)
 
 
-def _letterhead(channel: str, realm: str) -> Letterhead:
-    return Letterhead(channel, Sender(kind="service", id=realm), current_traceparent.get())
+def _letterhead(realm: str) -> Letterhead:
+    return Letterhead(Sender(kind="service", id=realm), current_traceparent.get())
 
 
 def _key(caller: Identity, key: str) -> str:

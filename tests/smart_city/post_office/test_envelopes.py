@@ -73,8 +73,8 @@ def test_timestamps_are_of_this_moment_to_the_millisecond() -> None:
 @pytest.mark.parametrize("name", ["content", 'a"payload":,"message_id":""b', "ä,\\"])
 def test_a_letterhead_makes_the_same_bytes_as_a_publication_alone(name: str) -> None:
     sender, trace = Sender(kind="service", id=name), "00-" + "1" * 32 + "-" + "2" * 16 + "-01"
-    made = Letterhead("guide", sender, trace).publication(b'{"n":1}', "m1")
-    alone = publication(channel="guide", sender=sender, payload=b'{"n":1}', message_id="m1", traceparent=trace)
+    made = Letterhead(sender, trace).publication(name, b'{"n":1}', "m1")
+    alone = publication(channel=name, sender=sender, payload=b'{"n":1}', message_id="m1", traceparent=trace)
     when = len('"timestamp":"2026-11-20T17:00:00.000Z"')
     for each, other in ((made, alone), (alone, made)):
         head, _, tail = each.partition(b'"timestamp"')
