@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
+from itertools import groupby
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
@@ -16,9 +17,10 @@ from foundations.errors import Conflict
 from foundations.valkey import Script
 from smart_city.post_office.keep import Held
 from smart_city.post_office.log.echo import Heard
-from smart_city.post_office.log.values import Appended, Entry, Gone, LogLimits, Stretch
+from smart_city.post_office.log.values import Appended, Entry, Gone, LogLimits, Retention, Stretch
 
 _PACKAGE = "smart_city.post_office.log"
+_MARKED = "marked"
 
 Outcome = Appended | Exception
 Then = Callable[[Outcome | Held], None]
@@ -111,7 +113,8 @@ class Answer(msgspec.Struct):
         return Stretch(channel, self.e, self.s, self.f, entries, self.l)
 
 
-read_answer = msgspec.json.Decoder(Answer).decode
+read_answers: Callable[[bytes], list[Answer]] = msgspec.json.Decoder(list[Answer]).decode
+"""What the script answers: for each log of the call, in order."""
 
 
 def append_call(
@@ -128,19 +131,25 @@ def append_call(
     keys: list[str] = []
     canary: bytes | str = next((each.canary for each in heard.values()), "")
     what: list[bytes | str | int] = [writer, sequence, round(limits.idempotency * 1000), canary]
-    for channel, mine in posts.items():
-        log = f"{prefix}log:{{{channel}}}:"
-        keys += (log + "meta", log + "entries")
-        terms = f"{limits.of(channel).terms} {'own' if channel in heard else 'all'}"
-        if any(post.needs_owner or post.entry.key for post in mine):
-            keys += (log + "keys", f"{prefix}owner:{{{channel}}}")
-            what.append(f"{terms} {len(mine)} marked")
-            for post in mine:
-                what += _marked(post)
-        else:
-            what.append(f"{terms} {len(mine)} plain")
-            what += [post.entry.data for post in mine]
+    for head, alike in groupby(posts, lambda channel: _head(posts[channel], limits.of(channel), channel in heard)):
+        channels = list(alike)
+        what.append(f"{len(channels)} {head}")
+        for channel in channels:
+            log = f"{prefix}log:{{{channel}}}:"
+            keys += (log + "meta", log + "entries")
+            if head.endswith(_MARKED):
+                keys += (log + "keys", f"{prefix}owner:{{{channel}}}")
+                for post in posts[channel]:
+                    what += _marked(post)
+            else:
+                what += [post.entry.data for post in posts[channel]]
     return AppendCall(slot, sequence, posts, keys, what, heard)
+
+
+def _head(posts: list[Post], kept: Retention, is_own: bool) -> str:
+    """What is alike for most of the logs of a call, and then said once."""
+    is_marked = any(post.needs_owner or post.entry.key for post in posts)
+    return f"{kept.terms} {'own' if is_own else 'all'} {len(posts)} {_MARKED if is_marked else 'plain'}"
 
 
 def _marked(post: Post) -> tuple[bytes | str, ...]:

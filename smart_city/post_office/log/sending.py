@@ -15,7 +15,7 @@ from typing import Any
 from foundations.errors import CityError, Internal, Unavailable
 from foundations.supervision import Tasks
 from foundations.valkey import NotCopied, Valkey
-from smart_city.post_office.log.calls import Answer, AppendCall, log_script, read_answer
+from smart_city.post_office.log.calls import Answer, AppendCall, log_script, read_answers
 from smart_city.post_office.log.patience import Patience
 from smart_city.post_office.log.unanswered import Result
 
@@ -63,11 +63,10 @@ class Sending:
             CityError: there are none, or nothing could be done.
         """
         try:
-            texts = await self._valkey.run(self._script, call.keys, call.arguments())
+            return read_answers(await self._valkey.run(self._script, call.keys, call.arguments()))
         except NotCopied:
             call.note_logged()
             raise
-        return [read_answer(text) for text in texts]
 
     def _has_begun(self, call: AppendCall, patience: Patience, began: float) -> bool:
         then = partial(self._replied, call, patience, began)
@@ -83,7 +82,7 @@ class Sending:
             self._pursue(call, patience, began, is_repeated=isinstance(reply, Unavailable))
             return
         try:
-            answers = [read_answer(text) for text in reply]
+            answers = read_answers(reply)
         except Exception:  # a call is supervised here: its senders must not wait for ever
             _log.exception("an append failed")
             self._on_answer(call, _defect())

@@ -9,7 +9,7 @@ import pytest
 
 from foundations.supervision import Tasks
 from foundations.valkey import Valkey
-from smart_city.post_office.log.calls import Post, append_call, log_script, read_answer
+from smart_city.post_office.log.calls import Post, append_call, log_script, read_answers
 from smart_city.vocabulary import Position
 from tests.support.logs import ROOMY, ALog, an_entry
 from tests.support.valkey import ValkeyServer
@@ -151,7 +151,7 @@ class TestFailover:
         call = append_call(posts, slot=0, writer="w", sequence=1, prefix="", limits=ROOMY)
         script = log_script("append")
         lost, kept = [
-            read_answer((await valkey.run(script, call.keys, call.arguments()))[0]) for valkey in (primary, replica)
+            read_answers(await valkey.run(script, call.keys, call.arguments()))[0] for valkey in (primary, replica)
         ]
         assert (lost.f, kept.f) == (1, 1)
         assert (await ALog(replica, tasks).read("guide", Position(1, lost.e))).reason == "unknown_epoch"

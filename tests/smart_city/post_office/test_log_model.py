@@ -29,7 +29,7 @@ from hypothesis.stateful import (
 from foundations.supervision import Tasks
 from foundations.valkey import Valkey
 from smart_city.post_office.log import ChannelLog, Entry, LogLimits, Page
-from smart_city.post_office.log.calls import Answer, AppendCall, Post, append_call, log_script, read_answer
+from smart_city.post_office.log.calls import Answer, AppendCall, Post, append_call, log_script, read_answers
 from smart_city.vocabulary import Position
 from tests.support.valkey import ValkeyServer
 
@@ -236,8 +236,7 @@ class LogMachine(RuleBasedStateMachine):
                 self.expect_appended(channel, again.writer, again.sequence, mine, answer)
 
     def run(self, call: AppendCall) -> list[Answer]:
-        answers = self.wait(self.valkey.run(self.script, call.keys, call.arguments()))
-        return [read_answer(text) for text in answers]
+        return read_answers(self.wait(self.valkey.run(self.script, call.keys, call.arguments())))
 
     def expect_appended(self, channel: str, writer: str, sequence: int, mine: list[Post], answer: Answer) -> None:
         """Compares an answer with what the model says, and does to the model what was done to the log."""

@@ -4,11 +4,12 @@
 --       need
 -- ARGV  a candidate epoch, writer's incarnation, its sequence number, ms for which idempotency keys are kept, the canary
 --       of the connection on which the sender hears its "own" logs;
---       for each log: "count bytes age idle" (ms), "own" or "all", the number of entries, and "plain" or "marked", all in
---       one text; then its entries. A plain entry is its data. A marked one is its mark, of the letters k (has a key: key, digest and
---       message id follow) and o (needs the owner), and then its data.
--- Answers for each log JSON, {"v", "e": epoch, "s": its start, "f": first, "l": last, "x": [[index, outcome, …], …]};
--- e, s, f and l are missing when nothing was appended, x when nothing was set aside. A log that could not be
+--       for logs that follow one another and have this alike: how many they are, "count bytes age idle" (ms), "own" or
+--       "all", the number of entries, and "plain" or "marked", all in one text; then the entries of each. A plain entry
+--       is its data. A marked one is its mark, of the letters k (has a key: key, digest and message id follow) and o
+--       (needs the owner), and then its data.
+-- Answers a JSON list with, for each log, {"v", "e": epoch, "s": its start, "f": first, "l": last, "x": [[index,
+-- outcome, …], …]}; e, s, f and l are missing when nothing was appended, x when nothing was set aside. A log that could not be
 -- written answers {"v", "error"}, and the others of the call are none the worse for it.
 
 local WRITERS_KEPT_MS = 3600000
@@ -49,18 +50,14 @@ local function next_marked(count)
   return data, marks
 end
 
--- How much a log keeps, and what is to be appended; alike for most of the logs of a call.
-local heads_read = {}
-local function head_of(text)
-  local head = heads_read[text]
-  if not head then
-    local count, bytes, age, idle, hearers, entries, kind = string.match(
-      text, '(%d+) (%d+) (%d+) (%d+) (%a+) (%d+) (%a+)')
-    local limits = {count = tonumber(count), bytes = tonumber(bytes), age = tonumber(age), idle = tonumber(idle)}
-    head = {limits = limits, entries = tonumber(entries), is_plain = kind == 'plain', is_own = hearers == 'own'}
-    heads_read[text] = head
-  end
-  return head
+-- How many logs come next, how much each keeps, and what is to be appended to it.
+local function next_head()
+  local logs, count, bytes, age, idle, hearers, entries, kind = string.match(
+    next_argument(), '(%d+) (%d+) (%d+) (%d+) (%d+) (%a+) (%d+) (%a+)')
+  local limits = {count = tonumber(count), bytes = tonumber(bytes), age = tonumber(age), idle = tonumber(idle)}
+  return {
+    logs = tonumber(logs), limits = limits, entries = tonumber(entries), is_plain = kind == 'plain',
+    is_own = hearers == 'own'}
 end
 
 local function opened(meta)
@@ -289,9 +286,13 @@ local function append(head_of_log, data, marks, meta, entries, keys, owner)
   return answer
 end
 
-local answers, at = {}, 1
+local answers, at, head, left = {}, 1, nil, 0
 while at <= #KEYS do
-  local head = head_of(next_argument())
+  if left == 0 then
+    head = next_head()
+    left = head.logs
+  end
+  left = left - 1
   local data, marks = (head.is_plain and next_plain or next_marked)(head.entries)
   local next_at = at + (head.is_plain and 2 or 4)
   local is_done, answer = pcall(append, head, data, marks, unpack(KEYS, at, next_at - 1))
@@ -300,4 +301,4 @@ while at <= #KEYS do
   end
   answers[#answers + 1], at = answer, next_at
 end
-return answers
+return '[' .. table.concat(answers, ',') .. ']'
