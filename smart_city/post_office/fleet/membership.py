@@ -38,7 +38,7 @@ class Figures(Struct, frozen=True, kw_only=True):
     pid: int = 0
     started_at: str = ""
     connections: int = 0
-    channels: dict[str, int] = {}
+    channels: Mapping[str, int] = {}
 
 
 class _Question(Struct, kw_only=True):

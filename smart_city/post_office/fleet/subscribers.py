@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from time import monotonic
 from typing import NamedTuple
 
@@ -47,9 +47,9 @@ class Subscribers:
         )
 
     @property
-    def counts(self) -> dict[str, int]:
-        """How many connections of this instance listen to each channel."""
-        return dict(self._channels)
+    def counts(self) -> Mapping[str, int]:
+        """How many connections of this instance listen to each channel, as of the moment in which it is read."""
+        return self._channels  # a copy of ten thousand takes 15 µs, of every publication by a call
 
     def count_in(self, channels: Iterable[str]) -> None:
         """Counts one more connection of this instance that listens to each of these channels."""
