@@ -194,7 +194,7 @@ def agent_message(
 class QuestionForm:
     """What all questions of one sender in a conversation say alike, encoded once.
 
-    A question is then 0.6 µs instead of 1.3 (questions, 20 in flight), and the same bytes that `agent_message` makes.
+    A question is then 0.3 µs instead of 0.6 (questions, 20 in flight), and the same bytes that `agent_message` makes.
     """
 
     __slots__ = ("_head", "_middle")
