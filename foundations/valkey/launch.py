@@ -63,6 +63,11 @@ def socket_path() -> Path:
     return run_dir / "valkey.sock"
 
 
+_MEMORY = {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=512"}
+"""The wheel's server has no jemalloc. glibc's malloc keeps seven freed blocks of a size at hand, and an append to many
+logs frees thousands: with more of them Valkey takes 8 % less CPU (many_channels). Other systems ignore it."""
+
+
 def launch(program: Path, *, home: Path, socket: Path, port: int, lock: int) -> int:
     """Starts it and returns its pid; it inherits the lock.
 
@@ -80,7 +85,7 @@ def launch(program: Path, *, home: Path, socket: Path, port: int, lock: int) -> 
     ]
     try:
         return os.posix_spawn(
-            program, [program.name, *_flags(home, socket, port, log)], os.environ, file_actions=actions,
+            program, [program.name, *_flags(home, socket, port, log)], _MEMORY | os.environ, file_actions=actions,
             setsid=True, setsigmask=(), setsigdef=(signal.SIGINT, signal.SIGTERM, signal.SIGPIPE),
         )  # fmt: skip
     except OSError as error:

@@ -84,6 +84,18 @@ async def test_a_server_starts_on_a_fresh_data_dir(serve: Serve, tmp_path: Path)
     assert await ask(server.url, "ECHO", "x") == b"x"
 
 
+@pytest.mark.parametrize("own", ["", "glibc.malloc.perturb=0"])
+async def test_memory_is_kept_at_hand_unless_the_operator_says_how(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: str
+) -> None:
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    if own:
+        monkeypatch.setenv("GLIBC_TUNABLES", own)
+    server = await serve(tmp_path)
+    told = [word for word in Path(f"/proc/{server.pid}/environ").read_text().split("\0") if "GLIBC" in word]
+    assert told == [f"GLIBC_TUNABLES={own or 'glibc.malloc.tcache_count=512'}"]
+
+
 async def test_nobody_else_may_enter(serve: Serve, tmp_path: Path) -> None:
     server = await serve(tmp_path)
     socket_file = Path(server.url.removeprefix("unix://"))

@@ -163,12 +163,14 @@ class TestRounds:
         assert watched.calls == [(2, 3), (1, 1), (1, 1), (1, 1)]
         assert sorted(told.offsets) == [1, 1, 2, 3, 4, 5]
 
-    async def test_channels_beyond_one_call_travel_beside_it(self, watched: WatchedValkey, tasks: Tasks) -> None:
+    async def test_a_call_carries_64_logs_and_others_travel_beside_it(
+        self, watched: WatchedValkey, tasks: Tasks
+    ) -> None:
         log, told = ALog(watched, tasks), Told()
         for number in range(600):
             post(log, f"user:{number}", some(2), told)
         await log.flush(5)
-        assert sorted(watched.calls) == [(88, 176), (256, 512), (256, 512)]
+        assert sorted(watched.calls) == [(24, 48)] + [(64, 128)] * 9
         assert sorted(told.offsets) == [1] * 600 + [2] * 600
 
     async def test_what_comes_while_a_call_is_under_way_is_logged_behind_it(
