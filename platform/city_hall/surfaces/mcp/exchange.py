@@ -1,4 +1,4 @@
-"""Requests of the handshake era that are answered at once: one request, one JSON answer, and nothing in between.
+"""Requests of the handshake era that wait for nothing: one request, a stream of one answer, and nothing in between.
 
 The SDK carries them out (`serve_one`, which it has for the other era); only its transport is left out, which starts
 two tasks and four streams for each of them. What this does not serve is that transport's to serve or to refuse.
@@ -26,11 +26,15 @@ from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from pydantic import ValidationError
 from pydantic_core import to_json
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.types import Send
 
 from city_hall.surfaces.mcp.envelopes import Envelope
 
 VERSION_HEADER = "mcp-protocol-version"
+STREAM_HEADERS = [
+    (b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache, no-transform"),
+    (b"x-accel-buffering", b"no"),
+]  # fmt: skip
 _OF_TRANSPORT = ("", "initialize")
 """What is no request, and the one that decides how the others are served."""
 _WAY = TransportContext(kind="streamable-http", can_send_request=False)
@@ -43,21 +47,28 @@ class Exchanges:
         self._server = server
         self._security = TransportSecurityMiddleware(security)
 
-    async def answer(self, asked: Envelope, request: Request, body: bytes) -> Response | None:
-        """The answer to a request that waits for nothing; None when it is for the SDK's transport to serve."""
+    async def answer(self, asked: Envelope, request: Request, body: bytes, send: Send) -> bool:
+        """Answers a request that waits for nothing; false, and nothing is done, where the SDK's transport has to.
+
+        It is a stream, as that one's answers are: the official client of that era loses its session when it leaves
+        while JSON is on its way. And it begins at once, so that a client waits with patience while a store is away.
+        """
         if asked.is_notification or asked.method in _OF_TRANSPORT:
-            return None
+            return False
         version = request.headers.get(VERSION_HEADER, DEFAULT_NEGOTIATED_VERSION)
-        takes_json, _ = check_accept_headers(request)
-        if version not in HANDSHAKE_PROTOCOL_VERSIONS or not takes_json:
-            return None
+        if version not in HANDSHAKE_PROTOCOL_VERSIONS or not all(check_accept_headers(request)):
+            return False
         try:
             message = JSONRPCRequest.model_validate_json(body, by_name=False)
         except ValidationError:
-            return None
+            return False
         if (refusal := await self._security.validate_request(request, is_post=True)) is not None:
-            return refusal
-        return _written(message.id, await self._outcome(message, request, version))
+            await refusal(request.scope, request.receive, send)
+            return True
+        await send({"type": "http.response.start", "status": HTTPStatus.OK, "headers": STREAM_HEADERS})
+        told = {"jsonrpc": "2.0", "id": message.id, **await self._outcome(message, request, version)}
+        await send({"type": "http.response.body", "body": event(told)})
+        return True
 
     async def _outcome(self, message: JSONRPCRequest, request: Request, version: str) -> dict[str, Any]:
         connection = Connection.from_envelope(version, None, None)
@@ -96,6 +107,6 @@ class _Exchange:
         """What waits for nothing makes none."""
 
 
-def _written(request_id: RequestId, outcome: Mapping[str, Any]) -> Response:
-    body = to_json({"jsonrpc": "2.0", "id": request_id, **outcome})
-    return Response(body, HTTPStatus.OK, media_type="application/json")
+def event(message: Mapping[str, Any]) -> bytes:
+    """A message as a server-sent event."""
+    return b"event: message\ndata: " + to_json(message) + b"\n\n"

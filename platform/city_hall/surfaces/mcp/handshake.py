@@ -14,7 +14,6 @@ from typing import Any
 
 import mcp_types
 from mcp.server import ServerRequestContext
-from pydantic_core import to_json
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -24,6 +23,7 @@ from starlette.types import Message, Send
 from city_hall.surfaces.mcp.calls import SESSION_HEADER, CallName, session_of
 from city_hall.surfaces.mcp.credit import spend
 from city_hall.surfaces.mcp.envelopes import Envelope
+from city_hall.surfaces.mcp.exchange import STREAM_HEADERS, event
 from city_hall.surfaces.mcp.patience import SEND_SECONDS
 from city_hall.surfaces.mcp.refusals import protocol_error
 from city_hall.surfaces.mcp.session_store import SessionName, unknown
@@ -32,10 +32,6 @@ from foundations.errors import CityError, InvalidArgument, NotFound, Unavailable
 from foundations.invocation import Limits
 
 RETRY_SECONDS = 0.2
-_STREAM_HEADERS = [
-    (b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache, no-transform"),
-    (b"x-accel-buffering", b"no"),
-]  # fmt: skip
 _log = logging.getLogger("smart_city.mcp")
 
 
@@ -158,7 +154,7 @@ class Handshake:
         async with self._sessions.stream(request.user, _session(request), request.state.arrived) as stream:
             leaving = asyncio.create_task(_until_left(request, stream))
             try:
-                await send({"type": "http.response.start", "status": 200, "headers": _STREAM_HEADERS})
+                await send({"type": "http.response.start", "status": 200, "headers": STREAM_HEADERS})
                 async for uris in self._sessions.updates(stream):
                     await _write(send, _events(uris))
                 await _write(send, b"", more=False)
@@ -192,4 +188,4 @@ def _events(uris: Sequence[str]) -> bytes:
     told = [
         {"jsonrpc": "2.0", "method": "notifications/resources/updated", "params": {"uri": uri}} for uri in uris
     ]  # fmt: skip
-    return b"".join(b"event: message\ndata: " + to_json(one) + b"\n\n" for one in told) or b": still here\n\n"
+    return b"".join(map(event, told)) or b": still here\n\n"

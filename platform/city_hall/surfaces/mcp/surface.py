@@ -135,8 +135,7 @@ class McpSurface:
             send = self._handshake.naming(request, asked, send)
         patience = Patience(request.receive, send)
         waits = self._waits(asked)
-        if not waits and (answer := await self._exchanges.answer(asked, request, body)) is not None:
-            await answer(request.scope, request.receive, patience.send)
+        if not waits and await self._exchanges.answer(asked, request, body, patience.send):
             return
         whole: Message | None = {"type": "http.request", "body": body}
 
@@ -151,8 +150,7 @@ class McpSurface:
     def _waits(self, asked: Envelope) -> bool:
         """Whether there may be something to tell before the answer, or a client that leaves meanwhile to be noticed.
 
-        What neither waits nor tells is answered as JSON, without a stream and the tasks around it: 0.15 ms less a call
-        in the sessionless era (case `mcp`).
+        What neither waits nor tells needs no tasks around it: 0.15 ms less a call in the sessionless era (case `mcp`).
         """
         entry = self._catalogue.tool(asked.params.name) if asked.method == "tools/call" else None
         return entry is not None and entry.operation.waits

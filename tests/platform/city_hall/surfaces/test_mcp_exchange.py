@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -66,14 +67,14 @@ class Direct:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         body = await request.body()
-        answer = await self.exchanges.answer(envelope_of(body), request, body)
-        await (answer or Response(status_code=LEFT))(scope, receive, send)
+        if not await self.exchanges.answer(envelope_of(body), request, body, send):
+            await Response(status_code=LEFT)(scope, receive, send)
 
 
 @asynccontextmanager
 async def both() -> AsyncIterator[httpx2.AsyncClient]:
     server: Server[Any] = Server("example", version="1", on_list_tools=listed, on_call_tool=called)
-    manager = StreamableHTTPSessionManager(server, stateless=True, json_response=True, security_settings=SECURITY)
+    manager = StreamableHTTPSessionManager(server, stateless=True, security_settings=SECURITY)
 
     @asynccontextmanager
     async def life(_app: Starlette) -> AsyncIterator[None]:
@@ -88,6 +89,12 @@ async def both() -> AsyncIterator[httpx2.AsyncClient]:
         yield http
 
 
+def last(response: httpx2.Response) -> Any:
+    """The last message of a stream: before it there may be progress, for which nobody here waits."""
+    lines = [line.removeprefix("data: ") for line in response.text.splitlines() if line.startswith("data: ")]
+    return json.loads(lines[-1])
+
+
 CALL = '{"jsonrpc": "2.0", "id": %s, "method": "tools/call", "params": %s}'
 ECHO = CALL % ("7", '{"name": "echo", "arguments": {"n": null, "deep": [{"x": 1.5}]}, "_meta": {"progressToken": 1}}')
 PLAIN = (
@@ -100,6 +107,7 @@ PLAIN = (
 OTHERS: tuple[tuple[str, dict[str, str]], ...] = (
     ("{", {}), (f"[{ECHO}]", {}), (CALL % ("null", "{}"), {}), (CALL % ("1.5", '{"name": "echo"}'), {}),
     (CALL % ("1", '{"name": 5}'), {}), (ECHO.replace("2.0", "1.0"), {}), (ECHO, {"Accept": "text/event-stream"}),
+    (ECHO, {"Accept": "application/json"}),
     (ECHO, {"MCP-Protocol-Version": "1999-01-01"}), ('{"jsonrpc": "2.0", "id": 1, "result": {}}', {}),
     ('{"jsonrpc": "2.0", "method": "notifications/initialized"}', {}),
     ('{"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {}}', {}),
@@ -113,8 +121,8 @@ async def test_requests_are_answered_alike(version: str | None) -> None:
         for body in PLAIN:
             theirs = await http.post("/transport", content=body, headers=headers)
             ours = await http.post("/direct", content=body, headers=headers)
-            assert (ours.status_code, ours.json()) == (theirs.status_code, theirs.json()), body
-            assert ours.headers["content-type"] == theirs.headers["content-type"]
+            assert (ours.status_code, last(ours)) == (theirs.status_code, last(theirs)), body
+            assert ours.headers["content-type"] == theirs.headers["content-type"].partition(";")[0]
 
 
 async def test_foreign_requests_are_refused_alike() -> None:

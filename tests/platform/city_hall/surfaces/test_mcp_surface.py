@@ -97,18 +97,6 @@ async def test_a_result_is_what_http_answers(url: str, mode: str) -> None:
     assert told == {"success": True, **arguments}
 
 
-@pytest.mark.parametrize("version", ["2024-11-05", "2025-11-25"])
-async def test_only_a_call_that_may_wait_is_answered_by_a_stream(city: ExampleCity, url: str, version: str) -> None:
-    city.service.release.set()
-    headers = {**ACCEPT, "Authorization": f"Bearer {OPERATOR}", "MCP-Protocol-Version": version}
-    async with httpx2.AsyncClient(base_url=url, headers=headers, timeout=10) as http:
-        for name, kind in (("example_who_am_i", "application/json"), ("example_wait", "text/event-stream")):
-            call = {"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {"name": name}}
-            answer = await http.post("/mcp", json=call)
-            assert answer.headers["content-type"].partition(";")[0] == kind
-            assert '"id":7' in answer.text
-
-
 @both_eras
 async def test_a_session_token_may_call_what_sessions_may(url: str, mode: str) -> None:
     async with connected(url, ALICE, mode) as client:
