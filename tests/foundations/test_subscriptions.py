@@ -17,7 +17,7 @@ from foundations.supervision import Tasks
 from foundations.valkey import Subscriptions, Valkey, subscriptions
 from tests.support.certificates import Certificate
 from tests.support.valkey import ValkeyServer
-from tests.support.waiting import PATIENCE, until
+from tests.support.waiting import PATIENCE, ROOM, until
 
 pytestmark = pytest.mark.on_both_loops
 
@@ -244,7 +244,7 @@ async def test_a_deaf_connection_is_noticed_within_three_seconds_and_replaced(ta
             of_the_bus.impose(BLACKHOLE)
             began = asyncio.get_running_loop().time()
             await until(lambda: not bus.is_hearing, "noticed")
-            assert asyncio.get_running_loop().time() - began < 3
+            assert asyncio.get_running_loop().time() - began < 3 + ROOM
             assert await publish(valkey, "a") == 1  # as far as Valkey knows, it was heard
             await until(lambda: again.confirmations == 1 and bus.is_hearing, "hearing again")
             await publish(valkey, "a", b"new")
@@ -315,7 +315,7 @@ async def test_client_and_bus_speak_tls_and_check_the_certificate(tasks: Tasks, 
 async def test_a_bus_whose_valkey_is_away_does_not_start(tasks: Tasks, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subscriptions, "START_SECONDS", 0.2)
     with ValkeyServer() as server:
-        valkey = await Valkey.connect(server.url, timeout=0.1)
+        valkey = await Valkey.connect(server.url, timeout=0.5)
         server.kill()
         bus = Subscriptions(valkey, tasks)
         with pytest.raises(Unavailable):

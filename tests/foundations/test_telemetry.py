@@ -295,6 +295,6 @@ def test_what_is_no_secret_stays(text: str) -> None:
 
 @pytest.mark.parametrize("piece", ["a/", "?a", "=?", "op_ ", "eyJaaaaaaaa.", "bearer ", "password ", "://a:"])
 def test_a_long_line_takes_no_longer_than_its_length(piece: str) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     redacted(piece * 20_000)
-    assert time.perf_counter() - began < 1.0
+    assert time.process_time() - began < 1.0

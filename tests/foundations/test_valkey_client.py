@@ -250,7 +250,7 @@ async def test_a_hung_store_is_unavailable_at_the_start() -> None:
     with ValkeyServer() as server:
         server.hang()
         with pytest.raises(Unavailable):
-            await Valkey.connect(server.url, timeout=0.3)
+            await Valkey.connect(server.url, timeout=0.5)
 
 
 async def test_a_cancelled_command_spoils_no_connection(valkey: Valkey) -> None:

@@ -38,6 +38,8 @@ PATIENT = MappingProxyType(
     }
 )
 """Of a store that nobody harms: on a busy machine it may take its time, and nothing is refused or held for that."""
+IMPATIENT = MappingProxyType({name: Settings.model_fields[name].default for name in PATIENT})
+"""Of a store that the test harms: as in production, which notices within seconds."""
 _names = itertools.count(1)
 
 

@@ -63,7 +63,7 @@ async def publish(operator: Operations, text: str, channel: str = "pillar:conten
 
 
 async def ask(asker: CityClient, question: str, channel: str = "guide", intent: str = "chat") -> Reply:
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(PATIENCE):
         return await asker.ask(channel, question, intent=intent)
 
 
@@ -224,7 +224,7 @@ async def test_the_program_runs_until_it_is_told_to_stop_and_leaves_no_token(
             each.realm: each.scopes for each in (GUIDE, *PILLARS)
         }
         program.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(PATIENCE):
             assert await program.wait() == 0
     finally:
         if program.returncode is None:
@@ -238,7 +238,7 @@ async def test_the_program_says_why_it_cannot_run(city: Instance) -> None:
     program = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "city_guides", env=environment, stderr=asyncio.subprocess.PIPE
     )
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(PATIENCE):
         _, errors = await program.communicate()
     assert program.returncode == 1
     assert b"unauthenticated" in errors

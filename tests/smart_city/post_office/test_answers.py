@@ -418,7 +418,7 @@ class TestAnswersInParts:
 class TestValkeyAway:
     async def test_parts_survive_a_store_that_hangs_for_a_moment(self, tasks: Tasks) -> None:
         with ValkeyServer(appendfsync="no") as server:
-            valkey = await Valkey.connect(server.url, timeout=0.2)
+            valkey = await Valkey.connect(server.url, timeout=0.5)
             async with an_office(valkey, tasks) as office:
                 parts = await office.listen(ALICE)
                 delivery = await asked(office)
@@ -435,7 +435,7 @@ class TestValkeyAway:
 
     async def test_an_end_that_gets_no_answer_waits_and_is_said_once(self, tasks: Tasks) -> None:
         with ValkeyServer(appendfsync="no") as server:
-            valkey = await Valkey.connect(server.url, timeout=0.2)
+            valkey = await Valkey.connect(server.url, timeout=0.5)
             async with an_office(valkey, tasks) as office:
                 delivery = await asked(office)
                 await office.answers.reply(delivery.delivery_id, "guide", {}, stream="start")
@@ -449,7 +449,7 @@ class TestValkeyAway:
 
     async def test_what_waits_of_one_answer_is_bounded(self, tasks: Tasks) -> None:
         with ValkeyServer(appendfsync="no") as server:
-            valkey = await Valkey.connect(server.url, timeout=0.2)
+            valkey = await Valkey.connect(server.url, timeout=0.5)
             async with an_office(valkey, tasks, gather_seconds=30, most_bytes=10_000_000) as office:
                 delivery = await asked(office)
                 await office.answers.reply(delivery.delivery_id, "guide", {}, stream="start")
@@ -469,7 +469,7 @@ class TestValkeyAway:
 
     async def test_what_cannot_be_ended_now_is_reaped_again(self, tasks: Tasks) -> None:
         with ValkeyServer(appendfsync="no") as server:
-            valkey = await Valkey.connect(server.url, timeout=0.2)
+            valkey = await Valkey.connect(server.url, timeout=0.5)
             async with an_office(valkey, tasks, reclaim_seconds=0.3) as office:
                 question = await office.ask()
                 delivery = await taken(office, question)
@@ -502,7 +502,7 @@ class TestSettling:
     ) -> None:
         """Log and inboxes lie on two stores here, so that one may die between the answer and its settling."""
         with ValkeyServer(appendfsync="no") as server:
-            other = await Valkey.connect(server.url, timeout=0.2)
+            other = await Valkey.connect(server.url, timeout=0.5)
             inbox = an_inbox(other, tasks)
             log = WhenLogged(valkey, tasks, ROOMY, lambda _: None)
             log.happens = server.kill

@@ -133,7 +133,7 @@ class TestGoneTakers:
         first = await leaving.next()
         staying = attached(office, "staying")
         office.dispatcher.detach("guide", leaving)
-        second = await staying.next(seconds=2)
+        second = await staying.next()
         assert (second.message_id, second.attempt) == (first.message_id, 2)
         with pytest.raises(StaleDelivery):
             await office.answers.done([first.delivery_id])
@@ -208,7 +208,7 @@ class TestGoneTakers:
                 await one.ask("1")
                 await agent.next()
             heir = attached(two)
-            delivery = await heir.next(seconds=2)
+            delivery = await heir.next()
             assert (text_of(delivery), delivery.attempt) == ("1", 2)
             await eventually(lambda: counts(two, 1), "only the heir is counted")
 
@@ -224,7 +224,7 @@ class TestGoneTakers:
                     one.dispatcher.detach("guide", agent, counts=False)
             await closing.close()
             heir = attached(two)
-            await heir.next(5, seconds=2)
+            await heir.next(5)
             assert {delivery.attempt for delivery in heir.given} == {2}
 
 
@@ -313,7 +313,7 @@ class TestReaping:
 class TestValkeyAway:
     async def test_takers_are_served_again_after_valkey_was_away(self, tasks: Tasks) -> None:
         with ValkeyServer(appendfsync="no") as server:
-            valkey = await Valkey.connect(server.url, timeout=0.3)
+            valkey = await Valkey.connect(server.url, timeout=0.5)
             async with an_office(valkey, tasks) as office:
                 agent = attached(office)
                 await office.ask("before")
@@ -325,7 +325,7 @@ class TestValkeyAway:
 
     async def test_what_a_taker_left_while_valkey_was_away_comes_home_later(self, tasks: Tasks) -> None:
         with ValkeyServer(appendfsync="no") as server:
-            valkey = await Valkey.connect(server.url, timeout=0.2)
+            valkey = await Valkey.connect(server.url, timeout=0.5)
             async with an_office(valkey, tasks) as office:
                 leaving = attached(office, "leaving")
                 await office.ask("1")
@@ -334,12 +334,12 @@ class TestValkeyAway:
                 office.dispatcher.detach("guide", leaving)
                 staying = attached(office, "staying")
                 server.start()
-                assert (await staying.next(seconds=5)).attempt == 2
+                assert (await staying.next()).attempt == 2
             await valkey.close()
 
     async def test_nothing_is_reaped_for_one_lease_so_that_the_living_come_first(self, tasks: Tasks) -> None:
         with ValkeyServer(appendfsync="no") as server:
-            valkey = await Valkey.connect(server.url, timeout=0.2)
+            valkey = await Valkey.connect(server.url, timeout=0.5)
             async with an_office(valkey, tasks, lease_seconds=0.3) as office:
                 agent = attached(office)
                 await office.ask()
@@ -356,7 +356,7 @@ class TestValkeyAway:
     async def test_what_was_taken_for_nobody_while_valkey_hung_is_given_again_soon(self, tasks: Tasks) -> None:
         """A take that timed out is carried out when the store wakes up, and its answer goes nowhere."""
         with ValkeyServer(appendfsync="no") as server:
-            valkey = await Valkey.connect(server.url, timeout=0.2)
+            valkey = await Valkey.connect(server.url, timeout=0.5)
             async with an_office(valkey, tasks) as office:
                 agent = attached(office)
                 await office.ask("first")
@@ -367,12 +367,12 @@ class TestValkeyAway:
                 office.inbox.send(a_question("second", user="bob"), told.append)
                 await until(lambda: bool(told), "the question gets no answer")
                 asyncio.get_running_loop().call_later(0.3, server.resume)
-                assert text_of(await agent.next(2, seconds=5)) == "second"
+                assert text_of(await agent.next(2)) == "second"
             await valkey.close()
 
     async def test_closing_without_valkey_does_not_hang(self, tasks: Tasks) -> None:
         with ValkeyServer(appendfsync="no") as server:
-            valkey = await Valkey.connect(server.url, timeout=0.2)
+            valkey = await Valkey.connect(server.url, timeout=0.5)
             async with an_office(valkey, tasks) as office:
                 attached(office)
                 server.kill()

@@ -43,7 +43,7 @@ class Said:
 @asynccontextmanager
 async def an_office_to_harm(tasks: Tasks, **how: Any) -> AsyncIterator[tuple[Office, ValkeyServer]]:
     with ValkeyServer(appendfsync="no") as server:
-        valkey = await Valkey.connect(server.url, timeout=0.2)
+        valkey = await Valkey.connect(server.url, timeout=0.5)
         async with an_office(valkey, tasks, keep=Keep(after=0.1, **how)) as office:
             yield office, server
         await valkey.close()
@@ -174,7 +174,7 @@ async def test_what_is_owed_while_valkey_is_away_is_bounded(tasks: Tasks, monkey
         reaper = office.dispatcher._reaper
         await until(lambda: len(reaper._owed) == 3, "three are owed")
         server.start()
-        await eventually(partial(is_owed_nothing, office), "they are brought home", 10)
+        await eventually(partial(is_owed_nothing, office), "they are brought home")
 
 
 async def is_owed_nothing(office: Office) -> bool:

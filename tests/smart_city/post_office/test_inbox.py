@@ -255,7 +255,7 @@ class TestRounds:
 
     async def test_a_round_whose_answer_is_lost_is_sent_again_and_queued_once(self, tasks: Tasks) -> None:
         with ValkeyServer(appendfsync="no") as server:
-            valkey = await Valkey.connect(server.url, timeout=0.3)
+            valkey = await Valkey.connect(server.url, timeout=0.5)
             inbox = an_inbox(valkey, tasks)
             await ask(inbox, "warm")
             server.hang()
@@ -283,7 +283,7 @@ class TestRounds:
 
     async def test_with_valkey_away_questions_are_held_for_so_long_and_no_longer(self, tasks: Tasks) -> None:
         with ValkeyServer() as server:
-            valkey = await Valkey.connect(server.url, timeout=0.2)
+            valkey = await Valkey.connect(server.url, timeout=0.5)
             inbox = an_inbox(valkey, tasks, keep=Keep(seconds=0.3, after=0.1))
             server.kill()
             assert isinstance(await inbox.send_or_hold(a_question("held")), Held)
@@ -517,7 +517,7 @@ class TestUnheardTakes:
 
     async def test_a_take_that_comes_after_it_was_given_up_takes_nothing(self, tasks: Tasks) -> None:
         with ValkeyServer(appendfsync="no") as server:
-            valkey = await Valkey.connect(server.url, timeout=0.2)
+            valkey = await Valkey.connect(server.url, timeout=0.5)
             inbox = an_inbox(valkey, tasks)
             await ask(inbox, "1")
             server.hang()

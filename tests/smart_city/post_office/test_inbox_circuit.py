@@ -241,7 +241,7 @@ async def test_each_change_is_told_to_one_instance(valkey: Valkey, tasks: Tasks)
 
 async def test_what_was_acknowledged_as_held_is_refused_by_no_circuit(tasks: Tasks) -> None:
     with ValkeyServer() as server:
-        valkey = await Valkey.connect(server.url, timeout=0.1)
+        valkey = await Valkey.connect(server.url, timeout=0.5)
         inbox = quick(valkey, tasks, keep=Keep(after=0.1))
         await fail_for(inbox, "a", "b", "c")
         server.hang()

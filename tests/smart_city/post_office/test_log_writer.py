@@ -109,7 +109,7 @@ def server() -> Iterator[ValkeyServer]:
 @pytest.fixture
 async def own(server: ValkeyServer) -> AsyncIterator[WatchedValkey]:
     """A client, quick to give a command up, on a server that may be hung, killed or filled."""
-    plain = await Valkey.connect(server.url, timeout=0.2)
+    plain = await Valkey.connect(server.url, timeout=0.5)
     watched = WatchedValkey(plain)
     yield watched
     await watched.close()

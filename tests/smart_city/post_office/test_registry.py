@@ -80,7 +80,7 @@ async def test_a_closed_connection_is_gone_with_its_claim(make: Made, valkey: Va
     async def gone() -> bool:
         return not await valkey.command("EXISTS", user_key(one.user_id))
 
-    await eventually(gone, "the connection is gone", 1)
+    await eventually(gone, "the connection is gone")
     with pytest.raises(NotFound):
         await registry.find(one.connection_id)
     assert not await registry.is_connected(one.user_id)
@@ -143,8 +143,7 @@ def gaps(moments: list[float]) -> list[float]:
 
 async def test_renewals_that_take_long_begin_no_later(make: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     began = renewals_of(make(lease_seconds=0.5), monkeypatch, seconds=0.25)
-    await until(lambda: len(began) == 4, "some renewals")
-    assert min(gaps(began)) < 0.5  # 0.55 if what one takes came on top
+    await until(lambda: min(gaps(began), default=1) < 0.5, "one begins in time")  # 0.55 if what one takes came on top
 
 
 async def test_a_store_that_is_away_is_asked_soon_again_and_then_ever_later(
@@ -332,7 +331,7 @@ async def test_what_closes_while_the_store_is_away_is_taken_out_on_its_return(
         except Unavailable:
             return False
 
-    await eventually(gone, "the claim is gone", 10)
+    await eventually(gone, "the claim is gone")
     await tasks.close()
     await valkey.close()
 

@@ -66,7 +66,7 @@ class TestShares:
             agent = attached(one)
             questions = [a_question(user=f"user{n}") for n in range(30)]
             await asyncio.gather(*(one.inbox.send_now(question) for question in questions))
-            await agent.next(30, seconds=2)
+            await agent.next(30)
 
     async def test_an_instance_on_its_own_leaves_nothing_to_agents_without_room(
         self, valkey: Valkey, tasks: Tasks, monkeypatch: pytest.MonkeyPatch
@@ -182,7 +182,7 @@ class TestOtherTakers:
             await counted(office, 2)
             await office.ask("hard")
             await given_back(office, agent, await agent.next())
-            assert (await agent.next(2, seconds=2)).attempt == 2
+            assert (await agent.next(2)).attempt == 2
 
     async def test_many_that_are_passed_over_do_not_make_anybody_spin(self, valkey: Valkey, tasks: Tasks) -> None:
         inbox = an_inbox(valkey, tasks, other_taker_seconds=60, circuit_failures=1000)

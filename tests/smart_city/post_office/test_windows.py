@@ -106,7 +106,7 @@ async def test_before_the_window_ends_nothing_is_moved_and_a_resumed_connection_
         await fleet.there.own([again])
         return bool(await windows.look())
 
-    await eventually(looked, "its window is looked at", 5)
+    await eventually(looked, "its window is looked at")
     await fleet.answered(claim, "on")
     assert await fleet.owed(claim) == []
     assert await fleet.watched() == 1

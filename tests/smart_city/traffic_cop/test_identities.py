@@ -61,7 +61,7 @@ class Town:
 @pytest.fixture
 async def town() -> AsyncIterator[Town]:
     with ValkeyServer(appendonly="no") as server:
-        valkey = await Valkey.connect(server.url, timeout=0.3)
+        valkey = await Valkey.connect(server.url, timeout=0.5)
         yield Town(server, valkey)
         await valkey.close()
 

@@ -17,7 +17,7 @@ from smart_city.traffic_cop.limits import Bucket, Limits
 from smart_city.traffic_cop.limits.bucket import Standing
 from smart_city.vocabulary import Identity
 from tests.support.valkey import ValkeyServer
-from tests.support.waiting import PATIENCE, eventually
+from tests.support.waiting import PATIENCE, ROOM, eventually
 
 
 def limits_of(valkey: Valkey, rate: Rate, services: Rate | None = None, most: int = 100) -> Limits:
@@ -98,7 +98,7 @@ async def test_retry_after_is_when_there_is_credit_again(valkey: Valkey) -> None
     assert 0 < wait <= 0.25
     refused_at = monotonic()
     await eventually(lambda: is_allowed(bucket), "it is allowed again")
-    assert wait - 0.01 <= monotonic() - refused_at < wait + 2
+    assert wait - 0.01 <= monotonic() - refused_at < wait + ROOM
 
 
 async def test_who_waits_as_told_goes_on_at_the_rate(valkey: Valkey) -> None:
@@ -304,7 +304,7 @@ async def test_while_valkey_is_away_a_share_of_the_rate_goes_on_and_nobody_waits
     with pytest.raises(RateLimited) as refusal:
         await bucket.refill()
     assert 0 < (refusal.value.retry_after or 0) <= 1
-    assert monotonic() - began < 0.4
+    assert monotonic() - began < 3  # each of the ten would wait for half a second
     server.resume()
 
 

@@ -28,7 +28,7 @@ async def tasks() -> AsyncIterator[Tasks]:
 async def mortal() -> AsyncIterator[tuple[ValkeyServer, Valkey]]:
     """A server of its own, to be hung or killed."""
     with ValkeyServer(appendonly="no") as server:
-        connected = await Valkey.connect(server.url, timeout=0.3)
+        connected = await Valkey.connect(server.url, timeout=0.5)
         yield server, connected
         await connected.close()
 

@@ -201,7 +201,7 @@ async def test_sessions_that_have_ended_are_not_listed_and_refreshed_ones_move_u
     async def has_ended() -> bool:
         return await code_of(cop.validate_session(SERVICE, brief.session_token)) == "unauthenticated"
 
-    await eventually(has_ended, "the brief one ends", 5)
+    await eventually(has_ended, "the brief one ends")
     listed = await cop.list_sessions(SERVICE)
     assert (listed.total, [one.user_id for one in listed.sessions]) == (2, ["renewed", "steady"])
 

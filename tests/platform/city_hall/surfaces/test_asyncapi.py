@@ -20,7 +20,7 @@ from smart_city.post_office.gateway.close_codes import CLOSE_CODES
 from tests.support.event_reader import EventReader
 from tests.support.frame_schemas import FrameSchemas
 from tests.support.machine import ASYNCAPI, ROOT
-from tests.support.platform import Instance, Platform, unique
+from tests.support.platform import IMPATIENT, Instance, Platform, unique
 from tests.support.wire_client import WireClient
 
 DOCUMENT = document("http://127.0.0.1:8000", "1.2.3")
@@ -111,14 +111,14 @@ async def overheard(city: Instance, schemas: FrameSchemas, *tokens: str) -> Asyn
 
 async def test_whatever_a_running_platform_says_is_as_described(platform: Platform) -> None:
     """One of every frame and more, each held against its schema with nothing beside what is described."""
-    city = await platform.start(heartbeat_seconds=0.5)
+    city = await platform.start(**IMPATIENT, heartbeat_seconds=0.5)
     schemas = FrameSchemas((await city.http.get("/asyncapi.json", headers=city.operator)).json())
     user = unique("alice")
     rights = ["subscribe", "send", "publish", "history"]
     tokens = [
         await city.session(user, channels={"guide": rights}, ttl_seconds=600),
         await city.service(unique("agent"), "post_office.consume", "post_office.history"),
-        await city.session(unique("bob"), ttl_seconds=20),
+        await city.session(unique("bob"), ttl_seconds=55),
     ]
     async with overheard(city, schemas, *tokens) as (alice, agent, bob):
         await subscribed_and_published(city, alice, platform)

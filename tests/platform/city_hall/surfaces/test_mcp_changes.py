@@ -21,7 +21,7 @@ from city_hall.surfaces.mcp import patience
 from tests.contract.tools import opened
 from tests.support.metrics import samples, series
 from tests.support.parity import MODES, plain_client
-from tests.support.platform import OPERATOR_TOKEN, Instance, Platform
+from tests.support.platform import IMPATIENT, OPERATOR_TOKEN, Instance, Platform
 from tests.support.waiting import eventually, until
 
 # The handshake era has resources/subscribe; the client says so each time that a later one has not.
@@ -168,7 +168,7 @@ async def test_a_stream_ends_in_peace_when_its_instance_drains(platform: Platfor
 
 @both_eras
 async def test_a_stream_outlives_a_store_that_was_away(platform: Platform, era: str) -> None:
-    city = await platform.start()
+    city = await platform.start(**IMPATIENT)
     async with listening(city, era, GUIDE) as heard, opened(city, era=era) as client:
         platform.server.hang()
         try:
@@ -182,7 +182,7 @@ async def test_a_stream_outlives_a_store_that_was_away(platform: Platform, era: 
             await city.call("post_office.publish_to_agent_channel", message)
             return bool(heard.told)
 
-        assert await eventually(is_told, "changes are told again", seconds=20)
+        assert await eventually(is_told, "changes are told again")
         assert not heard.ended
 
 
@@ -220,7 +220,7 @@ async def test_a_stream_whose_client_takes_nothing_is_given_up(city: Instance, m
             await say(city, "guide")
             return await listeners_are(city, 0)
 
-        await eventually(is_given_up, "it is given up", seconds=20)
+        await eventually(is_given_up, "it is given up")
 
 
 async def listeners_are(city: Instance, count: int) -> bool:

@@ -19,7 +19,6 @@ async def test_many_leave_evenly_over_the_whole_time() -> None:
     began = clock()
     left = [clock() - began async for _ in in_waves(range(1000), 0.5)]
     assert len(left) == 1000
-    assert left[0] < 0.2
     assert left[-1] > 0.25
     assert len({round(moment / WAVE_SECONDS) for moment in left}) > 3, "not in one burst"
 
