@@ -172,8 +172,8 @@ async def test_a_token_that_is_missing_or_unknown_closes_with_4501(town: Instanc
 
 
 async def test_an_expired_and_a_revoked_token_close_with_4501(town: Instance) -> None:
-    expired = await town.done("traffic_cop.create_session", {"user_id": unique("alice"), "ttl_seconds": 1})
     began = time.monotonic()
+    expired = await town.done("traffic_cop.create_session", {"user_id": unique("alice"), "ttl_seconds": 1})
     revoked = await town.done("traffic_cop.create_session", {"user_id": unique("alice")})
     await town.done("traffic_cop.revoke_session", {"session_id": revoked["session_id"]})
     assert await first_word(town, token=revoked["session_token"]) == 4501

@@ -145,14 +145,14 @@ class TestRedelivery:
                 assert (await alice.of("chat_response"))["payload"] == {"message": "saved"}
 
     async def test_an_agent_that_hangs_loses_its_lease_and_not_earlier(self, platform: Platform) -> None:
-        city = await platform.start(inbox_lease_seconds=0.5)
+        city = await platform.start(inbox_lease_seconds=1)
         async with asker_of(city) as alice, agent_on(city, "guide", max=1) as hangs:
             question = await asked(alice, "guide")
             first, began = await hangs.of("delivery"), time.monotonic()
             await hangs.ask(type="consume", channel="guide", max=0)
             async with agent_on(city, "guide", max=1) as other:
                 second = await other.of("delivery")
-                assert 0.45 < time.monotonic() - began < 0.5 + ROOM
+                assert 0.5 < time.monotonic() - began < 1 + ROOM
                 assert (second["message"]["message_id"], second["attempt"]) == (question, 2)
                 for frame in ({"type": "reply", "payload": {"message": "too late"}}, {"type": "working"}):
                     stale = await hangs.ask(delivery_id=first["delivery_id"], **frame)
@@ -193,7 +193,7 @@ class TestRedelivery:
             await failed(agent, second)
             began = time.monotonic()
             third = await agent.of("delivery")
-            assert 1.8 < time.monotonic() - began < 2 + ROOM
+            assert 1 < time.monotonic() - began < 2 + ROOM
             assert (second["attempt"], third["attempt"]) == (2, 3)
             await alice.nothing_but_pong()
             await failed(agent, third)

@@ -161,7 +161,7 @@ async def test_a_session_refreshes_itself_and_nobody_else(town: Instance) -> Non
 
 @in_town
 async def test_the_old_token_lives_to_its_own_end_and_the_new_one_longer(town: Instance) -> None:
-    session = await created(town, unique("alice"), ttl_seconds=2)
+    session = await created(town, unique("alice"), ttl_seconds=4)
     arguments = {"session_token": session["session_token"], "ttl_seconds": 60}
     renewed = await town.done("traffic_cop.refresh_session", arguments)
     async with town.connected(session["session_token"]) as old, town.connected(renewed["session_token"]) as new:
@@ -179,7 +179,7 @@ async def test_the_old_token_lives_to_its_own_end_and_the_new_one_longer(town: I
 @in_town
 async def test_a_socket_that_refreshes_outlives_its_first_token(town: Instance) -> None:
     user = unique("alice")
-    session = await created(town, user, ttl_seconds=2)
+    session = await created(town, user, ttl_seconds=4)
     longer = await created(town, user, ttl_seconds=60)
     async with town.connected(session["session_token"]) as alice:
         await alice.subscribe("guide")

@@ -154,10 +154,10 @@ def owner_at(pid: int) -> Owner:
 async def test_the_lease_of_another_machine_that_is_not_renewed_is_taken_when_it_lapses(
     valkey: Valkey, tasks: Tasks
 ) -> None:
-    await hold_as(valkey, ELSEWHERE)
-    lease = Lease(valkey, "desk", seconds=SECONDS, tasks=tasks)
     loop = asyncio.get_running_loop()
     began = loop.time()
+    await hold_as(valkey, ELSEWHERE)
+    lease = Lease(valkey, "desk", seconds=SECONDS, tasks=tasks)
     await asyncio.wait_for(lease.acquire(), PATIENCE)
     assert 0.3 < loop.time() - began < 0.5 + ROOM
     await lease.release()

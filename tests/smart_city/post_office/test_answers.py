@@ -401,12 +401,12 @@ class TestAnswersInParts:
         assert await office.open_answers(ALICE) == []
 
     async def test_parts_keep_the_lease(self, valkey: Valkey, tasks: Tasks) -> None:
-        async with an_office(valkey, tasks, lease_seconds=0.3, answer_seconds=0.3) as office:
+        async with an_office(valkey, tasks, lease_seconds=1, answer_seconds=1) as office:
             question = await office.ask()
-            found = await office.inbox.take("guide", holders("one|test", lease_seconds=0.3))
+            found = await office.inbox.take("guide", holders("one|test", lease_seconds=1))
             delivery = found.deliveries[0][1]
             await office.answers.reply(delivery.delivery_id, "guide", {}, stream="start")
-            ends_at = asyncio.get_running_loop().time() + 0.9
+            ends_at = asyncio.get_running_loop().time() + 1.8
             while asyncio.get_running_loop().time() < ends_at:
                 await office.answers.reply(delivery.delivery_id, "guide", {"message": "."}, stream="delta")
                 await asyncio.sleep(0.05)  # the pace of a model

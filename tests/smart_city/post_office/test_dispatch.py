@@ -238,12 +238,12 @@ class TestReaping:
             assert (await other.next()).attempt == 2
 
     async def test_working_keeps_a_delivery(self, valkey: Valkey, tasks: Tasks) -> None:
-        async with an_office(valkey, tasks, lease_seconds=0.2) as office:
+        async with an_office(valkey, tasks, lease_seconds=0.6) as office:
             agent = attached(office)
             await office.ask()
             delivery = await agent.next()
             await office.answers.working(delivery.delivery_id, 30)
-            ends_at = asyncio.get_running_loop().time() + 0.5
+            ends_at = asyncio.get_running_loop().time() + 1.2
             await until(lambda: asyncio.get_running_loop().time() > ends_at, "two leases have passed")
             await office.answers.done([delivery.delivery_id])
             assert len(agent.given) == 1
@@ -340,12 +340,12 @@ class TestValkeyAway:
     async def test_nothing_is_reaped_for_one_lease_so_that_the_living_come_first(self, tasks: Tasks) -> None:
         with ValkeyServer(appendfsync="no") as server:
             valkey = await Valkey.connect(server.url, timeout=0.5)
-            async with an_office(valkey, tasks, lease_seconds=0.3) as office:
+            async with an_office(valkey, tasks, lease_seconds=1) as office:
                 agent = attached(office)
                 await office.ask()
                 delivery = await agent.next()
                 server.kill()
-                out_for_a_lease = asyncio.get_running_loop().time() + 0.4
+                out_for_a_lease = asyncio.get_running_loop().time() + 1.1
                 await until(lambda: asyncio.get_running_loop().time() > out_for_a_lease, "the lease has ended")
                 server.start()
                 await eventually(lambda: can_answer(office, delivery.delivery_id), "the living answers")

@@ -134,7 +134,7 @@ async def test_an_agent_that_dies_in_mid_answer_leaves_an_error_and_the_next_one
         assert error["error"]["code"]
         async with city.connected(service) as second:
             await consume(second)
-            again = await second.of("delivery", 10)
+            again = await second.of("delivery")
             assert again["attempt"] == 2
             assert again["message"]["message_id"] == message_id
             stale = await second.ask(type="done", delivery_ids=[delivery["delivery_id"]])
@@ -154,7 +154,7 @@ async def test_a_failed_delivery_comes_again_and_at_last_the_asker_is_told(platf
         await consume(agent)
         message_id = await ask(alice, "hard one")
         for attempt in (1, 2):
-            delivery = await agent.of("delivery", 10)
+            delivery = await agent.of("delivery")
             assert delivery["attempt"] == attempt
             await agent.ask(type="failed", delivery_id=delivery["delivery_id"], reason="too hard", retry=True)
         answer = await answer_of(alice)
@@ -287,7 +287,7 @@ async def test_who_joins_during_an_answer_gets_the_text_so_far(city: Instance) -
 
 
 async def test_a_hanging_agent_loses_its_lease_to_another(platform: Platform) -> None:
-    city = await platform.start(inbox_lease_seconds=0.5)
+    city = await platform.start(inbox_lease_seconds=1)
     service = await city.service("guide", *SCOPES)
     async with (
         city.connected(await city.session(unique("alice"))) as alice,
@@ -306,7 +306,7 @@ async def test_a_hanging_agent_loses_its_lease_to_another(platform: Platform) ->
 
 
 async def test_working_keeps_a_delivery(platform: Platform) -> None:
-    city = await platform.start(inbox_lease_seconds=1)
+    city = await platform.start(inbox_lease_seconds=2)
     service = await city.service("guide", *SCOPES)
     async with (
         city.connected(await city.session(unique("alice"))) as alice,
@@ -319,7 +319,7 @@ async def test_working_keeps_a_delivery(platform: Platform) -> None:
         await consume(busy, most=0)
         await consume(other)
         loop = asyncio.get_running_loop()
-        until = loop.time() + 2.5
+        until = loop.time() + 3.5
         while loop.time() < until:
             assert (await busy.ask(type="working", delivery_id=delivery["delivery_id"]))["type"] == "ack"
         await other.nothing_but_pong()

@@ -11,7 +11,7 @@ import pytest
 from tests.support.event_reader import Event, EventReader, offsets
 from tests.support.platform import Instance, Platform, unique
 from tests.support.valkey import ValkeyServer
-from tests.support.waiting import eventually, until
+from tests.support.waiting import ROOM, eventually, until
 
 
 async def publish(city: Instance, number: int = 1, *, size: int = 0, channel: str = "guide") -> dict[str, Any]:
@@ -161,7 +161,7 @@ async def test_a_revoked_session_ends_its_streams_within_a_second_on_every_insta
     token = await one.session(user)
     async with EventReader.connected(two.url, "guide", token) as events:
         await one.done("traffic_cop.revoke_session", {"user_id": user})
-        last = await events.ends(1)
+        last = await events.ends(ROOM)
         assert (last.name, last.data["code"]) == ("close", 4501)
         assert events.is_whole
     async with EventReader.connected(two.url, "guide", token, last=events.last_id) as events:
@@ -169,11 +169,11 @@ async def test_a_revoked_session_ends_its_streams_within_a_second_on_every_insta
 
 
 async def test_an_expired_session_ends_its_streams(city: Instance) -> None:
-    token = await city.session(unique("alice"), ttl_seconds=1)
+    token = await city.session(unique("alice"), ttl_seconds=3)
     async with EventReader.connected(city.url, "guide", token) as events:
         warned = await events.next()
         assert (warned.name, warned.data["event"]) == ("system", "session_expiring")
-        last = await events.ends(4)
+        last = await events.ends()
         assert (last.name, last.data["code"]) == ("close", 4501)
 
 

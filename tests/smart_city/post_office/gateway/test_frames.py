@@ -13,7 +13,7 @@ from websockets.frames import Frame as RawFrame
 from websockets.frames import Opcode
 
 from tests.support.platform import OPERATOR_TOKEN, Instance, Platform, unique
-from tests.support.waiting import PATIENCE, until
+from tests.support.waiting import PATIENCE, ROOM, until
 from tests.support.wire_client import WireClient
 
 ALL = {
@@ -399,7 +399,7 @@ async def test_a_revocation_closes_the_socket_within_a_second(city: Instance) ->
     created = await city.done("traffic_cop.create_session", {"user_id": name})
     async with city.connected(created["session_token"]) as alice:
         await city.done("traffic_cop.revoke_session", {"session_id": created["session_id"]})
-        assert await alice.close_code(1) == 4501
+        assert await alice.close_code(ROOM) == 4501
 
 
 async def test_the_operator_disconnects_a_connection_and_a_user(city: Instance) -> None:

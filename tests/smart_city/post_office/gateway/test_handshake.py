@@ -96,7 +96,7 @@ async def test_a_missing_or_unknown_token_closes_with_4501(city: Instance, token
 
 
 async def test_an_expired_token_closes_with_4501(city: Instance) -> None:
-    token = await city.session(unique("alice"), ttl_seconds=1)
+    token = await city.session(unique("alice"), ttl_seconds=2)
     async with city.connected(token) as client:
         assert await client.close_code() == 4501
     assert (await close_of(f"{city.ws_url}?session_token={token}"))[0] == 4501

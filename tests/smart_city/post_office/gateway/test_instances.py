@@ -219,7 +219,7 @@ async def test_a_revocation_on_one_instance_closes_sockets_on_another_within_a_s
     token = await one.session(name)
     async with two.connected(token) as far:
         await one.done("traffic_cop.revoke_session", {"user_id": name})
-        assert await far.close_code(1) == 4501
+        assert await far.close_code(ROOM) == 4501
 
 
 async def test_the_operator_disconnects_across_instances(platform: Platform) -> None:
