@@ -169,7 +169,7 @@ async def valkey(request: pytest.FixtureRequest) -> AsyncIterator[Valkey]:
     The two fixed keys have no prefix.
     """
     store = request.getfixturevalue("valkey_cluster" if request.config.getoption("--cluster") else "valkey_server")
-    connected = await Valkey.connect(store.url, prefix=f"test-{secrets.token_hex(4)}:")
+    connected = await Valkey.connect(store.url, prefix=f"test-{secrets.token_hex(4)}:", timeout=15)
     yield connected
     await connected.close()
 

@@ -328,7 +328,7 @@ async def test_a_frame_that_had_not_begun_when_the_instance_ended_is_no_defect(c
 
 async def test_a_session_about_to_expire_is_announced_and_a_refresh_saves_it(city: Instance) -> None:
     name = unique("alice")
-    token = await city.session(name, ttl_seconds=15)
+    token = await city.session(name, ttl_seconds=4)
     async with city.connected(token) as alice:
         warning = await alice.of("system")
         assert warning["event"] == "session_expiring"
