@@ -200,8 +200,8 @@ class Instance:
         self.valkey = valkey
         self.tasks = tasks
         self.announcer = Announcer()
-        self.log = CountedLog(valkey, tasks, limits, self.announcer)
         self.bus = FaultyBus(valkey, tasks)
+        self.log = CountedLog(valkey, tasks, limits, self.announcer, heard_here=self.bus.hearing)
         self.counters = Counters()
         self.hub = Hub(self.log, self.bus, tasks, self.counters, Traces())
         self.joining = Joining(self.hub, self.log, tasks, self.counters)

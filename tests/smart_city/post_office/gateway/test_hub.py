@@ -60,13 +60,15 @@ async def test_a_publication_of_any_instance_arrives_everywhere_once_and_in_orde
         assert {frame["epoch"] for frame in frames} == {place.start.epoch}
 
 
-async def test_own_publications_do_not_wait_for_the_bus(one: Instance) -> None:
-    one.bus.fate = lambda: "hold"
-    place = await one.join("guide")
-    await one.publish("guide", 3)
+async def test_own_publications_do_not_wait_for_the_bus(pair: list[Instance]) -> None:
+    writer, hearer = pair
+    writer.bus.fate = lambda: "hold"
+    place = await writer.join("guide")
+    await hearer.join("guide")
+    await writer.publish("guide", 3)
     assert place.listener.offsets == [1, 2, 3]
-    await until(lambda: one.bus.heard == 3, "the bus brings them, too")
-    one.bus.release()
+    await until(lambda: writer.bus.heard == 3, "the bus brings them, too, as another instance listens")
+    writer.bus.release()
     assert place.listener.offsets == [1, 2, 3]
 
 
