@@ -86,7 +86,7 @@ class Fleet:
         self.responders: dict[str, Responder] = {}
         self.lapsed: list[Callable[[str], None]] = []
         self.returned: list[Callable[[], None]] = []
-        """Told when this instance was away for so long that others may have given it up."""
+        """Told when others may have given this instance up, or the store has lost what it wrote."""
 
     async def start(self) -> None:
         """Joins the fleet, and keeps the membership alive."""
@@ -127,7 +127,7 @@ class Fleet:
             self._quiet_until = now + self._lease
         claims = int(now >= self._quiet_until)
         figures = msgspec.json.encode(self._figures())
-        lapsed, living = await self._valkey.run(
+        lapsed, living, is_new = await self._valkey.run(
             self._script, self._keys, [self.member, figures, round(self._lease * 1000), claims]
         )
         self._last_beat = asyncio.get_running_loop().time()
@@ -135,7 +135,7 @@ class Fleet:
             member.decode(): msgspec.json.decode(figures, type=Figures)
             for member, figures in zip(living[::2], living[1::2], strict=True)
         }
-        if was_away:
+        if was_away or is_new:
             for tell_return in self.returned:
                 tell_return()
         for raw in lapsed:

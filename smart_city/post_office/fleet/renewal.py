@@ -42,6 +42,7 @@ class Renewal:
     def due(self, items: Mapping[str, Item], stale: Collection[str]) -> list[Item]:
         """Those whose turn is the next, and the stale ones."""
         if self._whole:
+            self._whole -= 1
             return list(items.values())
         self._turn = (self._turn + 1) % self._turns
         return [item for name, item in items.items() if hash(name) % self._turns == self._turn or name in stale]
@@ -55,7 +56,6 @@ class Renewal:
             began = clock()
             try:
                 await renew()
-                self._whole = max(0, self._whole - 1)
                 is_away = False
                 pause = max(self._lease / RETRIES_A_LEASE, began + self._regular - clock())
             except CityError as error:

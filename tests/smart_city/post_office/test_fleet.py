@@ -142,3 +142,14 @@ async def test_who_was_away_for_a_lease_is_told(join: Made, valkey: Valkey) -> N
     fleet.returned.append(lambda: returned.append(True))
     await valkey.command("CLIENT", "PAUSE", 1500)
     await until(lambda: bool(returned), "it has come back", 10)
+
+
+async def test_who_is_no_member_any_more_is_told_though_it_was_never_away(join: Made, valkey: Valkey) -> None:
+    """The store was emptied, or the others gave up one that stood still while an answer was on its way."""
+    returned: list[bool] = []
+    fleet = await join(lease_seconds=20)
+    fleet.returned.append(lambda: returned.append(True))
+    await fleet.ask("nothing", {})
+    assert returned == []
+    await valkey.command("ZREM", valkey.key("{instances}:leases"), fleet.member)
+    await until(lambda: bool(returned), "it has come back", 10)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 
-from smart_city.post_office.fleet.renewal import Renewal
+from foundations.supervision import Tasks
+from smart_city.post_office.fleet.renewal import WHOLE, Renewal
 from tests.support.platform import unique
+from tests.support.waiting import PATIENCE, until
 
 NAMES = {name: name for name in (unique("c") for _ in range(2000))}
 
@@ -31,4 +34,24 @@ def test_with_a_cycle_shorter_than_a_lease_every_turn_is_everybodys() -> None:
 def test_after_an_absence_the_next_turn_is_everybodys() -> None:
     renewal = Renewal(lease_seconds=5, cycle_seconds=48)
     renewal.renew_all()
-    assert set(renewal.due(NAMES, ())) == set(NAMES)
+    for _ in range(WHOLE):
+        assert set(renewal.due(NAMES, ())) == set(NAMES)
+    assert len(renewal.due(NAMES, ())) < len(NAMES)
+
+
+async def test_an_absence_that_is_told_during_a_renewal_is_not_taken_for_done_with_that_one(tasks: Tasks) -> None:
+    renewal, began, told = Renewal(lease_seconds=0.1, cycle_seconds=4.8), asyncio.Event(), asyncio.Event()
+    written: list[int] = []
+
+    async def renew() -> None:
+        written.append(len(renewal.due(NAMES, ())))
+        began.set()
+        await told.wait()
+
+    tasks.start("renew", lambda: renewal.keep(renew, then=lambda: None))
+    async with asyncio.timeout(PATIENCE):
+        await began.wait()
+    renewal.renew_all()
+    told.set()
+    await until(lambda: len(written) > WHOLE, "some renewals")
+    assert written[1 : 1 + WHOLE] == WHOLE * [len(NAMES)]

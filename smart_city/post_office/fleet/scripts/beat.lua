@@ -4,13 +4,14 @@
 -- KEYS  {instances}:leases (zset: member -> end of its lease in ms), {instances}:figures (hash: member -> JSON),
 --       {instances}:estates (zset: dead member -> when somebody else may take over from it), one that never exists
 -- ARGV  member, its figures as JSON, lease in ms, whether to claim dead members (1 or 0)
--- Returns the members claimed here, and the figures of all that live as member, JSON, member, JSON, ...
+-- Returns the members claimed here, the figures of all that live as member, JSON, member, JSON, ..., and 1 if this one
+-- was no member (any more): it is new, was given up meanwhile, or the store has lost it.
 -- A dead member is claimed by one of the living at a time, until its estate is settled: a claimer may die, too.
 -- One that beats again was not dead, and has no estate.
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-redis.call('ZADD', KEYS[1], now + ARGV[3], ARGV[1])
+local is_new = redis.call('ZADD', KEYS[1], now + ARGV[3], ARGV[1])
 redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
 redis.call('ZREM', KEYS[3], ARGV[1])
 
@@ -36,4 +37,4 @@ for _, member in ipairs(redis.call('ZRANGE', KEYS[1], now, '+inf', 'BYSCORE')) d
   living[#living + 1] = member
   living[#living + 1] = redis.call('HGET', KEYS[2], member) or '{}'
 end
-return {claimed, living}
+return {claimed, living, is_new}
