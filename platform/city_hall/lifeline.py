@@ -49,7 +49,7 @@ class Lifeline:
 
     def beat(self) -> None:
         """Reports that the child's event loop turns. A supervisor that does not listen is not waited for."""
-        with suppress(BlockingIOError, BrokenPipeError):
+        with suppress(BlockingIOError, ConnectionError):
             self._line.send(b"beat\n", socket.MSG_DONTWAIT)
 
     def failed(self, sentence: str) -> None:
@@ -58,6 +58,7 @@ class Lifeline:
 
     def _follow(self) -> None:
         """In a thread, so that a busy or hanging event loop dies, too."""
-        while self._line.recv(1024):
-            pass
+        with suppress(ConnectionError):  # it died with a report unread
+            while self._line.recv(1024):
+                pass
         os._exit(SUPERVISOR_GONE)
