@@ -25,7 +25,8 @@ POLL_SECONDS = 0.5
 class Windows:
     """One instance's share of the watch. What it took and did not finish, another gets after ``claim_seconds``.
 
-    After the store was away nothing ends for ``quiet_seconds``, so that the living can say first that they live.
+    After the store was away nothing ends for ``quiet_seconds`` from its return, so that the living can say first that
+    they live; nor when an instance begins, which cannot know of that.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Windows:
 
     def start(self) -> None:
         """Begins to watch."""
+        self._quiet_until = asyncio.get_running_loop().time() + self._quiet_seconds
         self._tasks.start("resume windows", self._watch)
 
     async def _watch(self) -> None:
@@ -48,16 +50,16 @@ class Windows:
         is_away = False
         while True:
             await tick(POLL_SECONDS)
-            if clock() < self._quiet_until:
-                continue
             try:
-                while await self.look() == AT_ONCE:
+                if is_away:
+                    await self._ownership.due(0, self._claim_seconds)
+                    is_away, self._quiet_until = False, clock() + self._quiet_seconds
+                while clock() >= self._quiet_until and await self.look() == AT_ONCE:
                     pass
-                is_away = False
             except CityError as error:
                 if not is_away:
                     _log.warning("resume windows cannot be looked after: %s", error)
-                is_away, self._quiet_until = True, clock() + self._quiet_seconds
+                is_away = True
 
     async def look(self) -> int:
         """Looks after some windows that are due; returns how many there were.

@@ -223,6 +223,22 @@ async def test_a_resumed_connection_stands_once_at_its_new_instance(make: Made, 
     assert (await owner_of(valkey, one), overtaken) == (one.user_id, [])
 
 
+async def test_one_that_was_taken_over_and_not_admitted_is_gone_with_what_its_owner_before_had_written(
+    make: Made,
+) -> None:
+    """That one may be dead, and whoever takes out what it left finds no connection of its."""
+    here, there, one = make(), make(), Somebody(unique("alice"))
+    await here.add(one)
+    taken = await there.take_over(one.connection_id, one.user_id)
+    assert taken is not None
+    there.remove(replace(one, fence=taken.fence), may_return=True)
+
+    async def gone() -> bool:
+        return not await there.is_connected(one.user_id)
+
+    await eventually(gone, "it is gone", 5)
+
+
 async def test_an_instance_that_was_not_told_finds_with_its_renewal_that_it_was_overtaken(make: Made) -> None:
     here, there, one = make(lease_seconds=0.3), make(lease_seconds=30), Somebody(unique("alice"))
     overtaken: list[object] = []

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 
 import pytest
 
+from foundations.errors import Unavailable
 from foundations.supervision import Tasks
 from foundations.valkey import Valkey
 from smart_city.post_office.envelopes import new_message_id
+from smart_city.post_office.fleet import windows
 from smart_city.post_office.fleet.moving import Moving
 from smart_city.post_office.fleet.names import WINDOWS
 from smart_city.post_office.fleet.ownership import Claim, Ownership
@@ -20,7 +22,7 @@ from smart_city.vocabulary import Position
 from tests.support.logs import ROOMY
 from tests.support.platform import unique
 from tests.support.valkey import keys_in
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, until
 
 WINDOW = 0.4
 
@@ -35,8 +37,8 @@ class Fleet:
     there: Ownership
     tasks: Tasks
 
-    def windows(self, ownership: Ownership) -> Windows:
-        return Windows(ownership, Moving(self.log), self.tasks, claim_seconds=0.3, quiet_seconds=0.1)
+    def windows(self, ownership: Ownership, quiet_seconds: float = 0.1) -> Windows:
+        return Windows(ownership, Moving(self.log), self.tasks, claim_seconds=0.3, quiet_seconds=quiet_seconds)
 
     async def connected(self, *, heard: int = 0) -> Claim:
         """A connection of the first instance."""
@@ -158,6 +160,30 @@ async def test_a_message_to_the_connection_is_readdressed_too(fleet: Fleet) -> N
     await fleet.windows(fleet.there).look()
     page = await fleet.log.read(f"user:{claim.user_id}", Position(0))
     assert [json.loads(entry) for entry in page.entries] == [frame | {"channel": f"user:{claim.user_id}"}]
+
+
+async def test_after_the_store_was_away_the_living_can_say_first_that_they_live(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long it was, and whenever between two tries it came back."""
+    clock, is_away = asyncio.get_running_loop().time, True
+    asked: list[float] = []
+    due = fleet.there.due
+
+    async def answered_or_not(most: int, seconds: float) -> list[str]:
+        if is_away:
+            raise Unavailable("the store is away")
+        if most:
+            asked.append(clock())
+        return await due(most, seconds)
+
+    monkeypatch.setattr(windows, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(fleet.there, "due", answered_or_not)
+    fleet.windows(fleet.there, quiet_seconds=0.5).start()
+    await asyncio.sleep(0.9)  # it has begun, was quiet, and has found the store away
+    is_away, returned = False, clock()
+    await until(lambda: bool(asked), "windows are looked after")
+    assert asked[0] - returned >= 0.5
 
 
 async def test_every_key_of_a_connection_expires(fleet: Fleet) -> None:

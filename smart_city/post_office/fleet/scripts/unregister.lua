@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Takes connections out of their users' hashes, but for those that have another owner by now.
+-- Takes connections out of their users' hashes, but for those that have a newer owner by now.
 --
 -- KEYS  the hash `connections:USER` of each connection
 -- ARGV  TWO for each key: connection id, fence
@@ -9,7 +9,7 @@ local outcome, gone = {}, {}
 
 local function note(key, id, fence)
   local known = redis.call('HGET', key, id)
-  if not known or string.match(known, '"fence":(%d+)') ~= fence then return 0 end
+  if not known or tonumber(string.match(known, '"fence":(%d+)') or 0) > tonumber(fence) then return 0 end
   gone[key] = gone[key] or {}
   table.insert(gone[key], id)
   return 1
