@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 import pytest
 
+from foundations.errors import Unavailable
 from foundations.supervision import Tasks
-from foundations.valkey import Subscriptions, Valkey
+from foundations.valkey import Script, Subscriptions, Valkey
+from foundations.valkey.client import Argument, Then
 from smart_city.post_office.log import ChannelLog, Stretch
 from smart_city.post_office.log.bus import bus_channel, parse
 from smart_city.post_office.log.echo import Echo, Heard
@@ -60,6 +62,23 @@ class Site:
             return bool((await self.valkey.command("PUBSUB", "SHARDNUMSUB", name))[1] == 1)
 
         await eventually(is_one, "one hears it")
+
+
+class Forgetful(Valkey):
+    """A client that loses every first reply, after the script was carried out."""
+
+    def __init__(self, like: Valkey) -> None:
+        super().__init__(like.store, url=like.url, prefix=like.prefix, timeout=like.timeout)
+        self.lost = 0
+
+    def begin(
+        self, script: Script, keys: Sequence[str], args: Sequence[Argument], then: Then, *, seconds: float
+    ) -> bool:
+        def lose(reply: object) -> None:
+            self.lost += 1
+            then(Unavailable(f"the connection ended before this came: {reply!r}"))
+
+        return super().begin(script, keys, args, lose, seconds=seconds)
 
 
 @pytest.fixture
@@ -121,6 +140,22 @@ async def test_a_connection_that_is_gone_hears_nothing_whatever_is_believed(site
     await here.is_heard_by_one("guide")
     await here.publish("guide")
     assert (await there.heard("guide"))[:1] == here.announced
+
+
+async def test_what_was_not_published_is_announced_here_also_when_the_reply_is_lost(
+    valkey: Valkey, tasks: Tasks
+) -> None:
+    forgetful = Forgetful(valkey)
+    here = Site(forgetful, tasks)
+    await here.bus.start()
+    await here.listen("guide")
+    await valkey.ping()
+    await here.publish("guide")  # teaches the server the script
+    await here.publish("guide")
+    assert [stretch.last for stretch in here.announced] == [1, 2]
+    assert forgetful.lost == 2
+    assert await here.heard("guide") == []
+    await here.bus.close()
 
 
 async def test_where_replies_wait_for_replicas_the_bus_tells_everybody(tasks: Tasks) -> None:
