@@ -23,20 +23,31 @@ async def join(valkey: Valkey, tasks: Tasks) -> AsyncIterator[Made]:
     """Makes members that have joined."""
     async with AsyncExitStack() as stack:
 
-        async def joined(lease_seconds: float = 0.5, own: Tasks | None = None, **figures: int) -> Fleet:
+        async def joined(
+            lease_seconds: float = 0.5, own: Tasks | None = None, store: Valkey = valkey, **figures: int
+        ) -> Fleet:
             owner = tasks if own is None else own
             subscriptions = Subscriptions(valkey, owner)
             await subscriptions.start()
             stack.push_async_callback(subscriptions.close)
             name = unique("instance")
             fleet = Fleet(
-                valkey, subscriptions, owner, member=name, lease_seconds=lease_seconds,
+                store, subscriptions, owner, member=name, lease_seconds=lease_seconds,
                 figures=lambda: Figures(instance_id=name, channels={"guide": figures.get("guide", 0)}),
             )  # fmt: skip
             await fleet.start()
             return fleet
 
         yield joined
+
+
+@pytest.fixture
+async def hasty(valkey: Valkey, request: pytest.FixtureRequest) -> AsyncIterator[Valkey]:
+    """A client of the same keys that waits for an answer no longer than an instance does."""
+    server = request.getfixturevalue("valkey_cluster" if request.config.getoption("--cluster") else "valkey_server")
+    connected = await Valkey.connect(server.url, prefix=valkey.key(""), timeout=0.5)
+    yield connected
+    await connected.close()
 
 
 async def test_members_know_each_other_and_what_each_counts(join: Made) -> None:
@@ -92,9 +103,11 @@ async def test_who_leaves_is_not_mourned(join: Made) -> None:
     assert noticed == []
 
 
-async def test_after_the_store_was_away_nobody_is_given_up_before_a_whole_lease(join: Made, valkey: Valkey) -> None:
+async def test_after_the_store_was_away_nobody_is_given_up_before_a_whole_lease(
+    join: Made, valkey: Valkey, hasty: Valkey
+) -> None:
     noticed: list[str] = []
-    one, two = await join(lease_seconds=1), await join(lease_seconds=1)
+    one, two = await join(lease_seconds=1, store=hasty), await join(lease_seconds=1, store=hasty)
     for fleet in (one, two):
         fleet.lapsed.append(noticed.append)
     await until(lambda: len(one.living) == len(two.living) == 2, "they know each other")
@@ -136,9 +149,9 @@ async def test_the_estate_of_one_that_lives_is_not_taken_over(join: Made, valkey
     assert noticed == []
 
 
-async def test_who_was_away_for_a_lease_is_told(join: Made, valkey: Valkey) -> None:
+async def test_who_was_away_for_a_lease_is_told(join: Made, valkey: Valkey, hasty: Valkey) -> None:
     returned: list[bool] = []
-    fleet = await join(lease_seconds=0.5)
+    fleet = await join(lease_seconds=0.5, store=hasty)
     fleet.returned.append(lambda: returned.append(True))
     await valkey.command("CLIENT", "PAUSE", 1500)
     await until(lambda: bool(returned), "it has come back", 10)
