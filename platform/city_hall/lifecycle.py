@@ -19,6 +19,8 @@ from foundations.settings import Settings, connections_possible
 from foundations.supervision import Tasks
 from foundations.valkey import Valkey
 from smart_city.post_office.answers import Answers
+from smart_city.post_office.fleet import Fleet
+from smart_city.post_office.fleet.registry import Registry
 from smart_city.post_office.inbox import Inbox
 from smart_city.post_office.log import ChannelLog, Stretch
 
@@ -94,10 +96,9 @@ async def _begin(city: City, stack: AsyncExitStack) -> None:
     await _wire(city)
     fleet, registry, log = city.fleet(), city.registry(), city.log()
     await fleet.start()
-    stack.push_async_callback(_quietly, "leave the fleet", fleet.leave)
+    stack.push_async_callback(_quietly, "leave the fleet", lambda: _leave(registry, fleet))
     registry.start()
     city.windows().start()
-    stack.push_async_callback(_quietly, "empty the registry", registry.release)
     stack.push_async_callback(_flush, log, city.inbox(), city.answers(), city.settings().stop_seconds)
     dispatcher = city.dispatcher()
     await dispatcher.start()
@@ -147,6 +148,16 @@ async def _wire(city: City) -> None:
             about["code"], connection_id=about["connection_id"], user_id=about["user_id"]
         ),
     }
+
+
+async def _leave(registry: Registry, fleet: Fleet) -> None:
+    """Leaves nothing behind; otherwise the lease runs out, so that others take it out.
+
+    Raises:
+        Unavailable: the store did not take all of it.
+    """
+    await registry.release()
+    await fleet.leave()
 
 
 async def _flush(log: ChannelLog, inbox: Inbox, answers: Answers, seconds: float) -> None:

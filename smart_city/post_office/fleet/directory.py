@@ -61,11 +61,12 @@ class Directory:
             args=lambda c: (c.connection_id, c.fence, self._described(c)),
         )  # fmt: skip
 
-    async def remove(self, claims: Sequence[Claim]) -> None:
-        """Takes out those that have no newer owner."""
-        await run_each(
+    async def remove(self, claims: Sequence[Claim]) -> int:
+        """Takes out those that have no newer owner; how many were there."""
+        removed = await run_each(
             self._valkey, self._unregister, claims, keys=_key_of, args=lambda c: (c.connection_id, c.fence)
         )  # fmt: skip
+        return sum(removed)
 
     async def find(self, user_id: str, connection_id: str) -> dict[str, Any] | None:
         """One connection, as it is written."""

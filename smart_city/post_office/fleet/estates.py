@@ -1,4 +1,4 @@
-"""Estates: the connections that a dead instance left in the directory are taken out by one of the living.
+"""Estates: the connections that dead instances left in the directory are taken out by one of the living.
 
 They are found among the windows, where every connection stands; their records say whose they were. The windows
 themselves go on, since all of these may still be resumed.
@@ -7,7 +7,7 @@ themselves go on, since all of these may still be resumed.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from foundations.telemetry import log_event
 from smart_city.post_office.fleet.directory import Directory
@@ -24,16 +24,13 @@ class Estates:
         self._ownership = ownership
         self._lives = lives
 
-    async def clear(self, member: str) -> None:
-        """Looks at every connection once, some hundreds at a time; it can be done again.
+    async def clear(self, members: Sequence[str]) -> None:
+        """Looks at every connection once for all of them, some hundreds at a time; it can be done again.
 
         Raises:
             Unavailable: the store did not answer; something may be left.
         """
         count = 0
-        async for claims in self._ownership.held_by(member):
-            if self._lives(member):
-                break
-            await self._directory.remove(claims)
-            count += len(claims)
-        log_event(_log, "Connections of a dead instance taken out", member=member, count=count)
+        async for claims in self._ownership.held_by(lambda: [name for name in members if not self._lives(name)]):
+            count += await self._directory.remove(claims)
+        log_event(_log, "Connections of dead instances taken out", members=list(members), count=count)

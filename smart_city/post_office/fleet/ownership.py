@@ -6,7 +6,7 @@ are appended to the connection's log. It is the one truth: what else is kept of 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from foundations.valkey.client import Argument, Valkey
@@ -103,19 +103,20 @@ class Ownership:
         await self.look_later({name: moment for name, moment in left.items() if moment > 0})
         await self.forget([name for name, moment in left.items() if moment == 0])
 
-    async def held_by(self, member: str) -> AsyncIterator[list[Claim]]:
-        """The claims of an instance that is no more, some hundreds of connections at a time; what was left is none.
+    async def held_by(self, members: Callable[[], Sequence[str]]) -> AsyncIterator[list[Claim]]:
+        """The claims of instances that are no more, some hundreds of connections at a time, while there are any.
 
-        What is claimed while this looks may be missing, or told twice.
+        Also those that were left, since their last instance may have had no time for the rest. What is claimed while
+        this looks may be missing, or told twice.
 
         Raises:
             Unavailable: the store did not answer.
         """
         cursor: bytes | int = 0
-        while True:
+        while dead := members():
             cursor, found = await self._valkey.command("ZSCAN", self._windows, cursor, "COUNT", LOOKED_AT)
             asked = [(name.decode(),) for name, _ in found]
-            replies = await run_each(self._valkey, self._held_by, asked, keys=self._record, head=[member])
+            replies = await run_each(self._valkey, self._held_by, asked, keys=self._record, head=dead)
             yield [
                 Claim(name, reply[0].decode(), reply[1], 0)
                 for (name,), reply in zip(asked, replies, strict=True) if reply

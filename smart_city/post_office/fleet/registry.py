@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from foundations.errors import CityError, NotFound, Overtaken, TooManyConnections
+from foundations.errors import CityError, NotFound, Overtaken, TooManyConnections, Unavailable
 from foundations.supervision import Tasks
 from smart_city.post_office.fleet.directory import OVERTAKEN, STANDS, Directory, Registered
 from smart_city.post_office.fleet.ownership import Claim, Ownership, Taken
@@ -290,12 +290,14 @@ class Registry:
         """Takes out everything of this instance at its end; its clients may resume elsewhere.
 
         Raises:
-            Unavailable: the store did not take all of it; the rest goes with the lease and the windows.
+            Unavailable: the store did not take all of it; others take out the rest when the lease has ended.
         """
         self._leaving += self._stranded + [_Departure(_claim(c), True) for c in self._connections.values()]
         self._connections.clear()
         await self._depart_now()
         await self.subscribers.release()
+        if self._stranded:
+            raise Unavailable(f"{len(self._stranded)} connections are still registered")
 
 
 async def _tried(renewal: Coroutine[Any, Any, None]) -> CityError | None:

@@ -6,7 +6,7 @@ Its deliveries go to other agents. Its connections leave the directory; until th
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from foundations.errors import CityError
@@ -26,8 +26,8 @@ class Deliveries(Protocol):
 class Connections(Protocol):
     """Who takes connections out of the directory: the estates."""
 
-    async def clear(self, member: str) -> None:
-        """What an instance had is no longer there."""
+    async def clear(self, members: Sequence[str]) -> None:
+        """What instances had is no longer there."""
         ...
 
 
@@ -42,15 +42,21 @@ class Succession:
         self._connections = connections
         self._tasks = tasks
         self._settled = settled
+        self._gone: list[str] = []
+        """Those of this turn: of a machine that dies all instances go at once, and are looked for together."""
 
     def lapsed(self, member: str) -> None:
         """The lease of an instance has run out, and this instance was the one to notice."""
         self._deliveries.lapsed(member)
-        self._tasks.spawn(f"take over from {member}", self._settle(member))
+        if not self._gone:
+            self._tasks.spawn("take over from the dead", self._settle())
+        self._gone.append(member)
 
-    async def _settle(self, member: str) -> None:
+    async def _settle(self) -> None:
+        members, self._gone = self._gone, []
         try:
-            await self._connections.clear(member)
-            await self._settled(member)
+            await self._connections.clear(members)
+            for member in members:
+                await self._settled(member)
         except CityError as error:
-            _log.warning("what %s left behind is not all taken over yet: %s", member, error)
+            _log.warning("what %s left behind is not all taken over yet: %s", ", ".join(members), error)

@@ -383,3 +383,17 @@ async def test_an_overtaken_socket_claims_nothing_though_its_new_instance_died(m
     record = await valkey.command("HGET", valkey.key(owner_key(one.connection_id)), "fence")
     assert (overtaken, record) == ([one], b"2")
     assert await here.connections_of(one.user_id) == []
+
+
+async def test_an_end_that_leaves_connections_behind_says_so(make: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The instance then leaves them to others, who look for them when its lease has ended."""
+    registry, one = make(), Somebody(unique("alice"))
+    await registry.add(one)
+
+    async def refuse(_: object) -> int:
+        raise Unavailable("the store did not answer")
+
+    monkeypatch.setattr(registry._directory, "remove", refuse)
+    with pytest.raises(Unavailable):
+        await registry.release()
+    assert await registry.is_connected(one.user_id)

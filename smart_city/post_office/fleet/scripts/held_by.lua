@@ -1,13 +1,14 @@
 #!lua flags=allow-oom
--- Which of some connections an instance had when it died, as their records say.
+-- Which of some connections were instances' that have died, as their records say.
 --
 -- KEYS  `owner:{connection:ID}` of each connection
--- ARGV  the instance
--- Returns {user id, fence} for each connection whose socket was there, {} for each other.
+-- ARGV  the instances
+-- Returns {user id, fence} for each connection that was theirs last, {} for each other.
 
-local outcome = {}
+local outcome, dead = {}, {}
+for _, instance in ipairs(ARGV) do dead[instance] = true end
 for i, key in ipairs(KEYS) do
-  local user, instance, fence, is_lost = unpack(redis.call('HMGET', key, 'user_id', 'instance', 'fence', 'is_lost'))
-  outcome[i] = user and instance == ARGV[1] and not is_lost and {user, tonumber(fence)} or {}
+  local user, instance, fence = unpack(redis.call('HMGET', key, 'user_id', 'instance', 'fence'))
+  outcome[i] = user and dead[instance] and {user, tonumber(fence)} or {}
 end
 return outcome
