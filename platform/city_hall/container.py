@@ -335,7 +335,7 @@ class City(containers.DeclarativeContainer):
     dispatcher = providers.Singleton(
         _dispatcher, settings, inbox, answers, subscriptions, tasks, counters, traces, member
     )
-    succession = providers.Singleton(fleet_parts.succession, dispatcher, directory, ownership, tasks, fleet)
+    succession = providers.Singleton(fleet_parts.succession, dispatcher, tasks, fleet)
     hub = providers.Singleton(Hub, log, subscriptions, tasks, counters, traces)
     joining = providers.Singleton(Joining, hub, log, tasks, counters)
     desk = providers.Singleton(

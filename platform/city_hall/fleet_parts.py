@@ -17,7 +17,6 @@ from foundations.telemetry import Counters
 from foundations.valkey import Subscriptions, Valkey
 from smart_city.post_office.fleet import Figures, Fleet
 from smart_city.post_office.fleet.directory import Directory
-from smart_city.post_office.fleet.estates import Estates
 from smart_city.post_office.fleet.moving import Moving
 from smart_city.post_office.fleet.ownership import Ownership
 from smart_city.post_office.fleet.registry import Registry
@@ -93,9 +92,8 @@ def subscribers(settings: Settings, valkey: Valkey, tasks: Tasks, name: Lease) -
 
 
 def directory(settings: Settings, valkey: Valkey) -> Directory:
-    """Where nobody lives who could take a connection out, it ends by itself once it has missed a turn to be written."""
     return Directory(
-        valkey, instance_id=settings.instance_id, kept_seconds=2 * _cycle_seconds(settings),
+        valkey, instance_id=settings.instance_id, lease_seconds=settings.instance_lease_seconds,
         most_per_user=settings.max_connections_per_user,
     )  # fmt: skip
 
@@ -116,8 +114,5 @@ def windows(settings: Settings, ownership: Ownership, log: ChannelLog, tasks: Ta
     return Windows(ownership, Moving(log), tasks, claim_seconds=4 * lease, quiet_seconds=lease)
 
 
-def succession(
-    dispatcher: Dispatcher, directory: Directory, ownership: Ownership, tasks: Tasks, fleet: Fleet
-) -> Succession:
-    estates = Estates(directory, ownership, lambda member: member in fleet.living)
-    return Succession(dispatcher, estates, tasks, settled=fleet.settle)
+def succession(dispatcher: Dispatcher, tasks: Tasks, fleet: Fleet) -> Succession:
+    return Succession(dispatcher, tasks, settled=fleet.settle)

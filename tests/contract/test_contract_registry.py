@@ -69,7 +69,7 @@ async def test_a_connection_is_in_its_users_hash_before_its_welcome(town: Instan
             assert TIMESTAMP.fullmatch(entry["last_heartbeat"])
             assert isinstance(entry["channels"], list)
             (ttl,) = await books.httl(f"connections:{user}", alice.id)
-            assert 0 < ttl <= 4 * town.settings.heartbeat_seconds
+            assert 0 < ttl <= town.settings.instance_lease_seconds
 
 
 @in_town
@@ -124,19 +124,19 @@ async def test_within_a_second_of_a_close_it_is_gone(town: Instance, books: Stor
     assert not await books.exists(f"connections:{user}")
 
 
-async def test_it_stays_as_long_as_the_connection_lives(platform: Platform, store: Store) -> None:
-    city = await platform.start(instance_lease_seconds=0.5, heartbeat_seconds=0.5)
+async def test_the_lease_is_renewed_as_long_as_the_connection_lives(platform: Platform, store: Store) -> None:
+    city = await platform.start(instance_lease_seconds=3)
     user = unique("alice")
     async with city.connected(await city.session(user)) as alice:
         began = time.monotonic()
-        while time.monotonic() < began + 2.4:  # it would end by itself after 2
+        while time.monotonic() < began + 4:  # it would end by itself after 3
             assert set(await connections(store, user)) == {alice.id}
             await asyncio.sleep(0.02)  # between two looks
         await alice.nothing_but_pong()
 
 
 async def test_heartbeats_move_the_last_heartbeat(platform: Platform, store: Store) -> None:
-    city = await platform.start(heartbeat_seconds=0.5, instance_lease_seconds=1)
+    city = await platform.start(heartbeat_seconds=0.5, instance_lease_seconds=2)
     user = unique("alice")
     async with city.connected(await city.session(user)) as alice:
         first = (await connections(store, user))[alice.id]

@@ -14,7 +14,7 @@ from tests.support.platform import unique
 
 def a_registry(
     valkey: Valkey, tasks: Tasks, *, member: str = "", name: str = "", lease_seconds: float = 5,
-    kept_seconds: float = 60, cycle_seconds: float = 20, window_seconds: float = 60, most_per_user: int = 20,
+    cycle_seconds: float = 20, window_seconds: float = 60, most_per_user: int = 20,
 ) -> Registry:  # fmt: skip
     """The registry of one more instance, on its own or under a name."""
     name = name or unique("instance")
@@ -22,6 +22,6 @@ def a_registry(
         valkey, member=member or unique("member"), window_seconds=window_seconds, unclaimed_seconds=cycle_seconds
     )
     subscribers = Subscribers(valkey, tasks, instance_id=name, lease_seconds=lease_seconds, holds_name=lambda: True)
-    directory = Directory(valkey, instance_id=name, kept_seconds=kept_seconds, most_per_user=most_per_user)
+    directory = Directory(valkey, instance_id=name, lease_seconds=lease_seconds, most_per_user=most_per_user)
     renewal = Renewal(lease_seconds=lease_seconds, cycle_seconds=cycle_seconds)
     return Registry(directory, ownership, subscribers, renewal, tasks)

@@ -1,7 +1,7 @@
 """The directory: who is connected, as a hash a user that operators and other instances read.
 
-Each connection is one field, written whole or not at all, which ends by itself where nobody writes it again or takes it
-out; one that has a newer owner is left alone. Whose connection it is, is not decided here.
+Each connection is one field, written whole or not at all, which ends with its instance's lease; one that has a newer
+owner is left alone. Whose connection it is, is not decided here.
 """
 
 from __future__ import annotations
@@ -45,20 +45,27 @@ class Registered(Protocol):
 class Directory:
     """The hashes, as one instance writes and reads them."""
 
-    def __init__(self, valkey: Valkey, *, instance_id: str, kept_seconds: float, most_per_user: int) -> None:
+    def __init__(self, valkey: Valkey, *, instance_id: str, lease_seconds: float, most_per_user: int) -> None:
         self.most_per_user = most_per_user
         self._valkey = valkey
         self._instance_id = instance_id
-        self._kept = round(kept_seconds * 1000)
-        self._register, self._unregister = (
-            Script.read("smart_city.post_office.fleet", name) for name in ("register", "unregister")
+        self._lease = round(lease_seconds * 1000)
+        self._register, self._prolong, self._unregister = (
+            Script.read("smart_city.post_office.fleet", name) for name in ("register", "prolong", "unregister")
         )
 
     async def write(self, connections: Sequence[Registered], how: Literal["new", "again"]) -> list[int]:
         """Writes connections; 0 for each that its user has no room for or, ``again``, that was not there."""
         return await run_each(
-            self._valkey, self._register, connections, keys=_key_of, head=[self._kept, self.most_per_user, how],
+            self._valkey, self._register, connections, keys=_key_of, head=[self._lease, self.most_per_user, how],
             args=lambda c: (c.connection_id, c.fence, self._described(c)),
+        )  # fmt: skip
+
+    async def prolong(self, connections: Sequence[Registered]) -> list[int]:
+        """Has connections stand for another lease; 0 for each that was not there."""
+        return await run_each(
+            self._valkey, self._prolong, connections, keys=_key_of, head=[self._lease],
+            args=lambda c: (c.connection_id,),
         )  # fmt: skip
 
     async def remove(self, claims: Sequence[Claim]) -> int:

@@ -6,7 +6,7 @@ are appended to the connection's log. It is the one truth: what else is kept of 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from foundations.valkey.client import Argument, Valkey
@@ -16,8 +16,6 @@ from smart_city.post_office.fleet.calls import run_each
 from smart_city.post_office.fleet.names import WINDOWS, owner_key
 from smart_city.post_office.log.bus import bus_channel
 
-LOOKED_AT = 500
-"""Connections at a time, whose instance is looked up."""
 REMEMBERED_SECONDS = 60.0
 """Records outlive their windows by this and a window more: time for whoever looks after them to come."""
 
@@ -63,9 +61,9 @@ class Ownership:
         self._living = round((window_seconds + unclaimed_seconds) * 1000)
         self._remembered = self._window + round(REMEMBERED_SECONDS * 1000)
         self._forgotten = 2 * (self._living + self._remembered)
-        self._own, self._take_over, self._leave, self._lapse, self._watch, self._due, self._held_by = (
+        self._own, self._take_over, self._leave, self._lapse, self._watch, self._due = (
             Script.read("smart_city.post_office.fleet", name)
-            for name in ("own", "take_over", "leave", "lapse", "watch", "due", "held_by")
+            for name in ("own", "take_over", "leave", "lapse", "watch", "due")
         )
 
     # Owners
@@ -102,27 +100,6 @@ class Ownership:
         left = {claim.connection_id: moment for claim, moment in zip(claims, moments, strict=True)}
         await self.look_later({name: moment for name, moment in left.items() if moment > 0})
         await self.forget([name for name, moment in left.items() if moment == 0])
-
-    async def held_by(self, members: Callable[[], Sequence[str]]) -> AsyncIterator[list[Claim]]:
-        """The claims of instances that are no more, some hundreds of connections at a time, while there are any.
-
-        Also those that were left, since their last instance may have had no time for the rest. What is claimed while
-        this looks may be missing, or told twice.
-
-        Raises:
-            Unavailable: the store did not answer.
-        """
-        cursor: bytes | int = 0
-        while dead := members():
-            cursor, found = await self._valkey.command("ZSCAN", self._windows, cursor, "COUNT", LOOKED_AT)
-            asked = [(name.decode(),) for name, _ in found]
-            replies = await run_each(self._valkey, self._held_by, asked, keys=self._record, head=dead)
-            yield [
-                Claim(name, reply[0].decode(), reply[1], 0)
-                for (name,), reply in zip(asked, replies, strict=True) if reply
-            ]  # fmt: skip
-            if not int(cursor):
-                return
 
     # Windows
 

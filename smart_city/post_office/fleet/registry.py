@@ -234,17 +234,23 @@ class Registry:
         self._renewal.renew_all()
 
     async def renew(self) -> None:
-        """Writes again what has its turn, and says that it is owned here; what has another owner by now is given up.
+        """Has everything stand for another lease, and writes again what has its turn.
+
+        That is claimed again, too; what has another owner by now is given up.
 
         Raises:
             Unavailable: the store did not answer.
         """
-        due = self._renewal.due(self._connections, self._stale)
+        due = {c.connection_id: c for c in self._renewal.due(self._connections, self._stale)}
+        others = [c for name, c in self._connections.items() if name not in due]
         async with asyncio.TaskGroup() as group:
             channels = group.create_task(_tried(self.subscribers.renew()))
             renewals: list[asyncio.Task[CityError | None]] = []
-            for chunk in _chunks(due):
-                renewals.append(group.create_task(_tried(self._renew(chunk))))
+            for renewal in (
+                *(self._renew(chunk) for chunk in _chunks(list(due.values()))),
+                *(self._prolong(chunk) for chunk in _chunks(others)),
+            ):
+                renewals.append(group.create_task(_tried(renewal)))
                 await asyncio.wait(renewals[-1:], timeout=NEXT_AFTER_SECONDS)
         for failure in (*(renewal.result() for renewal in renewals), channels.result()):
             if failure is not None:
@@ -257,6 +263,13 @@ class Registry:
             if failure is not None:
                 self._stale.update(c.connection_id for c in connections if self._holds(c))
                 raise failure
+
+    async def _prolong(self, connections: Sequence[Registered]) -> None:
+        """What stands goes on with the instance's lease; what the store has lost is written again."""
+        stands = await self._directory.prolong(connections)
+        missing = [c for c, is_there in zip(connections, stands, strict=True) if not is_there and self._holds(c)]
+        if missing:
+            await self._renew(missing)
 
     def _depart_stranded(self) -> None:
         """Tries again to take out what has closed: also where a part of the store is away, it may lie elsewhere."""

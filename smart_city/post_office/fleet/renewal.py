@@ -1,7 +1,7 @@
 """Renewal: when what an instance has written of its connections is written again, a part of them at a time.
 
-The instance's lease says that they live, and not their own: others take them out when that has run out. So they are
-written seldom, for their last heartbeat and for what a store may have lost. It knows nothing of what is written.
+All stand for another lease with each turn. What they say is written seldom, for their last heartbeat and for what a
+store may have lost. It knows nothing of what is written.
 """
 
 from __future__ import annotations
@@ -20,8 +20,6 @@ RETRIES_A_LEASE = 10
 """A renewal that failed is tried again so soon that it comes before the lease ends, also after a timeout of a second.
 
 Then ever later: a store that is overloaded is not asked more often than one that is not."""
-WHOLE = 2
-"""Whoever took this instance for dead may still be taking out what it writes; a turn later it writes that once more."""
 Item = TypeVar("Item")
 
 
@@ -33,16 +31,16 @@ class Renewal:
         self._regular = lease_seconds / RENEWALS_A_LEASE
         self._turns = max(1, round(cycle_seconds / self._regular))
         self._turn = 0
-        self._whole = 0
+        self._is_whole = False
 
     def renew_all(self) -> None:
-        """The next turns are everybody's."""
-        self._whole = WHOLE
+        """The next turn is everybody's."""
+        self._is_whole = True
 
     def due(self, items: Mapping[str, Item], stale: Collection[str]) -> list[Item]:
         """Those whose turn is the next, and the stale ones."""
-        if self._whole:
-            self._whole -= 1
+        if self._is_whole:
+            self._is_whole = False
             return list(items.values())
         self._turn = (self._turn + 1) % self._turns
         return [item for name, item in items.items() if hash(name) % self._turns == self._turn or name in stale]

@@ -18,10 +18,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from foundations.supervision import Tasks
 from foundations.valkey.client import Valkey
 from smart_city.post_office.envelopes import new_message_id
-from smart_city.post_office.fleet.directory import Directory, Registered
-from smart_city.post_office.fleet.estates import Estates
+from smart_city.post_office.fleet.directory import Registered
 from smart_city.post_office.fleet.moving import Moving
-from smart_city.post_office.fleet.names import WINDOWS, owner_key
+from smart_city.post_office.fleet.names import WINDOWS, owner_key, user_key
 from smart_city.post_office.fleet.ownership import Ownership
 from smart_city.post_office.fleet.registry import Registry
 from smart_city.post_office.fleet.windows import Windows
@@ -73,8 +72,7 @@ class OwnershipMachine(RuleBasedStateMachine):
         self.owed: dict[str, list[str]] = {user: [] for user in self.users}
         self.known: list[Known] = []
         self.overtaken: list[Registered] = []
-        self.members = ["" for _ in range(INSTANCES)]
-        self.registries = [self.born(where) for where in range(INSTANCES)]
+        self.registries = [self.born() for _ in range(INSTANCES)]
         for where, user in enumerate((0, 0, 1)):
             self.connect(user, where)
         for one, where in zip(self.known[:2], (1, 2), strict=True):  # overtaken, and lost again where they went
@@ -87,11 +85,10 @@ class OwnershipMachine(RuleBasedStateMachine):
             Windows(ownership, Moving(self.log), self.tasks, claim_seconds=0.05, quiet_seconds=0) for _ in range(2)
         ]
 
-    def born(self, where: int) -> Registry:
-        self.members[where] = unique("member")
+    def born(self) -> Registry:
         registry = a_registry(
-            self.valkey, self.tasks, member=self.members[where], lease_seconds=LONG, kept_seconds=LONG,
-            cycle_seconds=LONG, window_seconds=LONG, most_per_user=10_000,
+            self.valkey, self.tasks, lease_seconds=LONG, cycle_seconds=LONG,
+            window_seconds=LONG, most_per_user=10_000,
         )  # fmt: skip
         registry.overtaken.append(self.overtaken.append)
         return registry
@@ -199,15 +196,12 @@ class OwnershipMachine(RuleBasedStateMachine):
     @rule(where=instances)
     def die(self, where: int) -> None:
         """An instance is gone, and with its lease what stood of it in the directory."""
-        dead, self.registries[where] = self.members[where], self.born(where)
-        directory = Directory(self.valkey, instance_id="heir", kept_seconds=LONG, most_per_user=1)
-        ownership = Ownership(self.valkey, member="heir", window_seconds=LONG, unclaimed_seconds=LONG)
-        self.run(Estates(directory, ownership, lambda _: False).clear(dead))
+        self.registries[where] = self.born()
         for one in self.known:
             one.stale = [stale for stale in one.stale if stale[0] != where]
             if one.owner == where:
                 one.owner = one.socket = None
-                assert one.id not in self.shown(one.user)
+                self.run(self.valkey.command("HDEL", user_key(one.user), one.id))
 
     # What time brings
 

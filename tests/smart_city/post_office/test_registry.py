@@ -30,12 +30,10 @@ def make(valkey: Valkey, tasks: Tasks) -> Made:
     return partial(made, valkey, tasks)
 
 
-def made(
-    valkey: Valkey, tasks: Tasks, *, lease_seconds: float = 5, kept_seconds: float = 60, most_per_user: int = 20
-) -> Registry:
+def made(valkey: Valkey, tasks: Tasks, *, lease_seconds: float = 5, most_per_user: int = 20) -> Registry:
     """The registry of one more instance."""
     return a_registry(
-        valkey, tasks, lease_seconds=lease_seconds, kept_seconds=kept_seconds, cycle_seconds=2 * lease_seconds,
+        valkey, tasks, lease_seconds=lease_seconds, cycle_seconds=2 * lease_seconds,
         most_per_user=most_per_user,
     )  # fmt: skip
 
@@ -86,8 +84,8 @@ async def test_a_closed_connection_is_gone_with_its_claim(make: Made, valkey: Va
     assert not await registry.is_connected(one.user_id)
 
 
-async def test_where_nobody_lives_who_takes_it_out_a_connection_ends_by_itself(make: Made, valkey: Valkey) -> None:
-    registry, one = make(kept_seconds=0.2), Somebody(unique("alice"))
+async def test_a_connection_ends_with_the_lease_of_its_instance(make: Made, valkey: Valkey) -> None:
+    registry, one = make(lease_seconds=0.2), Somebody(unique("alice"))
     await registry.add(one)
 
     async def gone() -> bool:
@@ -96,7 +94,7 @@ async def test_where_nobody_lives_who_takes_it_out_a_connection_ends_by_itself(m
     await eventually(gone, "it has ended")
 
 
-async def test_what_the_store_lost_is_written_again_at_its_turn(make: Made, valkey: Valkey) -> None:
+async def test_what_the_store_lost_is_written_again_with_the_next_renewal(make: Made, valkey: Valkey) -> None:
     registry, one = make(lease_seconds=0.5), Somebody(unique("alice"))
     registry.start()
     await registry.add(one)
@@ -108,6 +106,19 @@ async def test_what_the_store_lost_is_written_again_at_its_turn(make: Made, valk
     await eventually(back, "it stands again")
 
 
+async def test_who_has_no_turn_stands_for_another_lease_or_is_written_again(make: Made, valkey: Valkey) -> None:
+    registry, some = make(lease_seconds=30), [Somebody(unique("alice")) for _ in range(3)]
+    for one in some:
+        await registry.add(one)
+        await valkey.command("HPEXPIRE", user_key(one.user_id), 9000, "FIELDS", 1, one.connection_id)
+    lost, *_ = some
+    await valkey.command("DEL", user_key(lost.user_id))
+    await registry.renew()
+    for one in some:
+        (left,) = await valkey.command("HPTTL", user_key(one.user_id), "FIELDS", 1, one.connection_id)
+        assert left > 9000
+
+
 async def test_a_heartbeat_is_written_at_the_turn_of_its_connection(make: Made, valkey: Valkey) -> None:
     registry, one = make(lease_seconds=0.5), Somebody(unique("alice"))
     registry.start()
@@ -115,7 +126,8 @@ async def test_a_heartbeat_is_written_at_the_turn_of_its_connection(make: Made, 
     one.last_heartbeat = "2026-11-20T09:00:00.000Z"
 
     async def later() -> bool:
-        return (await stored(valkey, one.user_id))[one.connection_id]["last_heartbeat"] == one.last_heartbeat
+        found = (await stored(valkey, one.user_id)).get(one.connection_id, {})
+        return found.get("last_heartbeat") == one.last_heartbeat
 
     await eventually(later, "the heartbeat is written")
 

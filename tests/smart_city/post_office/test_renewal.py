@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 
 from foundations.supervision import Tasks
-from smart_city.post_office.fleet.renewal import WHOLE, Renewal
+from smart_city.post_office.fleet.renewal import Renewal
 from tests.support.platform import unique
 from tests.support.waiting import PATIENCE, until
 
@@ -34,8 +34,7 @@ def test_with_a_cycle_shorter_than_a_lease_every_turn_is_everybodys() -> None:
 def test_after_an_absence_the_next_turn_is_everybodys() -> None:
     renewal = Renewal(lease_seconds=5, cycle_seconds=48)
     renewal.renew_all()
-    for _ in range(WHOLE):
-        assert set(renewal.due(NAMES, ())) == set(NAMES)
+    assert set(renewal.due(NAMES, ())) == set(NAMES)
     assert len(renewal.due(NAMES, ())) < len(NAMES)
 
 
@@ -53,5 +52,5 @@ async def test_an_absence_that_is_told_during_a_renewal_is_not_taken_for_done_wi
         await began.wait()
     renewal.renew_all()
     told.set()
-    await until(lambda: len(written) > WHOLE, "some renewals")
-    assert written[1 : 1 + WHOLE] == WHOLE * [len(NAMES)]
+    await until(lambda: len(written) > 1, "another renewal")
+    assert written[1] == len(NAMES)

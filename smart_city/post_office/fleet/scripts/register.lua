@@ -2,12 +2,12 @@
 -- Writes connections into their users' hashes, each whole or not at all; never over one that has a newer owner.
 --
 -- KEYS  the hash `connections:USER` of each connection
--- ARGV  ms that they are kept unless written again, most connections of one user, 'new' or 'again',
+-- ARGV  lease in ms, most connections of one user, 'new' or 'again',
 --       then THREE for each key: connection id, fence, its JSON
 -- Returns 1 for each connection that stands, 2 for each that has a newer owner, 0 for each that its user has no room
 -- for or, 'again', that was not there.
 
-local kept, most, is_new = ARGV[1], tonumber(ARGV[2]), ARGV[3] == 'new'
+local lease, most, is_new = ARGV[1], tonumber(ARGV[2]), ARGV[3] == 'new'
 local outcome = {}
 
 local function register(key, id, fence, json)
@@ -15,7 +15,7 @@ local function register(key, id, fence, json)
   if known and tonumber(string.match(known, '"fence":(%d+)') or 0) > tonumber(fence) then return 2 end
   if not known and (not is_new or redis.call('HLEN', key) >= most) then return 0 end
   redis.call('HSET', key, id, json)
-  redis.call('HPEXPIRE', key, kept, 'FIELDS', 1, id)
+  redis.call('HPEXPIRE', key, lease, 'FIELDS', 1, id)
   return 1
 end
 

@@ -73,7 +73,7 @@ async def test_a_connection_stands_in_its_users_hash_before_the_welcome_and_is_g
         stored = json.loads((await redis.hgetall(f"connections:{name}"))[alice.id.encode()])
         assert stored["channels"] == ["guide"]
         ttl = (await redis.hpttl(f"connections:{name}", alice.id))[0]
-        assert 0 < ttl <= 4 * city.settings.heartbeat_seconds * 1000
+        assert 0 < ttl <= city.settings.instance_lease_seconds * 1000
         members = await redis.smembers(f"subscriptions:{city.settings.instance_id}")
         assert members == {b"guide"}
         found = await city.done("post_office.get_connection", {"connection_id": alice.id})
