@@ -93,7 +93,7 @@ class Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Takes a signal while it serves."""
         super().handle_exit(sig, frame)
-        self._loop.call_soon_threadsafe(self._over.set)
+        self._soon(self._over.set)
 
     async def _end_when_wanted(self, wanted: asyncio.Event) -> None:
         await wanted.wait()
@@ -114,7 +114,12 @@ class Server(uvicorn.Server):
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         self.should_exit = True
-        self._loop.call_soon_threadsafe(self._interrupt)
+        self._soon(self._interrupt)
+
+    def _soon(self, step: Callable[[], None]) -> None:
+        """For signals, which may come as late as to a loop that is closed: the worker ends anyway."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(step)
 
     def _interrupt(self) -> None:
         if self._opening is not None:
