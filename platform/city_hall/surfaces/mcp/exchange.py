@@ -6,6 +6,7 @@ two tasks and four streams for each of them. What this does not serve is that tr
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -21,7 +22,7 @@ from mcp.shared.exceptions import MCPError, NoBackChannelError
 from mcp.shared.jsonrpc_dispatcher import handler_exception_to_error_data
 from mcp.shared.message import ServerMessageMetadata
 from mcp.shared.transport_context import TransportContext
-from mcp_types import DEFAULT_NEGOTIATED_VERSION, JSONRPCRequest, RequestId
+from mcp_types import DEFAULT_NEGOTIATED_VERSION, INTERNAL_ERROR, JSONRPCRequest, RequestId
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from pydantic import ValidationError
 from pydantic_core import to_json
@@ -37,6 +38,7 @@ STREAM_HEADERS = [
 ]  # fmt: skip
 _OF_TRANSPORT = ("", "initialize")
 """What is no request, and the one that decides how the others are served."""
+_log = logging.getLogger("smart_city.mcp")
 _WAY = TransportContext(kind="streamable-http", can_send_request=False)
 
 
@@ -81,6 +83,9 @@ class Exchanges:
             told = handler_exception_to_error_data(error)
             assert told is not None  # noqa: S101  # it knows both
             return {"error": told.model_dump(mode="json", exclude_none=True)}
+        except Exception:  # its stream has begun: whoever waits there is told in it, and nobody outside can be
+            _log.exception("a request could not be carried out: %s", message.method)
+            return {"error": {"code": INTERNAL_ERROR, "message": "Internal error"}}
         return {"result": result}
 
 

@@ -40,6 +40,8 @@ async def called(
     context: ServerRequestContext[Any, Request], params: mcp_types.CallToolRequestParams
 ) -> mcp_types.CallToolResult:
     """Echoes; what it tells before its answer goes nowhere."""
+    if params.name == "defect":
+        raise RuntimeError("op_0123456789 is nobody's to know")
     if params.name != "echo":
         raise MCPError(mcp_types.INVALID_PARAMS, "there is no such tool", {"code": "not_found"})
     await context.session.report_progress(0.5)
@@ -123,6 +125,14 @@ async def test_requests_are_answered_alike(version: str | None) -> None:
             ours = await http.post("/direct", content=body, headers=headers)
             assert (ours.status_code, last(ours)) == (theirs.status_code, last(theirs)), body
             assert ours.headers["content-type"] == theirs.headers["content-type"].partition(";")[0]
+
+
+async def test_a_defect_is_an_answer_that_tells_nothing_of_it() -> None:
+    async with both() as http:
+        answer = await http.post("/direct", content=CALL % ("7", '{"name": "defect"}'))
+        assert last(answer) == {
+            "jsonrpc": "2.0", "id": 7, "error": {"code": mcp_types.INTERNAL_ERROR, "message": "Internal error"},
+        }  # fmt: skip
 
 
 async def test_foreign_requests_are_refused_alike() -> None:
