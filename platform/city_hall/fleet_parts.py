@@ -81,7 +81,7 @@ def ownership(settings: Settings, valkey: Valkey, member: str) -> Ownership:
 
 def _cycle_seconds(settings: Settings) -> float:
     """How often a connection is written again: its window may be that much longer when its instance dies."""
-    return max(2 * settings.heartbeat_seconds, settings.instance_lease_seconds)
+    return min(2 * settings.heartbeat_seconds, settings.resume_window_seconds / 3)
 
 
 def subscribers(settings: Settings, valkey: Valkey, tasks: Tasks, name: Lease) -> Subscribers:

@@ -66,7 +66,7 @@ async def test_after_a_kill_of_everything_the_next_start_has_all_that_was_acknow
             delivery = await agent.of("delivery", 15)
             assert delivery["message"]["message_id"] == asked["message_id"]
             await agent.ask(type="reply", delivery_id=delivery["delivery_id"], payload={"message": "yes"})
-            answer = await alice.of("chat_response", 15)
+            answer = await alice.of("chat_response", 30)
             assert answer["log"] == "user:alice"
             assert answer["payload"] == {"message": "yes"}
 
@@ -111,7 +111,7 @@ async def test_an_answer_logged_for_a_killed_gateways_client_reaches_its_user(tm
                 assert ack["type"] == "ack"
         async with WireClient.connected(city.ws_url, token) as alice:
             await alice.subscribe("user:alice", offset=0)
-            answer = await alice.of("chat_response", 20)
+            answer = await alice.of("chat_response", 40)
             assert (answer["in_reply_to"], answer["log"]) == (asked["message_id"], "user:alice")
 
 
