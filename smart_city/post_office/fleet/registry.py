@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Container, Coroutine, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from foundations.errors import CityError, NotFound, Overtaken, TooManyConnections, Unavailable
@@ -242,13 +242,12 @@ class Registry:
             Unavailable: the store did not answer.
         """
         due = {c.connection_id: c for c in self._renewal.due(self._connections, self._stale)}
-        others = [c for name, c in self._connections.items() if name not in due]
         async with asyncio.TaskGroup() as group:
             channels = group.create_task(_tried(self.subscribers.renew()))
             renewals: list[asyncio.Task[CityError | None]] = []
             for renewal in (
                 *(self._renew(chunk) for chunk in _chunks(list(due.values()))),
-                *(self._prolong(chunk) for chunk in _chunks(others)),
+                *(self._prolong(chunk, due) for chunk in _chunks(list(self._connections.values()))),
             ):
                 renewals.append(group.create_task(_tried(renewal)))
                 await asyncio.wait(renewals[-1:], timeout=NEXT_AFTER_SECONDS)
@@ -264,11 +263,14 @@ class Registry:
                 self._stale.update(c.connection_id for c in connections if self._holds(c))
                 raise failure
 
-    async def _prolong(self, connections: Sequence[Registered]) -> None:
-        """What stands goes on with the instance's lease; what the store has lost is written again."""
+    async def _prolong(self, connections: Sequence[Registered], due: Container[str]) -> None:
+        """What stands goes on with the instance's lease; what the store has lost is written again.
+
+        Also what is due: where its owner's record is away, only that cannot be written.
+        """
         stands = await self._directory.prolong(connections)
-        missing = [c for c, is_there in zip(connections, stands, strict=True) if not is_there and self._holds(c)]
-        if missing:
+        lost = [c for c, is_there in zip(connections, stands, strict=True) if not is_there]
+        if missing := [c for c in lost if c.connection_id not in due and self._holds(c)]:
             await self._renew(missing)
 
     def _depart_stranded(self) -> None:

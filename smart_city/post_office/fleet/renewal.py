@@ -47,18 +47,21 @@ class Renewal:
 
     async def keep(self, renew: Callable[[], Awaitable[None]], *, then: Callable[[], None]) -> None:
         """Renews for good. Turns begin so far apart: what one of them takes does not defer the next."""
-        clock = asyncio.get_running_loop().time
         pause, is_away = self._regular, False
         while True:
             await asyncio.sleep(pause)
-            began = clock()
+            began = asyncio.get_running_loop().time()
             try:
                 await renew()
                 is_away = False
-                pause = max(self._lease / RETRIES_A_LEASE, began + self._regular - clock())
+                pause = self._until_next(began)
             except CityError as error:
                 if not is_away:
                     _log.warning("connections cannot be renewed: %s", error)
-                pause = min(2 * pause, self._regular) if is_away else self._lease / RETRIES_A_LEASE
+                pause = min(2 * pause, self._until_next(began)) if is_away else self._lease / RETRIES_A_LEASE
                 is_away = True
             then()
+
+    def _until_next(self, began: float) -> float:
+        """Seconds until the turn after the one that began then, also where a hanging node has made that long."""
+        return max(self._lease / RETRIES_A_LEASE, began + self._regular - asyncio.get_running_loop().time())
